@@ -1,0 +1,97 @@
+"""Qwen3 and Gemma embedding and reranking for retrieval, with the prompts the models were trained with.
+
+Example:
+    >>> from embrief import Embedder
+    >>> embedder = Embedder("embrief/hash")
+    >>> documents = embedder.embed_documents(["Mars is the Red Planet.", "Venus is bright."])
+    >>> scores = documents @ embedder.embed_query("Which planet is red?")
+    >>> int(scores.argmax())
+    0
+"""
+
+from embrief.backends.base import (
+    Backend,
+    EmbeddingBackend,
+    Encoded,
+    LoadRequest,
+    RerankBackend,
+    RunOptions,
+    Scored,
+)
+from embrief.embedder import Embedder, EmbeddingResult
+from embrief.errors import (
+    AmbiguousModelError,
+    ArgumentError,
+    ArgumentTypeError,
+    BackendError,
+    ClosedError,
+    DuplicateNameError,
+    EmbriefError,
+    GatedModelError,
+    InputTooLongError,
+    MissingDependencyError,
+    ModelMismatchError,
+    NonFiniteVectorError,
+    NotEnoughSpaceError,
+    PluginWarning,
+    SpaceMismatchError,
+    TruncationWarning,
+    UnknownModelError,
+    UnsupportedVersionError,
+    WeightsUnavailableError,
+)
+from embrief.hookspecs import hookimpl
+from embrief.integrations import Integration
+from embrief.plugins import plugins
+from embrief.prompts import RenderedPair
+from embrief.reranker import RankedDocument, RankedItem, Reranker
+from embrief.space import VectorSpace
+from embrief.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, RerankPrompt, Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AmbiguousModelError",
+    "ArgumentError",
+    "ArgumentTypeError",
+    "Backend",
+    "BackendError",
+    "ClosedError",
+    "DuplicateNameError",
+    "Embedder",
+    "EmbeddingBackend",
+    "EmbeddingPrompts",
+    "EmbeddingResult",
+    "EmbeddingSpec",
+    "EmbriefError",
+    "Encoded",
+    "GatedModelError",
+    "InputTooLongError",
+    "Integration",
+    "LoadRequest",
+    "MissingDependencyError",
+    "ModelMismatchError",
+    "ModelSpec",
+    "NonFiniteVectorError",
+    "NotEnoughSpaceError",
+    "PluginWarning",
+    "RankedDocument",
+    "RankedItem",
+    "RenderedPair",
+    "RerankBackend",
+    "RerankPrompt",
+    "Reranker",
+    "RerankerSpec",
+    "RunOptions",
+    "Scored",
+    "SpaceMismatchError",
+    "Task",
+    "TruncationWarning",
+    "UnknownModelError",
+    "UnsupportedVersionError",
+    "VectorSpace",
+    "WeightsUnavailableError",
+    "__version__",
+    "hookimpl",
+    "plugins",
+]

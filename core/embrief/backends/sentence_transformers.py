@@ -1,0 +1,116 @@
+"""The local runtime: sentence-transformers and transformers on torch.
+
+Runs every recorded architecture. sentence-transformers loads the modules; prompts, tokenising, batching, cutting and
+normalising are this library's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from embrief.backends import torch_common
+from embrief.backends.base import Backend, Encoded, LoadRequest, RerankBackend, RunOptions
+from embrief.errors import ModelMismatchError
+from embrief.specs import EmbeddingSpec, ModelSpec
+
+
+class SentenceTransformersEmbedder:
+    """An embedding model held by sentence-transformers."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        # Inside the function: this import takes seconds and pulls in torch.
+        from sentence_transformers.sentence_transformer.modules import Normalize
+
+        self._spec = cast("EmbeddingSpec", request.spec)
+        self._device = request.device
+        model = _load_modules(request, self._spec)
+        self._tokenizer = model.tokenizer
+        # Normalising is left to `vectors.finish`, which does it after the cut and in float32.
+        self._modules = [module.eval() for module in model if not isinstance(module, Normalize)]
+        torch_common.check_final_token(self._tokenizer, self._spec)
+        width = self.encode(["probe"], RunOptions(max_tokens=8)).vectors.shape[1]
+        if width != self._spec.dim:
+            raise ModelMismatchError(f"{self._spec.id} gives {width} values per vector, its record says {self._spec.dim}")
+
+    def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
+        """Return the pooled vector of each text."""
+        import torch
+
+        tokens = torch_common.tokenize(self._tokenizer, texts, options)
+        vectors = np.empty((len(texts), self._spec.dim), np.float32)
+        lengths = [len(row) for row in tokens.ids]
+        pad_id = self._tokenizer.pad_token_id or 0
+        for batch in torch_common.batches(lengths, options.batch_tokens, self._device):
+            rows = [tokens.ids[index] for index in batch]
+            ids, mask = torch_common.pad(rows, self._spec.padding_side, pad_id, self._device)
+            features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+            with torch.inference_mode():
+                for module in self._modules:
+                    features = module(features)
+            result = features["sentence_embedding"].float().cpu().numpy()
+            if result.shape[1] != vectors.shape[1]:
+                return Encoded(result, tokens.counts, tokens.truncated)
+            vectors[batch] = result
+            if options.on_progress:
+                options.on_progress(len(batch))
+        return Encoded(vectors, tokens.counts, tokens.truncated)
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        self._modules = []
+
+
+def _load_modules(request: LoadRequest, spec: EmbeddingSpec) -> Any:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    folder = cast("Path", request.folder)
+    settings = {"dtype": getattr(torch, request.dtype), "use_safetensors": True}
+    if (folder / "modules.json").is_file():
+        return SentenceTransformer(
+            str(folder),
+            device=request.device,
+            model_kwargs=settings,
+            trust_remote_code=request.trust_remote_code,
+            local_files_only=True,
+        )
+    # Left alone, sentence-transformers would fall back to mean pooling here.
+    modes = {"last": "lasttoken", "mean": "mean", "cls": "cls"}
+    transformer = Transformer(
+        str(folder),
+        model_kwargs=settings,
+        processor_kwargs={"local_files_only": True},
+        config_kwargs={"trust_remote_code": request.trust_remote_code},
+    )
+    return SentenceTransformer(
+        modules=[transformer, Pooling(spec.dim, pooling_mode=modes[spec.pooling])], device=request.device
+    )
+
+
+def _load_reranker(request: LoadRequest) -> RerankBackend:
+    from embrief.backends.transformers_rerank import load
+
+    return load(request)
+
+
+def _supports(spec: ModelSpec) -> bool:
+    # Which architectures the installed transformers knows cannot be told without importing it.
+    return spec.architecture != "hash"
+
+
+BACKEND = Backend(
+    name="sentence-transformers",
+    requires=("torch", "transformers", "sentence_transformers"),
+    install='pip install "embrief[torch]"',
+    supports=_supports,
+    resolve=torch_common.resolve,
+    load_embedder=SentenceTransformersEmbedder,
+    load_reranker=_load_reranker,
+    # It takes anything, so every runtime that knows a model better goes first.
+    preference=-10,
+)

@@ -1,0 +1,142 @@
+"""What the torch-based runtimes share: device and number format, tokenising, batches by token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embrief.backends.base import RunOptions
+from embrief.errors import ArgumentError, InputTooLongError, ModelMismatchError
+from embrief.specs import EmbeddingSpec, ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+_BATCH_TOKENS = {"cpu": 8192, "mps": 16384, "cuda": 65536}
+
+
+def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
+    """Turn `"auto"` into the device and number format to use.
+
+    The device is CUDA, else MPS, else CPU. The format is bfloat16 where the device computes in it natively, else float32.
+
+    Raises:
+        ArgumentError: The device asked for is not there.
+    """
+    # Inside the function: importing torch takes about a second.
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if int(number or 0) >= there[kind]:
+        raise ArgumentError(f"device={device!r} is not there; torch sees {there}; use device='auto' or 'cpu'")
+    if dtype == "auto":
+        fast = _bfloat16_is_fast(kind) and "bfloat16" not in spec.banned_dtypes
+        dtype = "bfloat16" if fast else "float32"
+    return device, dtype
+
+
+def _bfloat16_is_fast(kind: str) -> bool:
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    # Not measured on MPS.
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """Token ids of each text, cut to the limit."""
+
+    ids: list[list[int]]
+    counts: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+
+
+def too_long(index: int, tokens: int, options: RunOptions, what: str = "the text") -> InputTooLongError:
+    """Return the error for a text that may not be cut."""
+    return InputTooLongError(
+        f"{what} at index {index} has {tokens} tokens, the limit is {options.max_tokens}; split it, raise max_tokens, or cut "
+        "its end off with truncate='warn' or 'silent'",
+        index=index,
+        tokens=tokens,
+        limit=options.max_tokens,
+    )
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], options: RunOptions) -> Tokenized:
+    """Return token ids with special tokens; a text over the limit loses its end but keeps the final special token."""
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=True, verbose=False)["input_ids"]
+    counts = np.fromiter(map(len, ids), np.int64, len(ids))
+    truncated = counts > options.max_tokens
+    long = np.flatnonzero(truncated).tolist()
+    if long and options.refuse_long:
+        raise too_long(long[0], int(counts[long[0]]), options)
+    if long:
+        cut = tokenizer(
+            [texts[index] for index in long], add_special_tokens=True, truncation=True, max_length=options.max_tokens
+        )["input_ids"]
+        for index, row in zip(long, cut, strict=True):
+            ids[index] = row
+    return Tokenized(ids, counts, truncated)
+
+
+def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
+    """Check that every input ends with the token the model pools or was trained with, also after truncation.
+
+    Raises:
+        ModelMismatchError: It does not; vectors would look healthy and rank badly.
+    """
+    if spec.final_token is None:
+        return
+    expected = tokenizer.convert_tokens_to_ids(spec.final_token)
+    whole = tokenizer("probe", add_special_tokens=True)["input_ids"]
+    cut = tokenizer("probe " * 64, add_special_tokens=True, truncation=True, max_length=8)["input_ids"]
+    if expected is None or whole[-1] != expected or cut[-1] != expected or len(cut) > 8:
+        raise ModelMismatchError(
+            f"the tokenizer of {spec.id} ends a text with token {whole[-1]} and a truncated one with {cut[-1]}, but the model "
+            f"was trained with {spec.final_token!r} ({expected}) at the end; fetch tokenizer.json again, or save it with the "
+            "post-processor that appends this token"
+        )
+
+
+def batches(lengths: Sequence[int], budget: int | None, device: str) -> Iterator[list[int]]:
+    """Yield positions in batches of similar length, so that a batch with its padding stays within the token budget."""
+    limit = budget or _BATCH_TOKENS[device.partition(":")[0]]
+    batch: list[int] = []
+    # Longest first: if memory is short, it shows at once and not after an hour.
+    for position in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def pad(rows: Sequence[Sequence[int]], side: str, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask, (n, longest), on the device."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = np.full((len(rows), width), pad_id, np.int64)
+    mask = np.zeros((len(rows), width), np.int64)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[number, place] = row
+        mask[number, place] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)

@@ -1,0 +1,414 @@
+"""`Embedder`: texts in, vectors out, with the prompts the model was trained with."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embrief import arguments
+from embrief.backends.base import EmbeddingBackend, Encoded
+from embrief.errors import ArgumentError, InputTooLongError, NonFiniteVectorError, TruncationWarning
+from embrief.facade import Facade, Settings, path_text
+from embrief.progress import Progress, progress_bar
+from embrief.prompts import PromptChoice, active_task, check_choice, query_prefix, render_embedding
+from embrief.space import VectorSpace
+from embrief.specs import EmbeddingSpec, Role, Truncate
+from embrief.vectors import Matrix, Vector, finish
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingResult:
+    """Vectors, and what happened to each text on the way."""
+
+    vectors: Matrix
+    """float32, (n, dim), in input order; unit length unless `normalize=False`."""
+    token_counts: NDArray[np.int64]
+    """(n,) tokens of each text before truncation, prompt and special tokens included."""
+    truncated: NDArray[np.bool_]
+    """(n,) whether the text was longer than the model's limit and lost its end."""
+    space: VectorSpace
+    """The space the vectors belong to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderSettings(Settings):
+    """The constructor's arguments of an `Embedder`."""
+
+    dim: int | None = None
+    task: str | None = None
+    normalize: bool = True
+
+    @property
+    def prompt_choice(self) -> PromptChoice:
+        """Return what the constructor says about prompts."""
+        return PromptChoice(self.instruction, self.task)
+
+
+class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
+    """An embedding model with its prompts, instructions, dims and limits.
+
+    Constructing checks the arguments and loads nothing; the first text loads the model once, also under concurrency.
+    Facades on the same model, revision, device and dtype share it. Every method may be called from any thread.
+
+    Example:
+        >>> from embrief import Embedder
+        >>> embedder = Embedder("embrief/hash", dim=64)
+        >>> embedder.embed_query("red planet").shape
+        (64,)
+    """
+
+    _kind = EmbeddingSpec
+    _settings: EmbedderSettings
+
+    def __init__(
+        self,
+        model: str | Path = "Qwen/Qwen3-Embedding-0.6B",
+        *,
+        backend: str | None = None,
+        revision: str | None = None,
+        dim: int | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+        normalize: bool = True,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_tokens: int | None = None,
+        truncate: Truncate = "warn",
+        batch_tokens: int | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        trust_remote_code: bool = False,
+        like: str | None = None,
+    ) -> None:
+        """Check the arguments.
+
+        Args:
+            model: A recorded name (`embrief models` lists them), a folder, or an id on the hub.
+            backend: The runtime; by default the best installed one that serves the model.
+            revision: Commit on the hub; by default the recorded one.
+            dim: Values per vector; the model must have been trained to be cut to it (MRL).
+            instruction: What queries are for, in a sentence. `None`: the model's default; `""`: no prompt at all.
+            task: What texts are for, by a name the model knows. Give this or `instruction`.
+            normalize: Whether vectors get unit length.
+            device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`.
+            dtype: `"auto"` (bfloat16 where the device computes in it natively, else float32), or a format by name.
+            max_tokens: Tokens per text; by default what the model's authors use.
+            truncate: What to do with a longer text: cut its end off with a warning or silently, or raise.
+            batch_tokens: Tokens per batch, padding included; by default chosen for the device.
+            cache_dir: Where downloads are kept; by default huggingface_hub's folder.
+            local_files_only: Never ask the network.
+            trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
+            like: For a model without a record: the record to take prompts, pooling and limits from.
+
+        Raises:
+            UnknownModelError: No model has this name.
+            ArgumentError: A value cannot work with this model.
+            ArgumentTypeError: A value has the wrong type.
+            AmbiguousModelError: The files of a folder fit several kinds of model.
+            MissingDependencyError: The runtime is not installed.
+        """
+        self._start(
+            EmbedderSettings(
+                model=path_text(model, "model") or "",
+                backend=backend,
+                revision=revision,
+                dim=dim,
+                instruction=instruction,
+                task=task,
+                normalize=normalize,
+                device=device,
+                dtype=dtype,
+                max_tokens=max_tokens,
+                truncate=truncate,
+                batch_tokens=batch_tokens,
+                cache_dir=path_text(cache_dir, "cache_dir"),
+                local_files_only=local_files_only,
+                trust_remote_code=trust_remote_code,
+                like=like,
+            )
+        )
+
+    def _check_kind(self, spec: EmbeddingSpec) -> None:
+        arguments.dim(self._settings.dim, spec)
+        arguments.optional_text(self._settings.task, "task")
+        check_choice(spec.prompts, self._settings.prompt_choice, model=spec.id)
+
+    @property
+    def dim(self) -> int:
+        """Values per vector."""
+        return self._settings.dim or self.spec.dim
+
+    @property
+    def space(self) -> VectorSpace:
+        """The space of the vectors. Known without loading weights (a folder's small parts are read)."""
+        return self._space(PromptChoice())
+
+    def _space(self, call: PromptChoice) -> VectorSpace:
+        spec = self.spec
+        task = active_task(spec.prompts, call, self._settings.prompt_choice, model=spec.id)
+        folder = self._shared.folder
+        return VectorSpace(
+            model="local" if folder is not None else spec.id,
+            weights=self._shared.weights,
+            pooling=spec.pooling,
+            document_prompt=task.document,
+            dim=self.dim,
+            normalize=self._settings.normalize,
+            lexical=spec.lexical,
+            label=folder.name if folder is not None else "",
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for everything that moves a document vector, rounding included: the space, runtime, dtype and limit.
+
+        For caches: equal fingerprints and equal texts give equal vectors.
+        """
+        dtype = self._shared.device_and_dtype[1]
+        parts = (self.space.id, self._shared.backend.name, dtype, str(self.max_tokens), self._settings.truncate)
+        return "ef1-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+    @property
+    def query_fingerprint(self) -> str:
+        """Like `fingerprint`, for query vectors: the query prompt counts too."""
+        text = f"{self.fingerprint}\0{self.render('', role='query')}"
+        return "eq1-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def with_instruction(self, instruction: str | None) -> Self:
+        """Return an embedder with another instruction for queries, on the same loaded model.
+
+        `None` goes back to the model's default, `""` uses no prompt. A task given before no longer applies.
+        """
+        arguments.optional_text(instruction, "instruction")
+        return self._view(instruction=instruction, task=None)
+
+    def with_task(self, task: str | None) -> Self:
+        """Return an embedder for another task, on the same loaded model. An instruction given before no longer applies."""
+        arguments.optional_text(task, "task")
+        return self._view(task=task, instruction=None)
+
+    def with_dim(self, dim: int | None) -> Self:
+        """Return an embedder with another width, on the same loaded model. `None` is the full width."""
+        arguments.positive(dim, "dim")
+        return self._view(dim=dim)
+
+    def render(
+        self,
+        text: str,
+        *,
+        role: Role,
+        instruction: str | None = None,
+        task: str | None = None,
+        title: str | None = None,
+    ) -> str:
+        """Return the exact string that the tokenizer gets for a text, without loading anything."""
+        arguments.text(text, "text")
+        return self._render([text], role, PromptChoice(instruction, task), None if title is None else [title])[0]
+
+    def _render(
+        self, texts: list[str], role: Role, call: PromptChoice, titles: Sequence[str | None] | None
+    ) -> list[str]:
+        spec, default = self.spec, self._settings.prompt_choice
+        if role not in ("query", "document"):
+            raise ArgumentError(f"role={role!r} is not known; use 'query' or 'document'")
+        arguments.optional_text(call.instruction, "instruction")
+        arguments.optional_text(call.task, "task")
+        check_choice(spec.prompts, call, model=spec.id)
+        if role == "query":
+            if titles is not None:
+                raise ArgumentError("titles belong to documents; a query has none")
+            prefix = query_prefix(spec.prompts, call, default, model=spec.id)
+            return [prefix + text for text in texts]
+        if call.instruction is not None:
+            raise ArgumentError(
+                f"instruction={call.instruction!r} is for queries; documents are embedded once for all instructions"
+            )
+        return [
+            render_embedding(
+                text, spec.prompts, role=role, call=call, default=default, title=title, model=spec.id, index=index
+            )
+            for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True))
+        ]
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> EmbeddingResult:
+        """Embed texts and report what happened to each.
+
+        Args:
+            texts: Any number of texts, also none.
+            role: Which side of the search the texts are on.
+            titles: One title or `None` per document, for models with a place for titles.
+            instruction: What these queries are for; wins over the constructor's. `""`: no prompt.
+            task: The task of this call; wins over the constructor's.
+            progress: Whether to show a progress bar on stderr.
+
+        Returns:
+            Vectors in input order, with token counts and truncation. Equal texts are computed once.
+
+        Raises:
+            ArgumentTypeError: `texts` is no list of strings; the error has the index.
+            ArgumentError: An option does not fit the model.
+            InputTooLongError: A text is too long and `truncate="error"`. Nothing was computed.
+            NonFiniteVectorError: The model returned NaN or infinity; the error has the index.
+        """
+        items = arguments.texts(texts, "texts")
+        call = PromptChoice(instruction, task)
+        rendered = self._render(items, role, call, titles)
+        space = self._space(call)
+        if not rendered:
+            empty = np.empty((0, self.dim), np.float32)
+            return EmbeddingResult(empty, np.empty(0, np.int64), np.empty(0, np.bool_), space)
+        first: dict[str, int] = {}
+        for index, text in enumerate(rendered):
+            first.setdefault(text, index)
+        bar: AbstractContextManager[Progress] = progress_bar(len(first)) if progress else nullcontext(Progress())
+        with bar as shown:
+            encoded, vectors = self._run(list(first), list(first.values()), shown)
+        if len(first) < len(rendered):
+            rows = {text: row for row, text in enumerate(first)}
+            order = [rows[text] for text in rendered]
+            vectors = vectors[order]
+            encoded = Encoded(vectors, encoded.token_counts[order], encoded.truncated[order])
+        self._warn_truncated(encoded)
+        return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
+
+    def _run(self, texts: list[str], places: list[int], shown: Progress) -> tuple[Encoded, Matrix]:
+        """Run the model; an error names the index in the caller's list."""
+        options = self._options(self.dim, shown.advance)
+        try:
+            encoded = self._shared.model.run(lambda backend: backend.encode(texts, options))
+            vectors = finish(
+                encoded.vectors,
+                count=len(texts),
+                dim=self.dim,
+                normalize=self._settings.normalize,
+                what=self.spec.id,
+            )
+        except InputTooLongError as error:
+            index = places[cast("int", error.index)]
+            message = str(error).replace(f"index {error.index} ", f"index {index} ")
+            raise InputTooLongError(message, index=index, tokens=error.tokens, limit=error.limit) from None
+        except NonFiniteVectorError as error:
+            index = places[error.index]
+            raise NonFiniteVectorError(str(error).replace(f"index {error.index} ", f"index {index} "), index=index) from None
+        return encoded, vectors
+
+    def _warn_truncated(self, encoded: Encoded) -> None:
+        cut = np.flatnonzero(encoded.truncated)
+        if len(cut) and self._settings.truncate == "warn":
+            warnings.warn(
+                f"{len(cut)} of {len(encoded.truncated)} texts are longer than {self.max_tokens} tokens and lost their end "
+                f"(first at index {cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, raise max_tokens, or pass "
+                "truncate='error' or 'silent'",
+                TruncationWarning,
+                stacklevel=3,
+            )
+
+    def embed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
+        """Embed one query.
+
+        Args:
+            text: The query, without any prompt.
+            instruction: What this query is for; wins over the constructor's. `""`: no prompt.
+            task: The task of this call; wins over the constructor's.
+
+        Returns:
+            float32, (dim,).
+        """
+        return self.embed_queries([arguments.text(text, "text")], instruction=instruction, task=task)[0]
+
+    def embed_queries(
+        self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None
+    ) -> Matrix:
+        """Embed queries. Arguments and errors as in `encode`.
+
+        Returns:
+            float32, (n, dim).
+        """
+        return self.encode(texts, role="query", instruction=instruction, task=task).vectors
+
+    def embed_documents(
+        self,
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> Matrix:
+        """Embed documents. Arguments and errors as in `encode`.
+
+        Returns:
+            float32, (n, dim).
+        """
+        return self.encode(texts, role="document", titles=titles, task=task, progress=progress).vectors
+
+    async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
+        """`embed_query` without blocking the event loop."""
+        return await self.off_loop(partial(self.embed_query, text, instruction=instruction, task=task))
+
+    async def aembed_queries(
+        self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None
+    ) -> Matrix:
+        """`embed_queries` without blocking the event loop."""
+        return await self.off_loop(partial(self.embed_queries, texts, instruction=instruction, task=task))
+
+    async def aembed_documents(
+        self,
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> Matrix:
+        """`embed_documents` without blocking the event loop."""
+        return await self.off_loop(partial(self.embed_documents, texts, titles=titles, task=task, progress=progress))
+
+    async def aencode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> EmbeddingResult:
+        """`encode` without blocking the event loop."""
+        call = partial(
+            self.encode, texts, role=role, titles=titles, instruction=instruction, task=task, progress=progress
+        )
+        return await self.off_loop(call)
+
+    def info(self) -> dict[str, Any]:
+        """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
+        shared, prompts = self._shared, self.spec.prompts
+        from_folder = shared.recorded is None and shared.files.prompts is not None
+        return {
+            **super().info(),
+            "dim": self.dim,
+            "pooling": self.spec.pooling,
+            "query_prompt": self.render("", role="query"),
+            "document_prompt": self.render("", role="document"),
+            "prompts_from": "record" if shared.recorded is not None else "folder" if from_folder else "family",
+            "tasks": [task.name for task in prompts.tasks],
+            "lexical": self.spec.lexical,
+            "space": self.space.id,
+            "fingerprint": self.fingerprint,
+        }

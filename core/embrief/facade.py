@@ -1,0 +1,212 @@
+"""What embedder and reranker have in common: one shared model, cheap views, pickling, closing, calls off the loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from embrief import arguments
+from embrief.backends.base import EmbeddingBackend, RerankBackend, RunOptions
+from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError
+from embrief.loading import ModelChoice, SharedModel, shared_model
+from embrief.specs import EmbeddingSpec, RerankerSpec, Truncate
+
+S = TypeVar("S", EmbeddingSpec, RerankerSpec)
+B = TypeVar("B", EmbeddingBackend, RerankBackend)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The constructor's arguments that both facades take. Plain values: they travel in pickles and framework configs."""
+
+    model: str
+    backend: str | None = None
+    revision: str | None = None
+    instruction: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    max_tokens: int | None = None
+    truncate: Truncate = "warn"
+    batch_tokens: int | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    like: str | None = None
+
+    def choice(self, kind: type[EmbeddingSpec] | type[RerankerSpec]) -> ModelChoice:
+        """Return the part that decides which model is loaded."""
+        return ModelChoice(
+            kind=kind,
+            model=self.model,
+            backend=self.backend,
+            revision=self.revision,
+            device=self.device,
+            dtype=self.dtype,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            trust_remote_code=self.trust_remote_code,
+            like=self.like,
+        )
+
+
+def path_text(value: str | Path | None, what: str) -> str | None:
+    """Return a name or path as a string."""
+    if value is None or isinstance(value, (str, Path)):
+        return None if value is None else os.fspath(value)
+    raise ArgumentTypeError(f"{what} is a string or a path, not {type(value).__name__}")
+
+
+class Facade(Generic[S, B]):
+    """Base of `Embedder` and `Reranker`."""
+
+    _kind: ClassVar[Any]
+    _settings: Any
+
+    def _start(self, settings: Settings) -> None:
+        """Check the arguments and find the shared model. Loads nothing."""
+        if not settings.model:
+            raise ArgumentError("model is empty; give an id such as 'Qwen/Qwen3-Embedding-0.6B' or a folder")
+        for what in ("backend", "revision", "instruction", "like"):
+            arguments.optional_text(getattr(settings, what), what)
+        arguments.runtime(settings.device, settings.dtype, settings.truncate)
+        arguments.positive(settings.max_tokens, "max_tokens")
+        arguments.positive(settings.batch_tokens, "batch_tokens")
+        self._settings = settings
+        self._model: SharedModel[S, B] | None = shared_model(settings.choice(self._kind))
+        self._checked = False
+        if self._model.recorded is not None or self._model.folder is not None:
+            self._check_spec()
+
+    def _check_spec(self) -> None:
+        """Check the arguments against the model's facts, once these are known."""
+        if self._checked:
+            return
+        spec, settings = self._shared.spec, self._settings
+        if settings.max_tokens is not None and settings.max_tokens > spec.context:
+            raise ArgumentError(f"max_tokens={settings.max_tokens} is more than {spec.id} can hold ({spec.context})")
+        if settings.dtype in spec.banned_dtypes:
+            raise ArgumentError(
+                f"{spec.id} gives wrong results in {settings.dtype}; use dtype='float32', 'bfloat16' or 'auto'"
+            )
+        self._check_kind(spec)
+        self._checked = True
+
+    def _check_kind(self, spec: S) -> None:
+        raise NotImplementedError
+
+    @property
+    def _shared(self) -> SharedModel[S, B]:
+        if self._model is None:
+            raise ClosedError(f"this {type(self).__name__} on {self._settings.model!r} is closed; make a new one")
+        return self._model
+
+    @property
+    def spec(self) -> S:
+        """The facts about the model. For a hub id without a record, the first use fetches them."""
+        self._check_spec()
+        return self._shared.spec
+
+    @property
+    def settings(self) -> Any:
+        """The constructor's arguments, as a frozen record of plain values."""
+        return self._settings
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens per text that reach the model, special tokens and prompts included."""
+        return int(self._settings.max_tokens or self.spec.max_tokens)
+
+    def load(self) -> Self:
+        """Load the weights now instead of at the first text, and return the facade.
+
+        Raises:
+            WeightsUnavailableError: The weights are not here and cannot be fetched.
+            GatedModelError: The licence is not accepted or the token is missing.
+            MissingDependencyError: The runtime is not installed.
+            ModelMismatchError: The files are not those of the model.
+        """
+        self._check_spec()
+        self._shared.model.run(lambda backend: None)
+        return self
+
+    def close(self) -> None:
+        """Let go of the model; the last facade on it frees the memory. A closed facade cannot be used again."""
+        self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        """Run `call` on the model's own worker thread and wait for it without blocking the event loop.
+
+        For code that wraps this facade: whatever a call does besides (converting vectors, for instance) belongs there too.
+        """
+        return await self._shared.off_loop(call)
+
+    def _view(self, **changes: Any) -> Self:
+        """Return a facade with other settings on the same loaded model."""
+        twin = object.__new__(type(self))
+        twin._model = self._shared
+        twin._settings = replace(self._settings, **changes)
+        twin._checked = False
+        if self._checked:
+            twin._check_spec()
+        return twin
+
+    def _options(self, dim: int | None = None, on_progress: Callable[[int], None] | None = None) -> RunOptions:
+        return RunOptions(
+            max_tokens=self.max_tokens,
+            refuse_long=self._settings.truncate == "error",
+            batch_tokens=self._settings.batch_tokens,
+            dim=dim,
+            on_progress=on_progress,
+        )
+
+    def info(self) -> dict[str, Any]:
+        """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
+        shared, spec = self._shared, self.spec
+        device, dtype = shared.device_and_dtype
+        return {
+            "model": spec.id,
+            "revision": spec.revision or None,
+            "folder": str(shared.folder) if shared.folder is not None else None,
+            "recorded": shared.recorded is not None,
+            "verified": spec.verified,
+            "license": spec.license,
+            "backend": shared.backend.name,
+            "device": device,
+            "dtype": dtype,
+            "max_tokens": self.max_tokens,
+            "truncate": self._settings.truncate,
+            "loaded": shared.loaded,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), asdict(self._settings))
+
+    def __copy__(self) -> Self:
+        return self._view()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A copy of the weights would double the memory and gain nothing: they never change.
+        return self._view()
+
+    def __repr__(self) -> str:
+        default = type(self._settings)(model="")
+        given = {key: value for key, value in asdict(self._settings).items() if value != getattr(default, key)}
+        model = given.pop("model")
+        return f"{type(self).__name__}({', '.join([repr(model), *(f'{key}={value!r}' for key, value in given.items())])})"
+
+
+def _rebuild(kind: Callable[..., Any], settings: dict[str, Any]) -> Any:
+    return kind(**settings)

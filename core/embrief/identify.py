@@ -1,0 +1,347 @@
+"""Telling models apart by their files.
+
+A language model, an embedder and a reranker of the Qwen3 family share one class, so `architectures` alone decides nothing.
+What decides: modules.json and 1_Pooling/config.json (written by sentence-transformers), config.json, and whether the
+tokenizer appends an end token.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError
+from embrief.registry import Registry
+from embrief.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, Pooling, RerankerSpec, RerankPrompt, Task
+
+_POOLING_FLAGS: dict[str, Pooling] = {
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+}
+_POOLING_NAMES: dict[str, Pooling] = {"lasttoken": "last", "mean": "mean", "cls": "cls"}
+_QUERY_NAMES = ("query",)
+_DOCUMENT_NAMES = ("document", "passage", "corpus")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The small files of a model folder, read once."""
+
+    folder: Path
+    config: dict[str, Any]
+    modules: tuple[str, ...] | None
+    """Class names in modules.json, `None` without that file."""
+    module_paths: tuple[str, ...]
+    prompts: dict[str, str] | None
+    """The folder's own prompts, `None` if it names none."""
+    default_prompt: str | None
+    max_length: int | None
+
+    @property
+    def architecture(self) -> str:
+        """Return `model_type` of config.json."""
+        return str(self.config.get("model_type", ""))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return `architectures` of config.json."""
+        return tuple(self.config.get("architectures") or ())
+
+    @property
+    def hidden_size(self) -> int:
+        """Return the width of the hidden states."""
+        return int(self.config.get("hidden_size") or 0)
+
+    def module_config(self, kind: str) -> list[dict[str, Any]]:
+        """Return config.json of each module of a class, in order."""
+        pairs = zip(self.modules or (), self.module_paths, strict=False)
+        return [_read(self.folder / path / "config.json") for name, path in pairs if name == kind]
+
+    def pooling(self) -> Pooling:
+        """Return how token states become one vector, from 1_Pooling/config.json.
+
+        Raises:
+            ModelMismatchError: It is a mode, or a mix of modes, that no record describes.
+        """
+        config = self.module_config("Pooling")[0]
+        modes: list[str] = []
+        if (named := config.get("pooling_mode")) is not None:
+            modes = [named] if isinstance(named, str) else list(named)
+            found = [_POOLING_NAMES[mode] for mode in modes if mode in _POOLING_NAMES]
+        else:
+            modes = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+            found = [_POOLING_FLAGS[mode] for mode in modes if mode in _POOLING_FLAGS]
+        if len(modes) != 1 or len(found) != 1:
+            raise ModelMismatchError(f"{self.folder} pools with {modes}; one of last, mean and cls is supported")
+        return found[0]
+
+    def dim(self) -> int:
+        """Return the values per vector, after Dense layers."""
+        if dense := self.module_config("Dense"):
+            return int(dense[-1]["out_features"])
+        pooling = self.module_config("Pooling")
+        width = pooling[0].get("embedding_dimension") or pooling[0].get("word_embedding_dimension") if pooling else None
+        return int(width or self.hidden_size)
+
+    def appended_token(self) -> str | None:
+        """Return the special token that the tokenizer puts at the end of a text, if any."""
+        data = _read(self.folder / "tokenizer.json", required=False)
+        steps = data.get("post_processor") or {}
+        for step in steps.get("processors", [steps]):
+            last = (step.get("single") or [{}])[-1]
+            if "SpecialToken" in last:
+                return str(last["SpecialToken"]["id"])
+            if step.get("type") in ("RobertaProcessing", "BertProcessing"):
+                return str(step["sep"][0])
+        return None
+
+
+def _read(file: Path, *, required: bool = True) -> dict[str, Any]:
+    if not file.is_file():
+        if required:
+            raise WeightsUnavailableError(f"{file.parent} is not a complete model folder: {file.name} is missing")
+        return {}
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ModelMismatchError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ModelMismatchError(f"{file} should hold a JSON object")
+    return data
+
+
+def read_files(folder: Path) -> ModelFiles:
+    """Read the small files of a model folder.
+
+    Raises:
+        WeightsUnavailableError: config.json, or a file that modules.json points to, is missing.
+        ModelMismatchError: A file is not what it should be.
+    """
+    names: tuple[str, ...] | None = None
+    paths: tuple[str, ...] = ()
+    if (modules_file := folder / "modules.json").is_file():
+        entries = json.loads(modules_file.read_text("utf-8"))
+        names = tuple(str(entry["type"]).rpartition(".")[2] for entry in entries)
+        paths = tuple(str(entry["path"]) for entry in entries)
+    saved = _read(folder / "config_sentence_transformers.json", required=False)
+    prompts = saved.get("prompts")
+    length = _read(folder / "sentence_bert_config.json", required=False).get("max_seq_length")
+    if length is None:
+        length = _read(folder / "tokenizer_config.json", required=False).get("model_max_length")
+    config = _read(folder / "config.json")
+    context = config.get("max_position_embeddings")
+    lengths = [int(value) for value in (length, context) if isinstance(value, int) and 0 < value < 10**9]
+    return ModelFiles(
+        folder=folder,
+        config=config,
+        modules=names,
+        module_paths=paths,
+        prompts={str(key): str(value) for key, value in prompts.items() if value is not None} if prompts else None,
+        default_prompt=saved.get("default_prompt_name"),
+        max_length=min(lengths, default=None),
+    )
+
+
+def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingSpec | None) -> EmbeddingSpec:
+    """Describe the embedding model in a folder that has no record.
+
+    Args:
+        files: The folder.
+        registry: The records.
+        like: The record to take prompts, pooling and limits from where the files are silent.
+
+    Raises:
+        AmbiguousModelError: The files fit several kinds of model.
+        ModelMismatchError: It is a model of another kind, or one that cannot be described.
+    """
+    family = like or registry.family(files.architecture, EmbeddingSpec)
+    if files.modules is not None and "Pooling" not in files.modules:
+        kind = "a reranker: use Reranker(...)" if "LogitScore" in files.modules else f"made of {list(files.modules)}"
+        raise ModelMismatchError(f"{files.folder} is no embedding model with pooled token states but {kind}")
+    if files.modules is None and like is None and (
+        family is None or family.pooling != "last" or files.appended_token() != family.final_token
+    ):
+        raise AmbiguousModelError(
+            f"{files.folder} has no modules.json, and its config.json ({files.architecture}, {list(files.classes)}) fits a "
+            "language model, an embedder and a reranker alike; say which it is: like='<recorded model>' takes pooling and "
+            "prompts from that record (for example like='Qwen/Qwen3-Embedding-0.6B'), Reranker(...) loads a reranker"
+        )
+    if like is not None and like.architecture != files.architecture:
+        raise ModelMismatchError(
+            f"{files.folder} has the architecture {files.architecture!r}, so it is not like {like.id} ({like.architecture!r})"
+        )
+    dim = files.dim()
+    pooling = files.pooling() if files.modules is not None else family.pooling if family else "mean"
+    context = int(files.config.get("max_position_embeddings") or files.max_length or 512)
+    base = EmbeddingSpec(
+        id=files.folder.name,
+        revision="",
+        license="unknown",
+        architecture=files.architecture,
+        hidden_size=files.hidden_size,
+        dim=dim,
+        mrl=_mrl(family, dim),
+        max_tokens=files.max_length or context,
+        context=context,
+        pooling=pooling,
+        padding_side="left" if pooling == "last" else "right",
+        prompts=_prompts(files, family.prompts if family else None),
+        final_token=family.final_token if family else files.appended_token(),
+        source=str(files.folder),
+    )
+    if family is None:
+        return base
+    return replace(
+        base,
+        padding_side=family.padding_side,
+        max_tokens=min(base.max_tokens, family.max_tokens),
+        banned_dtypes=family.banned_dtypes,
+    )
+
+
+def _mrl(family: EmbeddingSpec | None, dim: int) -> range | tuple[int, ...]:
+    """Return the shorter widths a fine-tune can be expected to keep: its family's, up to its own width."""
+    if family is None or not family.mrl:
+        return ()
+    if isinstance(family.mrl, range):
+        return range(min(family.mrl[0], dim), dim + 1)
+    return tuple(width for width in family.mrl if width <= dim)
+
+
+def _prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> EmbeddingPrompts:
+    """Return the prompts in force: the folder's own beat the family's."""
+    own = files.prompts
+    if own is None:
+        return family or EmbeddingPrompts(tasks=(Task("retrieval", "", "", aliases=("query", "document")),))
+    fallback = own.get(files.default_prompt or "", "")
+    query = next((own[name] for name in _QUERY_NAMES if name in own), fallback)
+    document = next((own[name] for name in _DOCUMENT_NAMES if name in own), fallback)
+    retrieval = Task("retrieval", query, document, aliases=("query", "document"))
+    others: dict[str, Task] = {}
+    if family is not None:
+        first = family.tasks[0]
+        # Titles keep working as long as the folder's document prompt is the family's.
+        retrieval = replace(
+            first, query=query, document=document, titled=first.titled if document == first.document else None
+        )
+        others = {task.name: task for task in family.tasks[1:]}
+    for name, prompt in own.items():
+        if name in (*_QUERY_NAMES, *_DOCUMENT_NAMES) or name in retrieval.aliases:
+            continue
+        match = next((task for task in others.values() if name == task.name or name in task.aliases), None)
+        if match is None:
+            others[name] = Task(name, prompt, prompt)
+        elif match.query != prompt:
+            symmetric = match.query == match.document
+            others[match.name] = replace(match, query=prompt, document=prompt if symmetric else match.document)
+    return EmbeddingPrompts(
+        tasks=(retrieval, *others.values()),
+        instructed=family.instructed if family else None,
+        default_instruction=family.default_instruction if family else None,
+    )
+
+
+def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSpec | None) -> RerankerSpec:
+    """Describe the reranker in a folder that has no record.
+
+    Raises:
+        AmbiguousModelError: No template is known for this language model.
+        ModelMismatchError: It is a model of another kind.
+    """
+    if files.modules is not None and "Pooling" in files.modules:
+        raise ModelMismatchError(f"{files.folder} is an embedding model (modules.json pools its states): use Embedder(...)")
+    context = int(files.config.get("max_position_embeddings") or files.max_length or 512)
+    classifier = any(name.endswith("ForSequenceClassification") for name in files.classes)
+    family = like or registry.family(files.architecture, RerankerSpec)
+    if classifier and family is not None and family.scoring != "classifier":
+        raise ModelMismatchError(
+            f"{files.folder} is a {files.architecture} model converted to a classifier, whose prompt template is not part of "
+            f"its files; use the original, for example {family.id}"
+        )
+    if classifier:
+        labels = files.config.get("num_labels") or len(files.config.get("id2label") or {0: ""})
+        if labels != 1:
+            raise ModelMismatchError(f"{files.folder} is a classifier with {labels} labels; a reranker has one")
+        return RerankerSpec(
+            id=files.folder.name,
+            revision="",
+            license="unknown",
+            architecture=files.architecture,
+            hidden_size=files.hidden_size,
+            max_tokens=min(files.max_length or context, context),
+            context=context,
+            padding_side="right",
+            scoring="classifier",
+            prompt=RerankPrompt(head="{query}", tail=""),
+            source=str(files.folder),
+        )
+    if family is None:
+        raise AmbiguousModelError(
+            f"{files.folder} is a {files.architecture!r} language model for which no rerank template is known; "
+            "like='<recorded reranker>' takes one from that record"
+        )
+    if family.architecture != files.architecture:
+        raise ModelMismatchError(
+            f"{files.folder} has the architecture {files.architecture!r}, so it is not like {family.id} "
+            f"({family.architecture!r})"
+        )
+    if files.appended_token() is not None:
+        raise ModelMismatchError(
+            f"the tokenizer of {files.folder} appends {files.appended_token()!r}, as embedders do and rerankers never: "
+            "use Embedder(...)"
+        )
+    return replace(
+        family,
+        id=files.folder.name,
+        revision="",
+        license="unknown",
+        gated=False,
+        parameters=None,
+        hidden_size=files.hidden_size,
+        max_tokens=min(family.max_tokens, context),
+        context=context,
+        defines_family=False,
+        aliases=(),
+        verified=False,
+        source=str(files.folder),
+    )
+
+
+def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
+    """Check that the files of a recorded model are what its record says.
+
+    Raises:
+        ModelMismatchError: They disagree; the message lists every difference.
+    """
+    wrong: list[str] = []
+
+    def compare(what: str, found: object, recorded: object) -> None:
+        if found != recorded:
+            wrong.append(f"{what} is {found!r}, recorded is {recorded!r}")
+
+    compare("model_type", files.architecture, spec.architecture)
+    if spec.hidden_size is not None:
+        compare("hidden_size", files.hidden_size, spec.hidden_size)
+    if isinstance(spec, EmbeddingSpec) and files.modules is not None:
+        if "Pooling" in files.modules:
+            compare("pooling", files.pooling(), spec.pooling)
+            compare("dim", files.dim(), spec.dim)
+        else:
+            wrong.append(f"modules.json has no Pooling but {list(files.modules)}")
+        first = spec.prompts.tasks[0]
+        for names, recorded in ((_QUERY_NAMES, first.query), (_DOCUMENT_NAMES, first.document)):
+            found = next((files.prompts[name] for name in names if name in (files.prompts or {})), None)
+            if found is not None and files.prompts is not None:
+                compare(f"the prompt {names[0]!r}", found, recorded)
+    if isinstance(spec, EmbeddingSpec) and files.modules is None:
+        wrong.append("modules.json is missing; without it the pooling is a guess")
+    if isinstance(spec, RerankerSpec) and files.modules is not None and "Pooling" in files.modules:
+        wrong.append("modules.json describes an embedder")
+    if wrong:
+        raise ModelMismatchError(
+            f"the files in {files.folder} are not those of {spec.id}: {'; '.join(wrong)}. Load a modified model from its own "
+            "folder, or under its own name on the hub"
+        )

@@ -1,0 +1,84 @@
+"""Descriptions of the framework wrappers: strings only, so that listing them imports no framework.
+
+Each of the four below is the object behind an entry point of this distribution, exactly as a third party would write it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pluggy
+
+# The marker is made here rather than imported: hookspecs.py needs `Integration`.
+_hookimpl = pluggy.HookimplMarker("embrief")
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """A package that puts the facades into a framework."""
+
+    name: str
+    package: str
+    """Import name of the wrapper package."""
+    framework: str
+    """Import name of the framework."""
+    install: str
+    """Command that installs the framework."""
+    provides: tuple[str, ...]
+    """Public names of the wrapper package."""
+
+    @property
+    def installed(self) -> bool:
+        """Return whether the framework is there, without importing it."""
+        return importlib.util.find_spec(self.framework) is not None
+
+
+class _IntegrationPlugin:
+    """An entry point that registers one integration."""
+
+    def __init__(self, integration: Integration) -> None:
+        self.integration = integration
+
+    @_hookimpl
+    def register_integrations(self, register: Callable[[Integration], None]) -> None:
+        register(self.integration)
+
+
+llama_index = _IntegrationPlugin(
+    Integration(
+        name="llama-index",
+        package="llama_index_embrief",
+        framework="llama_index.core",
+        install='pip install "embrief[llama-index]"',
+        provides=("Qwen3Embedding", "GemmaEmbedding", "Qwen3Rerank"),
+    )
+)
+langchain = _IntegrationPlugin(
+    Integration(
+        name="langchain",
+        package="langchain_embrief",
+        framework="langchain_core",
+        install='pip install "embrief[langchain]"',
+        provides=("Qwen3Embeddings", "GemmaEmbeddings", "Qwen3Reranker"),
+    )
+)
+chroma = _IntegrationPlugin(
+    Integration(
+        name="chroma",
+        package="chroma_embrief",
+        framework="chromadb",
+        install='pip install "embrief[chroma]"',
+        provides=("Qwen3EmbeddingFunction", "GemmaEmbeddingFunction", "open_collection"),
+    )
+)
+qdrant = _IntegrationPlugin(
+    Integration(
+        name="qdrant",
+        package="qdrant_embrief",
+        framework="qdrant_client",
+        install='pip install "embrief[qdrant]"',
+        provides=("attach", "create_collection", "upsert_texts", "query_texts"),
+    )
+)

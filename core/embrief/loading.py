@@ -1,0 +1,291 @@
+"""From a model's name to one loaded model that every facade on it shares."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
+from embrief.errors import ArgumentError, UnknownModelError
+from embrief.fingerprints import folder_weights
+from embrief.identify import ModelFiles, identify_embedder, identify_reranker, read_files, verify_files
+from embrief.plugins import plugins
+from embrief.registry import Registry
+from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.weights import COMMIT, CachedModel, ModelSource, fetch
+
+S = TypeVar("S", EmbeddingSpec, RerankerSpec)
+B = TypeVar("B", EmbeddingBackend, RerankBackend)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What the caller asked for, as far as it decides which model is loaded."""
+
+    kind: type[EmbeddingSpec] | type[RerankerSpec]
+    model: str
+    backend: str | None = None
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    like: str | None = None
+
+
+class LoadedModel(Generic[B]):
+    """One model in memory, its lock, and the number of facades that hold it."""
+
+    def __init__(self, key: Hashable, load: Callable[[], B]) -> None:
+        self.key = key
+        self._load = load
+        self._lock = threading.Lock()
+        self._backend: B | None = None
+        self.holders = 0
+
+    @property
+    def loaded(self) -> bool:
+        """Return whether the weights are in memory."""
+        return self._backend is not None
+
+    def run(self, call: Callable[[B], T]) -> T:
+        """Load on first use, then run `call` with the model to itself."""
+        with self._lock:
+            if self._backend is None:
+                self._backend = self._load()
+            return call(self._backend)
+
+    def close(self) -> None:
+        """Free the model, after a call that is under way."""
+        with self._lock:
+            if self._backend is not None:
+                self._backend.close()
+                self._backend = None
+
+
+# Re-entrant: a garbage collection inside a locked section may finalise a facade, which releases its model.
+_table_lock = threading.RLock()
+_loaded: dict[Hashable, LoadedModel[Any]] = {}
+
+
+def _acquire(key: Hashable, load: Callable[[], B]) -> LoadedModel[B]:
+    with _table_lock:
+        model = _loaded.get(key)
+        if model is None:
+            model = _loaded[key] = LoadedModel(key, load)
+        model.holders += 1
+        return model
+
+
+def _release(model: LoadedModel[Any]) -> None:
+    with _table_lock:
+        model.holders -= 1
+        if model.holders:
+            return
+        _loaded.pop(model.key, None)
+    model.close()
+
+
+class SharedModel(Generic[S, B]):
+    """One choice of model, resolved step by step and each step once; shared by all facades that chose the same.
+
+    A name costs nothing until it is used: a recorded name has its facts at once, a folder after reading small files, a
+    name on the hub without a record after fetching them, and only a first text loads weights.
+    """
+
+    def __init__(self, choice: ModelChoice) -> None:
+        self.choice = choice
+        self._lock = threading.RLock()
+        self._model: LoadedModel[B] | None = None
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def _registry(self) -> Registry:
+        return plugins().registry
+
+    @cached_property
+    def recorded(self) -> S | None:
+        """Return the record, `None` for a folder or a name without one.
+
+        Raises:
+            UnknownModelError: The name is a known mistake, or nearly a recorded one.
+            ArgumentError: The record is of the other kind.
+        """
+        name = self.choice.model
+        if self.folder is not None:
+            return None
+        spec = self._registry.find_model(name)
+        if spec is None:
+            near = self._registry.near_names(name, cutoff=0.93)
+            if "/" not in name or name.count("/") > 1 or (near and self.choice.revision is None):
+                raise self._registry.unknown(name)
+            return None
+        if not isinstance(spec, self.choice.kind):
+            other = "Reranker" if isinstance(spec, RerankerSpec) else "Embedder"
+            raise ArgumentError(f"{spec.id} is not of this kind; use {other}({spec.id!r})")
+        if self.choice.like is not None:
+            raise ArgumentError(f"like={self.choice.like!r} is for models without a record; {spec.id} has one")
+        if self.choice.revision is not None and self.choice.revision != spec.revision:
+            spec = replace(spec, revision=self.choice.revision)
+        return cast("S", spec)
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """Return the model folder, if the name is one. A recorded name wins: write `./name` for a folder of that name."""
+        path = Path(self.choice.model).expanduser()
+        if self._registry.find_model(self.choice.model) is not None:
+            return None
+        if path.is_dir():
+            return path.resolve()
+        if self.choice.model.startswith((".", "/", "~")) or "\\" in self.choice.model:
+            raise UnknownModelError(f"there is no model folder {self.choice.model!r}")
+        return None
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong without loading or downloading anything."""
+        recorded = self.recorded
+        trust, revision = self.choice.trust_remote_code, self.choice.revision
+        if self.folder is not None and revision is not None:
+            raise ArgumentError(f"revision={revision!r} is for models on the hub; {self.choice.model!r} is a folder")
+        if trust and self.folder is None and not (revision and COMMIT.fullmatch(revision)):
+            raise ArgumentError(
+                f"trust_remote_code=True runs code from {self.choice.model!r}; pin what you have read: revision='<40 hex digits>'"
+            )
+        if recorded is not None or self.folder is not None:
+            self.backend_for(self.spec)
+
+    @property
+    def spec(self) -> S:
+        """Return the facts about the model. May read small files, or fetch a model without a record."""
+        with self._lock:
+            return self._spec
+
+    @cached_property
+    def _spec(self) -> S:
+        if self.recorded is not None:
+            return self.recorded
+        files = self.files
+        like = self._like()
+        spec: ModelSpec
+        if self.choice.kind is EmbeddingSpec:
+            spec = identify_embedder(files, self._registry, like=cast("EmbeddingSpec | None", like))
+        else:
+            spec = identify_reranker(files, self._registry, like=cast("RerankerSpec | None", like))
+        if self.folder is None:
+            spec = replace(spec, id=self.choice.model, revision=self.cached.revision)
+        return cast("S", spec)
+
+    def _like(self) -> S | None:
+        if self.choice.like is None:
+            return None
+        spec = self._registry.find_model(self.choice.like)
+        if spec is None:
+            raise self._registry.unknown(self.choice.like)
+        if not isinstance(spec, self.choice.kind):
+            raise ArgumentError(f"like={self.choice.like!r} is a model of another kind")
+        return cast("S", spec)
+
+    @cached_property
+    def cached(self) -> CachedModel:
+        """Return the files from the hub, fetching them if they are missing."""
+        choice, recorded = self.choice, self.recorded
+        return fetch(
+            ModelSource(
+                id=recorded.id if recorded else choice.model,
+                revision=recorded.revision if recorded else choice.revision,
+                gated=bool(recorded and recorded.gated),
+                cache_dir=Path(choice.cache_dir).expanduser() if choice.cache_dir else None,
+                local_files_only=choice.local_files_only,
+            )
+        )
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        """Return the small files of the model."""
+        return read_files(self.folder if self.folder is not None else self.cached.folder)
+
+    @property
+    def weights(self) -> str:
+        """Return what names the weights: a commit id, or a digest of a folder."""
+        if self.folder is not None:
+            return folder_weights(self.folder)
+        return self.spec.revision
+
+    def backend_for(self, spec: S) -> Backend:
+        """Return the runtime that serves the model."""
+        found = plugins()
+        available = tuple(item.name for item in found.registry.backends_for(spec) if not item.missing())
+        preferred = None if self.choice.backend is not None else found.preferred_backend(spec, available)
+        return found.registry.choose_backend(spec, self.choice.backend, preferred)
+
+    @cached_property
+    def backend(self) -> Backend:
+        """Return the runtime that serves the model, chosen once."""
+        return self.backend_for(self.spec)
+
+    @cached_property
+    def device_and_dtype(self) -> tuple[str, str]:
+        """Return the device and number format in use."""
+        device, dtype = self.backend.resolve(self.spec, self.choice.device, self.choice.dtype)
+        if dtype in self.spec.banned_dtypes:
+            raise ArgumentError(f"{self.spec.id} gives wrong results in {dtype}; use dtype='float32' or 'bfloat16'")
+        return device, dtype
+
+    @property
+    def loaded(self) -> bool:
+        """Return whether the weights are in memory."""
+        return self._model is not None and self._model.loaded
+
+    @property
+    def model(self) -> LoadedModel[B]:
+        """Return the model, whose weights load with its first call."""
+        with self._lock:
+            if self._model is None:
+                self._model = self._acquire()
+                weakref.finalize(self, _release, self._model)
+            return self._model
+
+    def _acquire(self) -> LoadedModel[B]:
+        device, dtype = self.device_and_dtype
+        spec, backend, trust = self.spec, self.backend, self.choice.trust_remote_code
+        folder = self.files.folder if backend.needs_files else None
+        if folder is not None and self.recorded is not None:
+            verify_files(self.files, spec)
+        request = LoadRequest(spec, folder, device, dtype, trust)
+        load = backend.load_embedder if isinstance(spec, EmbeddingSpec) else backend.load_reranker
+        return _acquire((backend.name, request), partial(cast("Callable[[LoadRequest], B]", load), request))
+
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        """Run `call` on this model's own thread, so that an event loop never waits for a tokenizer or a model."""
+        import asyncio
+
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="embrief")
+            executor = self._executor
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(executor, partial(context.run, call))
+
+
+_shared_lock = threading.RLock()
+_shared: weakref.WeakValueDictionary[ModelChoice, SharedModel[Any, Any]] = weakref.WeakValueDictionary()
+
+
+def shared_model(choice: ModelChoice) -> SharedModel[Any, Any]:
+    """Return the one `SharedModel` of a choice, checked."""
+    with _shared_lock:
+        model = _shared.get(choice)
+        if model is None:
+            model = SharedModel(choice)
+            model.check()
+            _shared[choice] = model
+        return model

@@ -1,0 +1,14 @@
+"""The records of the built-in models, one file per family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from embrief.models import gemma, hashing, others, qwen3
+from embrief.specs import ModelSpec
+
+
+def built_in_models() -> Iterator[ModelSpec]:
+    """Yield every built-in record, in the order in which lists show them."""
+    for family in (qwen3, gemma, others, hashing):
+        yield from family.MODELS

@@ -1,0 +1,145 @@
+"""Names to records: models, runtimes and integrations, built-in and from plugins."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TypeVar
+
+from embrief.backends.base import Backend
+from embrief.errors import ArgumentError, BackendError, DuplicateNameError, MissingDependencyError, UnknownModelError
+from embrief.integrations import Integration
+from embrief.models.mistaken import MISTAKEN_NAMES
+from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+
+Spec = TypeVar("Spec", EmbeddingSpec, RerankerSpec)
+
+
+class Registry:
+    """All that is registered. Names are looked up without regard to case; a taken name is refused."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, ModelSpec] = {}
+        self.backends: dict[str, Backend] = {}
+        self.integrations: dict[str, Integration] = {}
+        self._names: dict[str, str] = {}
+
+    def add_model(self, spec: ModelSpec) -> None:
+        """Register a model under its id and aliases.
+
+        Raises:
+            ArgumentError: It is not a record.
+            DuplicateNameError: One of the names is taken.
+        """
+        if not isinstance(spec, (EmbeddingSpec, RerankerSpec)):
+            raise ArgumentError(f"a model is an EmbeddingSpec or a RerankerSpec, not {type(spec).__name__}")
+        if not spec.id or not spec.revision:
+            raise ArgumentError(f"the record {spec.id!r} needs an id and a revision, which name its vectors' space")
+        names = [spec.id, *spec.aliases]
+        for name in names:
+            if (taken := self._names.get(name.lower())) is not None:
+                raise DuplicateNameError(f"the model name {name!r} already belongs to {taken!r}")
+        self.models[spec.id] = spec
+        self._names.update({name.lower(): spec.id for name in names})
+
+    def add_backend(self, backend: Backend) -> None:
+        """Register a runtime.
+
+        Raises:
+            ArgumentError: It is not a description of a runtime.
+            DuplicateNameError: The name is taken.
+        """
+        if not isinstance(backend, Backend):
+            raise ArgumentError(f"a runtime is described by a Backend, not {type(backend).__name__}")
+        if backend.name in self.backends:
+            raise DuplicateNameError(f"the backend name {backend.name!r} is taken")
+        self.backends[backend.name] = backend
+
+    def add_integration(self, integration: Integration) -> None:
+        """Register a framework.
+
+        Raises:
+            ArgumentError: It is not a description of an integration.
+            DuplicateNameError: The name is taken.
+        """
+        if not isinstance(integration, Integration):
+            raise ArgumentError(f"a framework is described by an Integration, not {type(integration).__name__}")
+        if integration.name in self.integrations:
+            raise DuplicateNameError(f"the integration name {integration.name!r} is taken")
+        self.integrations[integration.name] = integration
+
+    def remove(self, backend: str, models: list[str]) -> None:
+        """Take back what was registered for a while, such as the models of a test."""
+        self.backends.pop(backend, None)
+        for model in models:
+            self.models.pop(model, None)
+        self._names = {name: model for name, model in self._names.items() if model in self.models}
+
+    def find_model(self, name: str) -> ModelSpec | None:
+        """Return the record of this name, `None` if there is none.
+
+        Raises:
+            UnknownModelError: The name is a known mistake; the message says why and names the right one.
+        """
+        if (known := self._names.get(name.lower())) is not None:
+            return self.models[known]
+        if (mistaken := MISTAKEN_NAMES.get(name.lower())) is not None:
+            raise UnknownModelError(f"{name!r} is not an embedding or reranking model: {mistaken.reason}; use {mistaken.use}")
+        return None
+
+    def near_names(self, name: str, *, cutoff: float = 0.6) -> list[str]:
+        """Return recorded ids that look like `name`, best first."""
+        near = difflib.get_close_matches(name.lower(), list(self._names), n=3, cutoff=cutoff)
+        return list(dict.fromkeys(self._names[match] for match in near))
+
+    def unknown(self, name: str) -> UnknownModelError:
+        """Return the error for a name that is neither a record nor a folder."""
+        near = self.near_names(name)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        return UnknownModelError(
+            f"no model has the name {name!r}: {hint}`embrief models` lists the names; a folder must exist, "
+            "and an id on the hub has the form 'owner/name'"
+        )
+
+    def family(self, architecture: str, kind: type[Spec]) -> Spec | None:
+        """Return the record that stands for all models of an architecture and kind, if there is one."""
+        for spec in self.models.values():
+            if isinstance(spec, kind) and spec.defines_family and spec.architecture == architecture:
+                return spec
+        return None
+
+    def backends_for(self, spec: ModelSpec) -> list[Backend]:
+        """Return the runtimes that can serve a model, installed or not, best first."""
+        serving = [backend for backend in self.backends.values() if backend.serves(spec)]
+        return sorted(serving, key=lambda backend: -backend.preference)
+
+    def choose_backend(self, spec: ModelSpec, asked: str | None, preferred: str | None) -> Backend:
+        """Return the runtime for a model.
+
+        Args:
+            spec: The model.
+            asked: The user's choice; wins.
+            preferred: A plugin's choice; else the best installed runtime that serves the model.
+
+        Raises:
+            ArgumentError: The runtime asked for does not exist or cannot serve the model.
+            MissingDependencyError: The runtime is not installed.
+            BackendError: No runtime can serve the model.
+        """
+        name = asked if asked is not None else preferred
+        serving = self.backends_for(spec)
+        if name is not None:
+            if name not in self.backends:
+                raise ArgumentError(f"there is no backend {name!r}; there are {', '.join(self.backends)}")
+            if self.backends[name] not in serving:
+                able = ", ".join(backend.name for backend in serving) or "none"
+                raise ArgumentError(f"the backend {name!r} cannot run {spec.id}; those that can: {able}")
+            serving = [self.backends[name]]
+        installed = [backend for backend in serving if not backend.missing()]
+        if installed:
+            return installed[0]
+        if not serving:
+            raise BackendError(f"no backend can run {spec.id} (architecture {spec.architecture!r})")
+        first = serving[0]
+        raise MissingDependencyError(
+            f"{spec.id} runs on the backend {first.name!r}, which needs {', '.join(first.missing())}: {first.install}"
+        )

@@ -1,0 +1,108 @@
+"""What a model is: frozen records of facts. Nothing here runs a model or formats a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["query", "document"]
+Pooling = Literal["last", "mean", "cls", "none"]
+Truncate = Literal["warn", "error", "silent"]
+Scoring = Literal["yes_no", "classifier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The prompts of one task. Each is a prefix, byte for byte; the text follows directly."""
+
+    name: str
+    query: str
+    """Prefix of a query."""
+    document: str
+    """Prefix of a document that has no title."""
+    titled: str | None = None
+    """Prefix of a document with a title; `{title}` marks its place. `None`: this task has no place for titles."""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingPrompts:
+    """All prompts of an embedding model."""
+
+    tasks: tuple[Task, ...]
+    """The first is the default."""
+    instructed: str | None = None
+    """Prefix of a query with an instruction of the caller's; `{instruction}` marks its place. `None`: no such place."""
+    default_instruction: str | None = None
+    """The instruction inside the default task's query prompt, where the model's authors call it one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerankPrompt:
+    """The template around one (query, document) pair; `{instruction}` and `{query}` mark their places in `head`."""
+
+    head: str
+    """Everything before the document."""
+    tail: str
+    """Everything after the document. Never truncated."""
+    default_instruction: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What embedders and rerankers have in common."""
+
+    id: str
+    """Name on the hub."""
+    revision: str
+    """Full commit id whose files this record describes, or a version for a model that has no files on the hub. It names
+    the weights in the vector space. Empty only for a folder."""
+    license: str
+    gated: bool = False
+    """Whether the hub asks for an accepted licence and a token."""
+    architecture: str
+    """`model_type` in config.json."""
+    parameters: int | None = None
+    hidden_size: int | None = None
+    """Width of the hidden states, in values."""
+    max_tokens: int
+    """Tokens per text that the model sees unless the user says otherwise, special tokens included."""
+    context: int
+    """Tokens that the architecture can hold."""
+    padding_side: Literal["left", "right"]
+    banned_dtypes: tuple[str, ...] = ()
+    """Number formats that give wrong results."""
+    verified: bool = False
+    """Whether this release was run with the real weights."""
+    defines_family: bool = False
+    """Whether a model without a record, of the same architecture, takes its prompts and limits from this one."""
+    aliases: tuple[str, ...] = ()
+    source: str = ""
+    """Where the facts come from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingSpec(ModelSpec):
+    """A model that turns texts into vectors."""
+
+    dim: int
+    """Values per vector."""
+    mrl: Sequence[int] = ()
+    """Shorter widths that a prefix of the vector may be cut to (Matryoshka representation learning)."""
+    pooling: Pooling
+    prompts: EmbeddingPrompts
+    final_token: str | None
+    """Token that ends every input, also a truncated one. `None`: not checked."""
+    lexical: bool = False
+    """Whether vectors compare spelling only, not meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankerSpec(ModelSpec):
+    """A model that scores how well a document answers a query."""
+
+    scoring: Scoring
+    prompt: RerankPrompt
+    true_token: str = field(default="yes")
+    false_token: str = field(default="no")

@@ -1,0 +1,51 @@
+"""The guard that every store integration calls: stamp a store with a space, compare, refuse, explain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from embrief.errors import EmbriefError, SpaceMismatchError
+from embrief.space import VectorSpace
+
+KEY = "embrief_space"
+"""The metadata key under which a store keeps its space."""
+
+
+def stamp(space: VectorSpace) -> dict[str, str]:
+    """Return store metadata that names the space. The value is a JSON string: some stores take only scalars."""
+    return {KEY: json.dumps(space.to_json(), sort_keys=True)}
+
+
+def read_stamp(metadata: Mapping[str, Any] | None, *, where: str) -> VectorSpace | None:
+    """Return the space a store is stamped with, `None` for a store without a stamp.
+
+    Args:
+        metadata: The store's metadata.
+        where: Name of the store, for messages.
+
+    Raises:
+        SpaceMismatchError: There is a stamp and it cannot be read.
+    """
+    if not metadata or KEY not in metadata:
+        return None
+    try:
+        return VectorSpace.from_json(json.loads(metadata[KEY]))
+    except (ValueError, TypeError, EmbriefError) as error:
+        raise SpaceMismatchError(f"{where} has a vector space stamp that cannot be read: {error}") from error
+
+
+def require_same(stored: VectorSpace | None, space: VectorSpace, *, where: str) -> None:
+    """Refuse to mix vectors of two spaces. A store without a stamp is let through: nothing is known about it.
+
+    Raises:
+        SpaceMismatchError: The spaces differ; the message lists how, and what to do.
+    """
+    if stored is None or stored == space:
+        return
+    raise SpaceMismatchError(
+        f"{where} holds vectors of the space {stored.id}, but this embedder makes vectors of {space.id}: "
+        f"{'; '.join(stored.differences(space))}. Use an embedder for the stored space, or embed the documents again into a "
+        "new collection"
+    )

@@ -1,0 +1,231 @@
+"""For authors of plugins and wrappers: models that run without weights and show what reached them, and contract checks.
+
+Example:
+    >>> from embrief import Embedder
+    >>> from embrief.testing import FakeRuntime
+    >>> with FakeRuntime() as fake:
+    ...     vector = Embedder(fake.qwen3).embed_query("red planet", instruction="Find planets")
+    >>> fake.texts
+    ['Instruct: Find planets\\nQuery:red planet']
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+
+from embrief.backends.base import Backend, EmbeddingBackend, Encoded, LoadRequest, RerankBackend, RunOptions, Scored
+from embrief.backends.hashing import HashBackend
+from embrief.models import gemma, qwen3
+from embrief.plugins import registry
+from embrief.prompts import RenderedPair
+from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+
+M = TypeVar("M")
+_numbers = itertools.count(1)
+
+
+@dataclass
+class FakeRuntime:
+    """A runtime without weights, with one embedding model of each prompt family and one reranker.
+
+    Vectors are hashed from the rendered text, so a wrong prompt gives a wrong vector. Scores grow with the words that
+    query and document share. Use it in a `with` block: it registers its models and takes them away again.
+    """
+
+    delay: float = 0.0
+    """Seconds that each run takes."""
+    fault: Callable[[Sequence[str]], None] | None = None
+    """Called with the rendered texts of each run; may raise."""
+    width: int = 64
+    texts: list[str] = field(default_factory=list)
+    """Every rendered text that was embedded, in order."""
+    pairs: list[RenderedPair] = field(default_factory=list)
+    """Every rendered pair that was scored, in order."""
+    runs: list[int] = field(default_factory=list)
+    """The number of texts or pairs of each run."""
+    threads: set[str] = field(default_factory=set)
+    """Names of the threads that entered the model."""
+    loads: int = 0
+    """How often a model was loaded."""
+
+    def __post_init__(self) -> None:
+        # Facades share models by name: a name of its own keeps one test's models out of the next.
+        self._name = f"testing-{next(_numbers)}"
+        self._busy = threading.Lock()
+        self.overlapped = False
+
+    @property
+    def qwen3(self) -> str:
+        """Name of the model with Qwen3-Embedding's prompts; any dim from 8 to `width`."""
+        return f"{self._name}/qwen3"
+
+    @property
+    def gemma(self) -> str:
+        """Name of the model with EmbeddingGemma's prompts, titles included."""
+        return f"{self._name}/gemma"
+
+    @property
+    def reranker(self) -> str:
+        """Name of the model with Qwen3-Reranker's template."""
+        return f"{self._name}/reranker"
+
+    def _models(self) -> list[ModelSpec]:
+        embedder = replace(
+            qwen3.MODELS[0],
+            id=self.qwen3,
+            revision=self._name,
+            architecture=self._name,
+            hidden_size=self.width,
+            dim=self.width,
+            mrl=range(8, self.width + 1),
+            defines_family=False,
+        )
+        rerankers = [spec for spec in qwen3.MODELS if isinstance(spec, RerankerSpec)]
+        return [
+            embedder,
+            replace(embedder, id=self.gemma, pooling="mean", prompts=gemma.EMBEDDING_PROMPTS),
+            replace(
+                rerankers[0], id=self.reranker, revision=self._name, architecture=self._name, defines_family=False
+            ),
+        ]
+
+    def __enter__(self) -> Self:
+        for spec in self._models():
+            registry().add_model(spec)
+        registry().add_backend(
+            Backend(
+                name=self._name,
+                supports=lambda spec: spec.architecture == self._name,
+                resolve=lambda spec, device, dtype: ("cpu", "float32"),
+                load_embedder=lambda request: self._load(_FakeEmbedder(self, request)),
+                load_reranker=lambda request: self._load(_FakeReranker(self)),
+                needs_files=False,
+            )
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        registry().remove(self._name, [spec.id for spec in self._models()])
+
+    def _load(self, model: M) -> M:
+        self.loads += 1
+        return model
+
+    def _enter(self, texts: Sequence[str]) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.runs.append(len(texts))
+        if not self._busy.acquire(blocking=False):
+            self.overlapped = True
+            return
+        try:
+            time.sleep(self.delay)
+            if self.fault:
+                self.fault(texts)
+        finally:
+            self._busy.release()
+
+
+class _FakeEmbedder:
+    def __init__(self, runtime: FakeRuntime, request: LoadRequest) -> None:
+        assert isinstance(request.spec, EmbeddingSpec)  # noqa: S101 - `Backend.serves` has checked it
+        self._runtime = runtime
+        # The hash runtime would make a shorter vector natively; real models are cut.
+        self._model = HashBackend(request.spec)
+
+    def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
+        self._runtime._enter(texts)
+        self._runtime.texts.extend(texts)
+        return self._model.encode(texts, replace(options, dim=None))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _FakeReranker:
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self._runtime = runtime
+
+    def score(self, pairs: Sequence[RenderedPair], options: RunOptions) -> Scored:
+        self._runtime._enter([pair.document for pair in pairs])
+        self._runtime.pairs.extend(pairs)
+        logits = []
+        for pair in pairs:
+            query = pair.head.rpartition("<Query>: ")[2].partition("\n")[0]
+            shared = set(query.lower().split()) & set(pair.document.lower().split())
+            logits.append(float(len(shared)) - 1.0)
+        count = len(pairs)
+        return Scored(np.array(logits), np.zeros(count, np.int64), np.zeros(count, np.bool_))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+_PROBES = ("short", "a longer text with several words in it", " leading blank", "日本語 and émoji 🙂", "short", "x" * 500)
+
+
+def check_embedding_backend(backend: EmbeddingBackend, spec: EmbeddingSpec, *, tolerance: float = 1e-4) -> None:
+    """Check what every embedding runtime must keep; for the tests of plugin authors.
+
+    Args:
+        backend: The loaded model.
+        spec: Its record.
+        tolerance: How far the cosine of two runs of one text may be from 1.
+
+    Raises:
+        AssertionError: It does not; the message says what.
+    """
+    options = RunOptions(max_tokens=spec.max_tokens)
+    texts = list(_PROBES)
+    batch = backend.encode(texts, options)
+    _require(batch.vectors.shape == (len(texts), spec.dim), f"vectors of shape {batch.vectors.shape}")
+    _require(bool(np.isfinite(batch.vectors).all()), "vectors that are not finite")
+    _require(len(batch.token_counts) == len(batch.truncated) == len(texts), "one count and one flag per text")
+    _require(_cosine(batch.vectors[0], batch.vectors[4]) > 1 - tolerance, "equal texts with equal vectors")
+    shuffled = backend.encode(texts[::-1], options)
+    for row, text in enumerate(texts):
+        alone = backend.encode([text], options)
+        _require(_cosine(batch.vectors[row], alone.vectors[0]) > 1 - tolerance, f"batch equal to single (text {row})")
+        other = shuffled.vectors[len(texts) - 1 - row]
+        _require(_cosine(batch.vectors[row], other) > 1 - tolerance, f"results in input order (text {row})")
+
+
+def check_rerank_backend(backend: RerankBackend, spec: RerankerSpec, *, tolerance: float = 1e-3) -> None:
+    """Check what every reranking runtime must keep; for the tests of plugin authors.
+
+    Args:
+        backend: The loaded model.
+        spec: Its record.
+        tolerance: How far the log-odds of two runs of one pair may be apart.
+
+    Raises:
+        AssertionError: It does not; the message says what.
+    """
+    from embrief.prompts import render_pair
+
+    options = RunOptions(max_tokens=spec.max_tokens)
+    pairs = [render_pair("which planet is red", text, spec.prompt, None) for text in _PROBES]
+    batch = backend.score(pairs, options)
+    _require(batch.logits.shape == (len(pairs),), f"scores of shape {batch.logits.shape}")
+    _require(bool(np.isfinite(batch.logits).all()), "scores that are not finite")
+    for row, pair in enumerate(pairs):
+        alone = backend.score([pair], options).logits[0]
+        _require(abs(float(alone) - float(batch.logits[row])) < tolerance, f"batch equal to single (pair {row})")
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise AssertionError(f"the runtime must give {what}")

@@ -1,0 +1,257 @@
+"""Getting a model's files: safetensors only, at a pinned commit, through huggingface_hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embrief.errors import (
+    GatedModelError,
+    MissingDependencyError,
+    NotEnoughSpaceError,
+    UnknownModelError,
+    WeightsUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_INDEX = "model.safetensors.index.json"
+_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
+# Conversions for other runtimes and training leftovers lie beside the weights in some repositories.
+_IGNORED = ("onnx/*", "openvino/*", "*/checkpoint-*", "coreml/*", "original/*", "*.gguf")
+_MARGIN = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a model's files come from."""
+
+    id: str
+    revision: str | None
+    """Commit id, branch or tag; `None` for the default branch."""
+    gated: bool = False
+    cache_dir: Path | None = None
+    local_files_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CachedModel:
+    """One model revision on this machine, weights included."""
+
+    id: str
+    revision: str
+    folder: Path
+    size: int
+    """Bytes on disk."""
+
+
+def _hub() -> Any:
+    try:
+        # Inside the function: importing it takes a noticeable part of a second, and listing models needs no download.
+        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+    except ImportError as error:
+        raise MissingDependencyError(
+            'getting models needs huggingface_hub: pip install "embrief[torch]"'
+        ) from error
+    return huggingface_hub
+
+
+def has_weights(folder: Path) -> bool:
+    """Return whether a folder holds complete safetensors weights; a configuration alone does not count."""
+    index = folder / _INDEX
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError):
+            return False
+        return bool(shards) and all((folder / shard).is_file() for shard in shards)
+    return (folder / "model.safetensors").is_file()
+
+
+def cache_folder(cache_dir: Path | None) -> Path:
+    """Return the folder in which huggingface_hub keeps its downloads."""
+    return cache_dir if cache_dir is not None else Path(_hub().constants.HF_HUB_CACHE)
+
+
+def _repository_folder(model: str, cache_dir: Path | None) -> Path:
+    return cache_folder(cache_dir) / f"models--{model.replace('/', '--')}"
+
+
+def cached_revisions(model: str, cache_dir: Path | None = None) -> list[CachedModel]:
+    """Return the revisions of a model whose weights are on this machine."""
+    snapshots = _repository_folder(model, cache_dir) / "snapshots"
+    found = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
+    return [
+        CachedModel(model, folder.name, folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
+        for folder in found
+        if has_weights(folder)
+    ]
+
+
+def cached_models(cache_dir: Path | None = None) -> Iterator[CachedModel]:
+    """Yield every model revision on this machine, recorded or not."""
+    root = cache_folder(cache_dir)
+    for folder in sorted(root.glob("models--*--*")):
+        yield from cached_revisions(folder.name.removeprefix("models--").replace("--", "/"), cache_dir)
+
+
+def find_cached(source: ModelSource) -> CachedModel | None:
+    """Return the asked revision if its weights are on this machine."""
+    revision = source.revision or "main"
+    if not COMMIT.fullmatch(revision):
+        reference = _repository_folder(source.id, source.cache_dir) / "refs" / revision
+        if not reference.is_file():
+            return None
+        revision = reference.read_text("utf-8").strip()
+    return next((item for item in cached_revisions(source.id, source.cache_dir) if item.revision == revision), None)
+
+
+def _offline(source: ModelSource) -> bool:
+    return source.local_files_only or bool(_hub().constants.is_offline_mode())
+
+
+def _not_here(source: ModelSource, reason: str) -> WeightsUnavailableError:
+    others = [item.revision for item in cached_revisions(source.id, source.cache_dir)]
+    wanted = f"{source.id} at revision {source.revision or 'main'}"
+    if others:
+        remedy = f"another revision is on this machine: to use it, pass revision={others[0]!r}"
+        if len(others) > 1:
+            remedy += f" (also here: {', '.join(others[1:])})"
+    else:
+        remedy = (
+            f"with network access, run `embrief pull {source.id}` once and copy the cache "
+            f"{cache_folder(source.cache_dir)}; without any download, model='embrief/hash' tries the software out "
+            "(it compares spelling only)"
+        )
+    return WeightsUnavailableError(f"the weights of {wanted} are not on this machine and {reason}; {remedy}")
+
+
+def _describe(source: ModelSource) -> ModelInfo:
+    """Ask the hub what the repository holds."""
+    hub = _hub()
+    errors = hub.errors
+    try:
+        info: ModelInfo = hub.HfApi().model_info(source.id, revision=source.revision, files_metadata=True)
+    except errors.GatedRepoError as error:
+        raise _gated(source) from error
+    except errors.RevisionNotFoundError as error:
+        raise UnknownModelError(f"{source.id} has no revision {source.revision!r} on the hub") from error
+    except errors.RepositoryNotFoundError as error:
+        if source.gated:
+            raise _gated(source) from error
+        raise UnknownModelError(
+            f"the hub has no model {source.id!r} (or it is private and the token in HF_TOKEN may not see it); "
+            "`embrief models` lists the names that are known to work"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        # An HTTP 401 or 403 without the hub's own error header, from a proxy or a mirror for instance.
+        if error.response is not None and error.response.status_code in (401, 403):
+            raise _gated(source) from error
+        raise _not_here(source, f"the hub answered with an error ({type(error).__name__})") from error
+    except Exception as error:
+        if not _is_connection_error(error):
+            raise
+        raise _not_here(source, f"the hub cannot be reached ({type(error).__name__})") from error
+    return info
+
+
+def _is_connection_error(error: BaseException) -> bool:
+    # huggingface_hub moved from requests to httpx; both derive their network errors differently.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "Timeout", "LocalEntryNotFoundError"})
+
+
+def _gated(source: ModelSource) -> GatedModelError:
+    return GatedModelError(
+        f"access to {source.id} was refused (HTTP 401 or 403): accept its licence at https://huggingface.co/{source.id} "
+        "while logged in, create a token at https://huggingface.co/settings/tokens and put it into the environment "
+        "variable HF_TOKEN"
+    )
+
+
+def _check_disk(source: ModelSource, size: int) -> None:
+    folder = cache_folder(source.cache_dir)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size + _MARGIN:
+        raise NotEnoughSpaceError(
+            f"{source.id} needs {size / 2**30:.1f} GiB and the disk with the cache {cache_folder(source.cache_dir)} has "
+            f"{free / 2**30:.1f} GiB left; free some, or set HF_HOME or cache_dir= to another disk"
+        )
+
+
+def _wanted(info: ModelInfo) -> list[Any]:
+    from huggingface_hub.utils import filter_repo_objects
+
+    siblings = {item.rfilename: item for item in info.siblings or ()}
+    names = filter_repo_objects(list(siblings), allow_patterns=list(_PATTERNS), ignore_patterns=list(_IGNORED))
+    return [siblings[name] for name in names]
+
+
+def fetch(source: ModelSource) -> CachedModel:
+    """Return the model's files, downloading what is missing.
+
+    Args:
+        source: Which model, and where to keep it.
+
+    Raises:
+        WeightsUnavailableError: Not on this machine, and offline or the repository has no safetensors weights.
+        GatedModelError: The licence is not accepted or the token is missing.
+        UnknownModelError: The hub has no such repository or revision.
+        NotEnoughSpaceError: The disk is too full. Nothing was downloaded.
+    """
+    cached = find_cached(source)
+    pinned = source.revision is not None and COMMIT.fullmatch(source.revision) is not None
+    if cached is not None and (pinned or _offline(source)):
+        return cached
+    if _offline(source):
+        how = "local_files_only=True" if source.local_files_only else "HF_HUB_OFFLINE=1"
+        raise _not_here(source, f"downloading is switched off ({how})")
+    info = _describe(source)
+    wanted = _wanted(info)
+    if not any(item.rfilename.endswith(".safetensors") and "/" not in item.rfilename for item in wanted):
+        raise WeightsUnavailableError(
+            f"{source.id} at revision {source.revision or 'main'} has no safetensors weights, and other formats can run "
+            "code when loaded; pass revision= with a commit that has them, or convert the model and pass its folder"
+        )
+    here = cached_revisions(source.id, source.cache_dir)
+    missing = sum(item.size or 0 for item in wanted) if info.sha not in {item.revision for item in here} else 0
+    _check_disk(source, missing)
+    folder = _hub().snapshot_download(
+        source.id,
+        revision=info.sha,
+        cache_dir=os.fspath(source.cache_dir) if source.cache_dir is not None else None,
+        allow_patterns=[item.rfilename for item in wanted],
+    )
+    _remember_reference(source, str(info.sha))
+    found = find_cached(ModelSource(source.id, info.sha, source.gated, source.cache_dir))
+    if found is None:
+        raise WeightsUnavailableError(
+            f"{source.id} was downloaded to {folder}, but its weights are incomplete; delete that folder and try again"
+        )
+    return found
+
+
+def _remember_reference(source: ModelSource, commit: str) -> None:
+    """Write down which commit a branch pointed to, so that the same call works offline."""
+    revision = source.revision or "main"
+    if not COMMIT.fullmatch(revision):
+        reference = _repository_folder(source.id, source.cache_dir) / "refs" / revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit, "utf-8")
+
+
+def download_size(source: ModelSource) -> int:
+    """Return the bytes that `fetch` would download for a model that is not here."""
+    return sum(item.size or 0 for item in _wanted(_describe(source)))
