@@ -55,12 +55,12 @@ class FakeRuntime:
     """Names of the threads that entered the model."""
     loads: int = 0
     """How often a model was loaded."""
+    overlapped: bool = False
+    """Whether two threads were ever inside one model together."""
 
     def __post_init__(self) -> None:
         # Facades share models by name: a name of its own keeps one test's models out of the next.
         self._name = f"testing-{next(_numbers)}"
-        self._busy = threading.Lock()
-        self.overlapped = False
 
     @property
     def qwen3(self) -> str:
@@ -121,10 +121,10 @@ class FakeRuntime:
         self.loads += 1
         return model
 
-    def _enter(self, texts: Sequence[str]) -> None:
+    def _enter(self, texts: Sequence[str], busy: threading.Lock) -> None:
         self.threads.add(threading.current_thread().name)
         self.runs.append(len(texts))
-        if not self._busy.acquire(blocking=False):
+        if not busy.acquire(blocking=False):
             self.overlapped = True
             return
         try:
@@ -132,7 +132,7 @@ class FakeRuntime:
             if self.fault:
                 self.fault(texts)
         finally:
-            self._busy.release()
+            busy.release()
 
 
 class _FakeEmbedder:
@@ -141,9 +141,10 @@ class _FakeEmbedder:
         self._runtime = runtime
         # The hash runtime would make a shorter vector natively; real models are cut.
         self._model = HashBackend(request.spec)
+        self._busy = threading.Lock()
 
     def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
-        self._runtime._enter(texts)
+        self._runtime._enter(texts, self._busy)
         self._runtime.texts.extend(texts)
         return self._model.encode(texts, replace(options, dim=None))
 
@@ -154,9 +155,10 @@ class _FakeEmbedder:
 class _FakeReranker:
     def __init__(self, runtime: FakeRuntime) -> None:
         self._runtime = runtime
+        self._busy = threading.Lock()
 
     def score(self, pairs: Sequence[RenderedPair], options: RunOptions) -> Scored:
-        self._runtime._enter([pair.document for pair in pairs])
+        self._runtime._enter([pair.document for pair in pairs], self._busy)
         self._runtime.pairs.extend(pairs)
         logits = []
         for pair in pairs:

@@ -1,0 +1,180 @@
+"""The bytes that reach the tokenizer, for every family, task and role (golden strings from the model cards)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from embrief import ArgumentError, ArgumentTypeError, Embedder, Reranker
+from embrief.plugins import registry
+from embrief.specs import EmbeddingSpec
+
+QWEN_TASKS = {
+    "retrieval": ("Given a web search query, retrieve relevant passages that answer the query", False),
+    "code_retrieval": ("Given a question about coding, retrieval code or passage that can solve user's question", False),
+    "sentence_similarity": ("Retrieve semantically similar text", True),
+    "bitext_mining": ("Retrieve parallel sentences", True),
+}
+GEMMA_TASKS = {
+    "retrieval": ("search result", False),
+    "question_answering": ("question answering", False),
+    "fact_checking": ("fact checking", False),
+    "code_retrieval": ("code retrieval", False),
+    "classification": ("classification", True),
+    "clustering": ("clustering", True),
+    "sentence_similarity": ("sentence similarity", True),
+    "summarization": ("summarization", True),
+    "bitext_mining": ("search result", True),
+}
+QWEN = "Qwen/Qwen3-Embedding-0.6B"
+GEMMA = "google/embeddinggemma-300m"
+AWKWARD = ["", " leading", "trailing ", "{title} {instruction} {query} {0} %s $A", "a\nb\r\n\tc", "日本語 🙂 e\u0301", "\ud800"]
+
+
+@pytest.mark.parametrize("size", ["0.6B", "4B", "8B"])
+@pytest.mark.parametrize("task", QWEN_TASKS)
+def test_qwen3_embedding(size: str, task: str) -> None:
+    instruction, symmetric = QWEN_TASKS[task]
+    embedder = Embedder(f"Qwen/Qwen3-Embedding-{size}")
+    prompt = f"Instruct: {instruction}\nQuery:"
+    assert embedder.render("q", role="query", task=task) == prompt + "q"
+    assert embedder.render("d", role="document", task=task) == (prompt if symmetric else "") + "d"
+
+
+@pytest.mark.parametrize("task", GEMMA_TASKS)
+def test_embeddinggemma(task: str) -> None:
+    description, symmetric = GEMMA_TASKS[task]
+    embedder = Embedder(GEMMA)
+    prompt = f"task: {description} | query: "
+    assert embedder.render("q", role="query", task=task) == prompt + "q"
+    document = prompt if symmetric else "title: none | text: "
+    assert embedder.render("d", role="document", task=task) == document + "d"
+    if symmetric:
+        with pytest.raises(ArgumentError, match="no place for a title"):
+            embedder.render("d", role="document", task=task, title="T")
+    else:
+        assert embedder.render("d", role="document", task=task, title="T") == "title: T | text: d"
+
+
+def test_no_task_is_untested() -> None:
+    """A task added to a record without a golden string above fails here."""
+    assert {task.name for task in Embedder(QWEN).spec.prompts.tasks} == set(QWEN_TASKS)
+    assert {task.name for task in Embedder(GEMMA).spec.prompts.tasks} == set(GEMMA_TASKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("Retrieval-query", "retrieval"), ("Retrieval-document", "retrieval"), ("Retrieval", "retrieval"),
+        ("Reranking", "retrieval"), ("query", "retrieval"), ("document", "retrieval"),
+        ("BitextMining", "bitext_mining"), ("Clustering", "clustering"), ("Classification", "classification"),
+        ("MultilabelClassification", "classification"), ("InstructionRetrieval", "code_retrieval"),
+        ("PairClassification", "sentence_similarity"), ("STS", "sentence_similarity"),
+        ("Summarization", "summarization"),
+    ],
+)  # fmt: skip
+def test_every_prompt_name_of_the_gemma_card_is_known(name: str, task: str) -> None:
+    embedder = Embedder(GEMMA)
+    assert embedder.render("q", role="query", task=name) == embedder.render("q", role="query", task=task)
+
+
+def test_models_without_prompts_get_the_bare_text() -> None:
+    for model in ("BAAI/bge-m3", "sentence-transformers/all-MiniLM-L6-v2", "embrief/hash"):
+        for role in ("query", "document"):
+            assert Embedder(model).render("text", role=role) == "text"
+        with pytest.raises(ArgumentError, match="not trained with instructions"):
+            Embedder(model, instruction="Find things")
+
+
+def test_every_record_keeps_the_default_instruction_in_its_default_prompt() -> None:
+    for spec in registry().models.values():
+        if isinstance(spec, EmbeddingSpec) and spec.prompts.default_instruction:
+            assert spec.prompts.default_instruction in spec.prompts.tasks[0].query
+
+
+def test_precedence_call_over_constructor_over_record() -> None:
+    default = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:q"
+    plain, told = Embedder(QWEN), Embedder(QWEN, instruction="From the constructor")
+    assert plain.render("q", role="query") == default
+    assert told.render("q", role="query") == "Instruct: From the constructor\nQuery:q"
+    assert told.render("q", role="query", instruction="From the call") == "Instruct: From the call\nQuery:q"
+    assert told.render("q", role="query", task="sentence_similarity").startswith("Instruct: Retrieve semantically")
+    assert told.render("q", role="query", instruction=None) == told.render("q", role="query"), "None is 'not given'"
+    assert told.render("q", role="query", instruction="") == "q", "'' is 'none'"
+    assert Embedder(QWEN, instruction="").render("q", role="query") == "q"
+    assert Embedder(QWEN, instruction="").render("q", role="query", instruction="X") == "Instruct: X\nQuery:q"
+    tasked = Embedder(GEMMA, task="clustering")
+    assert tasked.render("d", role="document") == "task: clustering | query: d"
+    assert tasked.render("q", role="query", instruction="own words") == "task: own words | query: q"
+
+
+def test_an_instruction_never_reaches_a_document() -> None:
+    told = Embedder(QWEN, instruction="Only for queries")
+    assert told.render("d", role="document") == "d"
+    with pytest.raises(ArgumentError, match="is for queries"):
+        told.encode(["d"], role="document", instruction="x")
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_awkward_text_passes_unaltered(text: str) -> None:
+    qwen, gemma, reranker = Embedder(QWEN), Embedder(GEMMA), Reranker()
+    assert qwen.render(text, role="document") == text
+    assert qwen.render(text, role="query", instruction="{query} {instruction}") == (
+        "Instruct: {query} {instruction}\nQuery:" + text
+    )
+    assert gemma.render(text, role="document", title="{title}{text}") == "title: {title}{text} | text: " + text
+    pair = reranker.render("{instruction}{query}" + text, text, instruction="{query}")
+    assert f"<Instruct>: {{query}}\n<Query>: {{instruction}}{{query}}{text}\n<Document>: " in pair.head
+    assert pair.document == text
+
+
+@pytest.mark.parametrize("size", ["0.6B", "4B", "8B"])
+def test_qwen3_reranker(size: str) -> None:
+    pair = Reranker(f"Qwen/Qwen3-Reranker-{size}").render("the query", "the document")
+    assert pair.head + pair.document + pair.tail == (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+        "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n"
+        "<Query>: the query\n<Document>: the document<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+
+
+def test_rerank_instruction_precedence() -> None:
+    reranker = Reranker(instruction="From the constructor")
+    assert "<Instruct>: From the constructor\n" in reranker.render("q", "d").head
+    assert "<Instruct>: From the call\n" in reranker.render("q", "d", instruction="From the call").head
+    assert "<Instruct>: \n" in reranker.render("q", "d", instruction="").head
+    assert "Given a web search" in reranker.with_instruction(None).render("q", "d").head
+
+
+def test_a_classifier_has_no_template_and_no_instruction() -> None:
+    reranker = Reranker("BAAI/bge-reranker-v2-m3")
+    pair = reranker.render("q {query}", "d")
+    assert (pair.head, pair.document, pair.tail) == ("q {query}", "d", "")
+    with pytest.raises(ArgumentError, match="no place for an instruction"):
+        reranker.score("q", ["d"], instruction="x")
+    with pytest.raises(ArgumentError, match="no place for an instruction"):
+        reranker.with_instruction("x")
+
+
+def test_choices_that_cannot_be_followed() -> None:
+    with pytest.raises(ArgumentError, match="give one"):
+        Embedder(QWEN, instruction="a", task="retrieval")
+    with pytest.raises(ArgumentError, match="give one"):
+        Embedder(QWEN).embed_query("q", instruction="a", task="retrieval")
+    with pytest.raises(ArgumentError, match=r"has no task 'retreival'; use one of .* did you mean 'retrieval'"):
+        Embedder(QWEN, task="retreival")
+    with pytest.raises(ArgumentError, match="no place for a title"):
+        Embedder(QWEN).embed_documents(["d"], titles=["T"])
+    with pytest.raises(ArgumentError, match="a query has none"):
+        Embedder(GEMMA).encode(["q"], role="query", titles=["T"])
+    with pytest.raises(ArgumentTypeError, match="instruction is a string or None"):
+        Embedder(QWEN).embed_query("q", instruction=3)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="role='doc'"):
+        Embedder(QWEN).encode(["q"], role="doc")  # type: ignore[arg-type]
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Embedder(QWEN).spec.dim = 1  # type: ignore[misc]
