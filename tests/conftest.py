@@ -51,7 +51,9 @@ def _docstrings(module: object, inspect: object) -> list[str]:
     return [text for member in members if isinstance(text := getattr(member, "__doc__", None), str) and len(text) > 20]
 
 
-def train_tokenizer(corpus: list[str], *, end: str | None, specials: tuple[str, ...], template: tuple[str, str] | None = None):
+def train_tokenizer(
+    corpus: list[str], *, end: str | None, specials: tuple[str, ...], template: tuple[str, str] | None = None
+):
     """Train a byte-level BPE tokenizer whose post-processor is the given template, or appends `end`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -104,7 +106,14 @@ def write_modules(folder: Path, pooling: str, dim: int, *, dense: int = 0) -> No
             for index, kind in enumerate(kinds)
         ],
     )
-    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+    modes = (
+        "cls_token",
+        "mean_tokens",
+        "max_tokens",
+        "mean_sqrt_len_tokens",
+        "weightedmean_tokens",
+        "lasttoken",
+    )
     write_json(
         folder / "1_Pooling" / "config.json",
         {
@@ -264,7 +273,9 @@ def make_reranker(folder: Path, corpus: list[str], **changes: object) -> Path:
 
 
 @pytest.fixture(scope="session", params=["tied", "untied"])
-def reranker_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
+def reranker_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: list[str]
+) -> Path:
     """A reranker laid out like the first Qwen/Qwen3-Reranker uploads: a language model and its tokenizer."""
     folder = tmp_path_factory.mktemp("models") / f"tiny-qwen3-reranker-{request.param}"
     return make_reranker(folder, corpus, tie_word_embeddings=request.param == "tied")
@@ -315,7 +326,7 @@ def minilm_folder() -> Path:
 @pytest.fixture
 def other_folder(tmp_path: Path) -> Iterator[Path]:
     """A place for a checkpoint that a test changes."""
-    yield tmp_path / "changed"
+    return tmp_path / "changed"
 
 
 TEXTS = [

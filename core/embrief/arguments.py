@@ -1,4 +1,4 @@
-"""Checks of what callers pass, shared by both facades: the offending value, its place and the remedy in each message."""
+"""Checks of what callers pass, shared by both facades. A message holds the value, its place and the remedy."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def titles(values: Sequence[str | None] | None, count: int) -> list[str | None]:
         raise ArgumentError(f"there are {len(items)} titles for {count} documents; give one each, None for no title")
     for index, item in enumerate(items):
         if item is not None and not isinstance(item, str):
-            raise ArgumentTypeError(f"titles[{index}] is {type(item).__name__}; it must be a string or None", index=index)
+            raise ArgumentTypeError(
+                f"titles[{index}] is {type(item).__name__}; it must be a string or None", index=index
+            )
     return items
 
 

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embrief import arguments
 from embrief.backends.base import EmbeddingBackend, Encoded
@@ -23,6 +21,11 @@ from embrief.prompts import PromptChoice, active_task, check_choice, query_prefi
 from embrief.space import VectorSpace
 from embrief.specs import EmbeddingSpec, Role, Truncate
 from embrief.vectors import Matrix, Vector, finish
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,13 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         For caches: equal fingerprints and equal texts give equal vectors.
         """
         dtype = self._shared.device_and_dtype[1]
-        parts = (self.space.id, self._shared.backend.name, dtype, str(self.max_tokens), self._settings.truncate)
+        parts = (
+            self.space.id,
+            self._shared.backend.name,
+            dtype,
+            str(self.max_tokens),
+            self._settings.truncate,
+        )
         return "ef1-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     @property
@@ -192,7 +201,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         return self._view(instruction=instruction, task=None)
 
     def with_task(self, task: str | None) -> Self:
-        """Return an embedder for another task, on the same loaded model. An instruction given before no longer applies."""
+        """Return an embedder for another task, on the same loaded model. An instruction given before is dropped."""
         arguments.optional_text(task, "task")
         return self._view(task=task, instruction=None)
 
@@ -234,7 +243,14 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             )
         return [
             render_embedding(
-                text, spec.prompts, role=role, call=call, default=default, title=title, model=spec.id, index=index
+                text,
+                spec.prompts,
+                role=role,
+                call=call,
+                default=default,
+                title=title,
+                model=spec.id,
+                index=index,
             )
             for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True))
         ]
@@ -307,16 +323,18 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             raise InputTooLongError(message, index=index, tokens=error.tokens, limit=error.limit) from None
         except NonFiniteVectorError as error:
             index = places[error.index]
-            raise NonFiniteVectorError(str(error).replace(f"index {error.index} ", f"index {index} "), index=index) from None
+            raise NonFiniteVectorError(
+                str(error).replace(f"index {error.index} ", f"index {index} "), index=index
+            ) from None
         return encoded, vectors
 
     def _warn_truncated(self, encoded: Encoded) -> None:
         cut = np.flatnonzero(encoded.truncated)
         if len(cut) and self._settings.truncate == "warn":
             warnings.warn(
-                f"{len(cut)} of {len(encoded.truncated)} texts are longer than {self.max_tokens} tokens and lost their end "
-                f"(first at index {cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, raise max_tokens, or pass "
-                "truncate='error' or 'silent'",
+                f"{len(cut)} of {len(encoded.truncated)} texts are longer than {self.max_tokens} tokens and lost "
+                f"their end (first at index {cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, raise "
+                "max_tokens, or pass truncate='error' or 'silent'",
                 TruncationWarning,
                 stacklevel=3,
             )
@@ -332,11 +350,10 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         Returns:
             float32, (dim,).
         """
-        return self.embed_queries([arguments.text(text, "text")], instruction=instruction, task=task)[0]
+        vector: Vector = self.embed_queries([arguments.text(text, "text")], instruction=instruction, task=task)[0]
+        return vector
 
-    def embed_queries(
-        self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None
-    ) -> Matrix:
+    def embed_queries(self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None) -> Matrix:
         """Embed queries. Arguments and errors as in `encode`.
 
         Returns:
@@ -392,7 +409,13 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     ) -> EmbeddingResult:
         """`encode` without blocking the event loop."""
         call = partial(
-            self.encode, texts, role=role, titles=titles, instruction=instruction, task=task, progress=progress
+            self.encode,
+            texts,
+            role=role,
+            titles=titles,
+            instruction=instruction,
+            task=task,
+            progress=progress,
         )
         return await self.off_loop(call)
 

@@ -6,14 +6,16 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from embrief import arguments
 from embrief.backends.base import EmbeddingBackend, RerankBackend, RunOptions
 from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError
 from embrief.loading import ModelChoice, SharedModel, shared_model
 from embrief.specs import EmbeddingSpec, RerankerSpec, Truncate
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 B = TypeVar("B", EmbeddingBackend, RerankBackend)
@@ -22,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The constructor's arguments that both facades take. Plain values: they travel in pickles and framework configs."""
+    """The constructor's arguments that both facades take: plain values that travel in pickles and configurations."""
 
     model: str
     backend: str | None = None
@@ -149,7 +151,7 @@ class Facade(Generic[S, B]):
     async def off_loop(self, call: Callable[[], T]) -> T:
         """Run `call` on the model's own worker thread and wait for it without blocking the event loop.
 
-        For code that wraps this facade: whatever a call does besides (converting vectors, for instance) belongs there too.
+        For code that wraps this facade: what it does to the result, such as converting vectors, belongs there too.
         """
         return await self._shared.off_loop(call)
 
@@ -202,10 +204,10 @@ class Facade(Generic[S, B]):
         return self._view()
 
     def __repr__(self) -> str:
-        default = type(self._settings)(model="")
-        given = {key: value for key, value in asdict(self._settings).items() if value != getattr(default, key)}
-        model = given.pop("model")
-        return f"{type(self).__name__}({', '.join([repr(model), *(f'{key}={value!r}' for key, value in given.items())])})"
+        default: dict[str, Any] = asdict(type(self._settings)(model=""))
+        settings: dict[str, Any] = asdict(self._settings)
+        given = [f"{key}={value!r}" for key, value in settings.items() if value != default[key] and key != "model"]
+        return f"{type(self).__name__}({', '.join([repr(settings['model']), *given])})"
 
 
 def _rebuild(kind: Callable[..., Any], settings: dict[str, Any]) -> Any:

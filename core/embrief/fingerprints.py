@@ -6,9 +6,12 @@ import hashlib
 import json
 import struct
 from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embrief.errors import WeightsUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _BLOCK = 4096
 

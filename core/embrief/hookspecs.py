@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pluggy
 
-from embrief.backends.base import Backend
-from embrief.integrations import Integration
-from embrief.specs import ModelSpec
+if TYPE_CHECKING:
+    from embrief.backends.base import Backend
+    from embrief.integrations import Integration
+    from embrief.specs import ModelSpec
 
 hookspec = pluggy.HookspecMarker("embrief")
 hookimpl = pluggy.HookimplMarker("embrief")
@@ -30,7 +32,7 @@ def register_integrations(register: Callable[[Integration], None]) -> None:
 
 
 @hookspec(firstresult=True)
-def select_backend(spec: ModelSpec, available: tuple[str, ...]) -> str | None:  # type: ignore[empty-body]
+def select_backend(spec: ModelSpec, available: tuple[str, ...]) -> str | None:
     """Return the name of the runtime that should serve `spec`, or `None` to leave the choice to others.
 
     Asked only if the user names no backend. `available` lists the installed runtimes that serve the model, best first.

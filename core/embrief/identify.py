@@ -1,20 +1,31 @@
 """Telling models apart by their files.
 
-A language model, an embedder and a reranker of the Qwen3 family share one class, so `architectures` alone decides nothing.
-What decides: modules.json and 1_Pooling/config.json (written by sentence-transformers), config.json, and whether the
-tokenizer appends an end token.
+A language model, an embedder and a reranker of the Qwen3 family share one class, so `architectures` alone decides
+nothing. What decides: modules.json and 1_Pooling/config.json (written by sentence-transformers), config.json, and
+whether the tokenizer appends an end token.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError
-from embrief.registry import Registry
-from embrief.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, Pooling, RerankerSpec, RerankPrompt, Task
+from embrief.specs import (
+    EmbeddingPrompts,
+    EmbeddingSpec,
+    ModelSpec,
+    Pooling,
+    RerankerSpec,
+    RerankPrompt,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embrief.registry import Registry
 
 _POOLING_FLAGS: dict[str, Pooling] = {
     "pooling_mode_lasttoken": "last",
@@ -161,17 +172,21 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
     if files.modules is not None and "Pooling" not in files.modules:
         kind = "a reranker: use Reranker(...)" if "LogitScore" in files.modules else f"made of {list(files.modules)}"
         raise ModelMismatchError(f"{files.folder} is no embedding model with pooled token states but {kind}")
-    if files.modules is None and like is None and (
-        family is None or family.pooling != "last" or files.appended_token() != family.final_token
+    if (
+        files.modules is None
+        and like is None
+        and (family is None or family.pooling != "last" or files.appended_token() != family.final_token)
     ):
         raise AmbiguousModelError(
-            f"{files.folder} has no modules.json, and its config.json ({files.architecture}, {list(files.classes)}) fits a "
-            "language model, an embedder and a reranker alike; say which it is: like='<recorded model>' takes pooling and "
-            "prompts from that record (for example like='Qwen/Qwen3-Embedding-0.6B'), Reranker(...) loads a reranker"
+            f"{files.folder} has no modules.json, and its config.json ({files.architecture}, {list(files.classes)}) "
+            "fits a language model, an embedder and a reranker alike; say which it is: like='<recorded model>' takes "
+            "pooling and prompts from that record (for example like='Qwen/Qwen3-Embedding-0.6B'), Reranker(...) loads "
+            "a reranker"
         )
     if like is not None and like.architecture != files.architecture:
         raise ModelMismatchError(
-            f"{files.folder} has the architecture {files.architecture!r}, so it is not like {like.id} ({like.architecture!r})"
+            f"{files.folder} has the architecture {files.architecture!r}, so it is not like {like.id} "
+            f"({like.architecture!r})"
         )
     dim = files.dim()
     pooling = files.pooling() if files.modules is not None else family.pooling if family else "mean"
@@ -252,14 +267,16 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
         ModelMismatchError: It is a model of another kind.
     """
     if files.modules is not None and "Pooling" in files.modules:
-        raise ModelMismatchError(f"{files.folder} is an embedding model (modules.json pools its states): use Embedder(...)")
+        raise ModelMismatchError(
+            f"{files.folder} is an embedding model (modules.json pools its states): use Embedder(...)"
+        )
     context = int(files.config.get("max_position_embeddings") or files.max_length or 512)
     classifier = any(name.endswith("ForSequenceClassification") for name in files.classes)
     family = like or registry.family(files.architecture, RerankerSpec)
     if classifier and family is not None and family.scoring != "classifier":
         raise ModelMismatchError(
-            f"{files.folder} is a {files.architecture} model converted to a classifier, whose prompt template is not part of "
-            f"its files; use the original, for example {family.id}"
+            f"{files.folder} is a {files.architecture} model converted to a classifier, whose prompt template is not "
+            f"part of its files; use the original, for example {family.id}"
         )
     if classifier:
         labels = files.config.get("num_labels") or len(files.config.get("id2label") or {0: ""})
@@ -333,8 +350,9 @@ def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
             wrong.append(f"modules.json has no Pooling but {list(files.modules)}")
         first = spec.prompts.tasks[0]
         for names, recorded in ((_QUERY_NAMES, first.query), (_DOCUMENT_NAMES, first.document)):
-            found = next((files.prompts[name] for name in names if name in (files.prompts or {})), None)
-            if found is not None and files.prompts is not None:
+            own = files.prompts or {}
+            found = next((own[name] for name in names if name in own), None)
+            if found is not None:
                 compare(f"the prompt {names[0]!r}", found, recorded)
     if isinstance(spec, EmbeddingSpec) and files.modules is None:
         wrong.append("modules.json is missing; without it the pooling is a guess")
@@ -342,6 +360,6 @@ def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
         wrong.append("modules.json describes an embedder")
     if wrong:
         raise ModelMismatchError(
-            f"the files in {files.folder} are not those of {spec.id}: {'; '.join(wrong)}. Load a modified model from its own "
-            "folder, or under its own name on the hub"
+            f"the files in {files.folder} are not those of {spec.id}: {'; '.join(wrong)}. Load a modified model from "
+            "its own folder, or under its own name on the hub"
         )

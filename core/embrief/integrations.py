@@ -1,6 +1,6 @@
 """Descriptions of the framework wrappers: strings only, so that listing them imports no framework.
 
-Each of the four below is the object behind an entry point of this distribution, exactly as a third party would write it.
+Each of the four below is the object behind an entry point of this distribution, as a third party would write it.
 """
 
 from __future__ import annotations

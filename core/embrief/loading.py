@@ -10,20 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
-from embrief.errors import ArgumentError, UnknownModelError
+from embrief.errors import ArgumentError, UnknownModelError, WeightsUnavailableError
 from embrief.fingerprints import folder_weights
 from embrief.identify import ModelFiles, identify_embedder, identify_reranker, read_files, verify_files
 from embrief.plugins import plugins
-from embrief.registry import Registry
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
-from embrief.weights import COMMIT, CachedModel, ModelSource, fetch
+from embrief.weights import COMMIT, CachedModel, ModelSource, fetch, has_weights
+
+if TYPE_CHECKING:
+    from embrief.registry import Registry
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 B = TypeVar("B", EmbeddingBackend, RerankBackend)
 T = TypeVar("T")
+Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class LoadedModel(Generic[B]):
 
     def __init__(self, key: Hashable, load: Callable[[], B]) -> None:
         self.key = key
-        self._load = load
+        self._load: Callable[[], B] = load
         self._lock = threading.Lock()
         self._backend: B | None = None
         self.holders = 0
@@ -102,8 +105,9 @@ class SharedModel(Generic[S, B]):
     name on the hub without a record after fetching them, and only a first text loads weights.
     """
 
-    def __init__(self, choice: ModelChoice) -> None:
+    def __init__(self, choice: ModelChoice, stamp: Stamp = ()) -> None:
         self.choice = choice
+        self._stamp = stamp
         self._lock = threading.RLock()
         self._model: LoadedModel[B] | None = None
         self._executor: ThreadPoolExecutor | None = None
@@ -140,7 +144,7 @@ class SharedModel(Generic[S, B]):
 
     @cached_property
     def folder(self) -> Path | None:
-        """Return the model folder, if the name is one. A recorded name wins: write `./name` for a folder of that name."""
+        """Return the folder, if the name is one. A recorded name wins: write `./name` for a folder of that name."""
         path = Path(self.choice.model).expanduser()
         if self._registry.find_model(self.choice.model) is not None:
             return None
@@ -158,7 +162,8 @@ class SharedModel(Generic[S, B]):
             raise ArgumentError(f"revision={revision!r} is for models on the hub; {self.choice.model!r} is a folder")
         if trust and self.folder is None and not (revision and COMMIT.fullmatch(revision)):
             raise ArgumentError(
-                f"trust_remote_code=True runs code from {self.choice.model!r}; pin what you have read: revision='<40 hex digits>'"
+                f"trust_remote_code=True runs code from {self.choice.model!r}; pin what you have read: revision='<40 "
+                "hex digits>'"
             )
         if recorded is not None or self.folder is not None:
             self.backend_for(self.spec)
@@ -174,12 +179,12 @@ class SharedModel(Generic[S, B]):
         if self.recorded is not None:
             return self.recorded
         files = self.files
-        like = self._like()
+        like: Any = self._like()
         spec: ModelSpec
         if self.choice.kind is EmbeddingSpec:
-            spec = identify_embedder(files, self._registry, like=cast("EmbeddingSpec | None", like))
+            spec = identify_embedder(files, self._registry, like=like)
         else:
-            spec = identify_reranker(files, self._registry, like=cast("RerankerSpec | None", like))
+            spec = identify_reranker(files, self._registry, like=like)
         if self.folder is None:
             spec = replace(spec, id=self.choice.model, revision=self.cached.revision)
         return cast("S", spec)
@@ -258,11 +263,18 @@ class SharedModel(Generic[S, B]):
         device, dtype = self.device_and_dtype
         spec, backend, trust = self.spec, self.backend, self.choice.trust_remote_code
         folder = self.files.folder if backend.needs_files else None
+        if folder is not None and not has_weights(folder):
+            raise WeightsUnavailableError(
+                f"{folder} holds no *.safetensors weights, or not all of them; other formats can run code when loaded "
+                "and are never read"
+            )
         if folder is not None and self.recorded is not None:
             verify_files(self.files, spec)
         request = LoadRequest(spec, folder, device, dtype, trust)
-        load = backend.load_embedder if isinstance(spec, EmbeddingSpec) else backend.load_reranker
-        return _acquire((backend.name, request), partial(cast("Callable[[LoadRequest], B]", load), request))
+        load = backend.load_embedder if self.choice.kind is EmbeddingSpec else backend.load_reranker
+        return _acquire(
+            (backend.name, request, self._stamp), partial(cast("Callable[[LoadRequest], B]", load), request)
+        )
 
     async def off_loop(self, call: Callable[[], T]) -> T:
         """Run `call` on this model's own thread, so that an event loop never waits for a tokenizer or a model."""
@@ -277,15 +289,25 @@ class SharedModel(Generic[S, B]):
 
 
 _shared_lock = threading.RLock()
-_shared: weakref.WeakValueDictionary[ModelChoice, SharedModel[Any, Any]] = weakref.WeakValueDictionary()
+_shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp], SharedModel[Any, Any]] = weakref.WeakValueDictionary()
+
+
+def _folder_stamp(name: str) -> Stamp:
+    """Return names, sizes and times of a folder's files: a model saved again to the same folder is another model."""
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return ()
+    files = [*path.glob("*.json"), *path.glob("*.safetensors"), *path.glob("*/config.json")]
+    return tuple((str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in sorted(files))
 
 
 def shared_model(choice: ModelChoice) -> SharedModel[Any, Any]:
     """Return the one `SharedModel` of a choice, checked."""
+    key = (choice, _folder_stamp(choice.model))
     with _shared_lock:
-        model = _shared.get(choice)
+        model = _shared.get(key)
         if model is None:
-            model = SharedModel(choice)
+            model = SharedModel(*key)
             model.check()
-            _shared[choice] = model
+            _shared[key] = model
         return model

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -22,7 +22,9 @@ from embrief.backends import hashing, sentence_transformers
 from embrief.errors import EmbriefError, PluginWarning
 from embrief.models import built_in_models
 from embrief.registry import Registry
-from embrief.specs import ModelSpec
+
+if TYPE_CHECKING:
+    from embrief.specs import ModelSpec
 
 GROUP = "embrief"
 VARIABLE = "EMBRIEF_PLUGINS"
@@ -100,9 +102,7 @@ def _allowed(point: importlib.metadata.EntryPoint) -> bool:
     return point.name in {name.strip() for name in names.split(",")}
 
 
-def _collect(
-    manager: pluggy.PluginManager, hook: str, add: Callable[[Any], None], report: PluginReport
-) -> None:
+def _collect(manager: pluggy.PluginManager, hook: str, add: Callable[[Any], None], report: PluginReport) -> None:
     """Run one register hook of one plugin. A refused item is reported; the plugin's other items still count."""
 
     def register(item: Any) -> None:
@@ -122,7 +122,10 @@ def _collect(
 
 
 def _load_point(
-    point: importlib.metadata.EntryPoint, manager: pluggy.PluginManager, registry: Registry, taken: dict[str, str]
+    point: importlib.metadata.EntryPoint,
+    manager: pluggy.PluginManager,
+    registry: Registry,
+    taken: dict[str, str],
 ) -> PluginReport:
     version = point.dist.version if point.dist is not None else "?"
     report = PluginReport(point.name, _distribution(point), version)
@@ -165,7 +168,9 @@ def _discover() -> Plugins:
     for report in reports:
         for problem in report.problems:
             warnings.warn(
-                f"plugin {report.name!r} of {report.distribution} {report.version}: {problem}", PluginWarning, stacklevel=2
+                f"plugin {report.name!r} of {report.distribution} {report.version}: {problem}",
+                PluginWarning,
+                stacklevel=2,
             )
     return Plugins(registry, reports, manager)
 

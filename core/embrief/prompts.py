@@ -1,16 +1,19 @@
 """The bytes that reach the tokenizer.
 
-Nothing else in the library formats a text. Slots are filled by literal replacement in the template only, so that braces,
-newlines, blanks and any Unicode of the caller's pass unaltered. `None` means "not given", `""` means "none".
+Nothing else in the library formats a text. Slots are filled by literal replacement in the template only, so that
+braces, newlines, blanks and any Unicode of the caller's pass unaltered. `None` means "not given", `""` means "none".
 """
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from embrief.errors import ArgumentError
-from embrief.specs import EmbeddingPrompts, RerankPrompt, Role, Task
+
+if TYPE_CHECKING:
+    from embrief.specs import EmbeddingPrompts, RerankPrompt, Role, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,5 +139,7 @@ def render_pair(query: str, document: str, prompt: RerankPrompt, instruction: st
     if not slot:
         raise ArgumentError(f"the head of a rerank prompt needs the slot {{query}}: {prompt.head!r}")
     return RenderedPair(
-        before.replace("{instruction}", text) + query + after.replace("{instruction}", text), document, prompt.tail
+        before.replace("{instruction}", text) + query + after.replace("{instruction}", text),
+        document,
+        prompt.tail,
     )

@@ -6,7 +6,13 @@ import difflib
 from typing import TypeVar
 
 from embrief.backends.base import Backend
-from embrief.errors import ArgumentError, BackendError, DuplicateNameError, MissingDependencyError, UnknownModelError
+from embrief.errors import (
+    ArgumentError,
+    BackendError,
+    DuplicateNameError,
+    MissingDependencyError,
+    UnknownModelError,
+)
 from embrief.integrations import Integration
 from embrief.models.mistaken import MISTAKEN_NAMES
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
@@ -83,7 +89,9 @@ class Registry:
         if (known := self._names.get(name.lower())) is not None:
             return self.models[known]
         if (mistaken := MISTAKEN_NAMES.get(name.lower())) is not None:
-            raise UnknownModelError(f"{name!r} is not an embedding or reranking model: {mistaken.reason}; use {mistaken.use}")
+            raise UnknownModelError(
+                f"{name!r} is not an embedding or reranking model: {mistaken.reason}; use {mistaken.use}"
+            )
         return None
 
     def near_names(self, name: str, *, cutoff: float = 0.6) -> list[str]:

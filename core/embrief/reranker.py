@@ -6,11 +6,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embrief import arguments
 from embrief.backends.base import RerankBackend
@@ -19,6 +17,11 @@ from embrief.facade import Facade, Settings, path_text
 from embrief.prompts import RenderedPair, render_pair
 from embrief.specs import RerankerSpec, Truncate
 from embrief.vectors import check_finite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -118,8 +121,8 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         arguments.optional_text(instruction, "instruction")
         if instruction and "{instruction}" not in spec.prompt.head:
             raise ArgumentError(
-                f"{spec.id} has no place for an instruction, so instruction={instruction!r} would do nothing; leave it out, "
-                "or use a model that follows instructions such as Qwen/Qwen3-Reranker-0.6B"
+                f"{spec.id} has no place for an instruction, so instruction={instruction!r} would do nothing; leave "
+                "it out, or use a model that follows instructions such as Qwen/Qwen3-Reranker-0.6B"
             )
 
     def with_instruction(self, instruction: str | None) -> Self:
@@ -134,9 +137,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         chosen = instruction if instruction is not None else self._settings.instruction
         return render_pair(arguments.text(query, "query"), arguments.text(document, "document"), spec.prompt, chosen)
 
-    def score(
-        self, query: str, documents: Sequence[str], *, instruction: str | None = None
-    ) -> NDArray[np.float32]:
+    def score(self, query: str, documents: Sequence[str], *, instruction: str | None = None) -> NDArray[np.float32]:
         """Return how relevant each document is to the query.
 
         Args:
@@ -167,8 +168,9 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         cut = np.flatnonzero(scored.truncated)
         if len(cut) and self._settings.truncate == "warn":
             warnings.warn(
-                f"{len(cut)} of {len(pairs)} documents do not fit into {self.max_tokens} tokens with the query and lost their "
-                f"end (first at index {cut[0]}); split them, raise max_tokens, or pass truncate='error' or 'silent'",
+                f"{len(cut)} of {len(pairs)} documents do not fit into {self.max_tokens} tokens with the query and "
+                f"lost their end (first at index {cut[0]}); split them, raise max_tokens, or pass truncate='error' "
+                "or 'silent'",
                 TruncationWarning,
                 stacklevel=2,
             )
@@ -177,7 +179,12 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
 
     def rerank(
-        self, query: str, documents: Sequence[str], *, instruction: str | None = None, top_n: int | None = None
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        instruction: str | None = None,
+        top_n: int | None = None,
     ) -> list[RankedDocument]:
         """Return the documents' places and scores, best first; equal scores stay in input order.
 
@@ -228,7 +235,12 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         return await self.off_loop(partial(self.score, query, documents, instruction=instruction))
 
     async def arerank(
-        self, query: str, documents: Sequence[str], *, instruction: str | None = None, top_n: int | None = None
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        instruction: str | None = None,
+        top_n: int | None = None,
     ) -> list[RankedDocument]:
         """`rerank` without blocking the event loop."""
         return await self.off_loop(partial(self.rerank, query, documents, instruction=instruction, top_n=top_n))

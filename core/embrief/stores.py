@@ -46,6 +46,6 @@ def require_same(stored: VectorSpace | None, space: VectorSpace, *, where: str) 
         return
     raise SpaceMismatchError(
         f"{where} holds vectors of the space {stored.id}, but this embedder makes vectors of {space.id}: "
-        f"{'; '.join(stored.differences(space))}. Use an embedder for the stored space, or embed the documents again into a "
-        "new collection"
+        f"{'; '.join(stored.differences(space))}. Use an embedder for the stored space, or embed the documents again "
+        "into a new collection"
     )

@@ -1,4 +1,4 @@
-"""For authors of plugins and wrappers: models that run without weights and show what reached them, and contract checks.
+r"""For authors of plugins and wrappers: models without weights that show what reached them, and contract checks.
 
 Example:
     >>> from embrief import Embedder
@@ -16,17 +16,28 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
-from embrief.backends.base import Backend, EmbeddingBackend, Encoded, LoadRequest, RerankBackend, RunOptions, Scored
+from embrief.backends.base import (
+    Backend,
+    EmbeddingBackend,
+    Encoded,
+    LoadRequest,
+    RerankBackend,
+    RunOptions,
+    Scored,
+)
 from embrief.backends.hashing import HashBackend
 from embrief.models import gemma, qwen3
 from embrief.plugins import registry
-from embrief.prompts import RenderedPair
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from embrief.prompts import RenderedPair
 
 M = TypeVar("M")
 _numbers = itertools.count(1)
@@ -93,7 +104,11 @@ class FakeRuntime:
             embedder,
             replace(embedder, id=self.gemma, pooling="mean", prompts=gemma.EMBEDDING_PROMPTS),
             replace(
-                rerankers[0], id=self.reranker, revision=self._name, architecture=self._name, defines_family=False
+                rerankers[0],
+                id=self.reranker,
+                revision=self._name,
+                architecture=self._name,
+                defines_family=False,
             ),
         ]
 
@@ -137,7 +152,7 @@ class FakeRuntime:
 
 class _FakeEmbedder:
     def __init__(self, runtime: FakeRuntime, request: LoadRequest) -> None:
-        assert isinstance(request.spec, EmbeddingSpec)  # noqa: S101 - `Backend.serves` has checked it
+        assert isinstance(request.spec, EmbeddingSpec)
         self._runtime = runtime
         # The hash runtime would make a shorter vector natively; real models are cut.
         self._model = HashBackend(request.spec)
@@ -172,7 +187,14 @@ class _FakeReranker:
         """Nothing is held."""
 
 
-_PROBES = ("short", "a longer text with several words in it", " leading blank", "日本語 and émoji 🙂", "short", "x" * 500)
+_PROBES = (
+    "short",
+    "a longer text with several words in it",
+    " leading blank",
+    "日本語 and émoji 🙂",
+    "short",
+    "x" * 500,
+)
 
 
 def check_embedding_backend(backend: EmbeddingBackend, spec: EmbeddingSpec, *, tolerance: float = 1e-4) -> None:
@@ -196,7 +218,10 @@ def check_embedding_backend(backend: EmbeddingBackend, spec: EmbeddingSpec, *, t
     shuffled = backend.encode(texts[::-1], options)
     for row, text in enumerate(texts):
         alone = backend.encode([text], options)
-        _require(_cosine(batch.vectors[row], alone.vectors[0]) > 1 - tolerance, f"batch equal to single (text {row})")
+        _require(
+            _cosine(batch.vectors[row], alone.vectors[0]) > 1 - tolerance,
+            f"batch equal to single (text {row})",
+        )
         other = shuffled.vectors[len(texts) - 1 - row]
         _require(_cosine(batch.vectors[row], other) > 1 - tolerance, f"results in input order (text {row})")
 

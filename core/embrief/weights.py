@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +62,7 @@ def _hub() -> Any:
         import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError as error:
-        raise MissingDependencyError(
-            'getting models needs huggingface_hub: pip install "embrief[torch]"'
-        ) from error
+        raise MissingDependencyError('getting models needs huggingface_hub: pip install "embrief[torch]"') from error
     return huggingface_hub
 
 
@@ -92,7 +92,12 @@ def cached_revisions(model: str, cache_dir: Path | None = None) -> list[CachedMo
     snapshots = _repository_folder(model, cache_dir) / "snapshots"
     found = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
     return [
-        CachedModel(model, folder.name, folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
+        CachedModel(
+            model,
+            folder.name,
+            folder,
+            sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        )
         for folder in found
         if has_weights(folder)
     ]
@@ -136,12 +141,12 @@ def _not_here(source: ModelSource, reason: str) -> WeightsUnavailableError:
     return WeightsUnavailableError(f"the weights of {wanted} are not on this machine and {reason}; {remedy}")
 
 
-def _describe(source: ModelSource) -> ModelInfo:
-    """Ask the hub what the repository holds."""
-    hub = _hub()
-    errors = hub.errors
+@contextmanager
+def _hub_errors(source: ModelSource) -> Iterator[None]:
+    """Turn the hub's errors into ours, which say what to do."""
+    errors = _hub().errors
     try:
-        info: ModelInfo = hub.HfApi().model_info(source.id, revision=source.revision, files_metadata=True)
+        yield
     except errors.GatedRepoError as error:
         raise _gated(source) from error
     except errors.RevisionNotFoundError as error:
@@ -162,20 +167,28 @@ def _describe(source: ModelSource) -> ModelInfo:
         if not _is_connection_error(error):
             raise
         raise _not_here(source, f"the hub cannot be reached ({type(error).__name__})") from error
-    return info
+
+
+def _describe(source: ModelSource) -> ModelInfo:
+    """Ask the hub what the repository holds."""
+    with _hub_errors(source):
+        info: ModelInfo = _hub().HfApi().model_info(source.id, revision=source.revision, files_metadata=True)
+        return info
 
 
 def _is_connection_error(error: BaseException) -> bool:
     # huggingface_hub moved from requests to httpx; both derive their network errors differently.
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "Timeout", "LocalEntryNotFoundError"})
+    return bool(
+        names & {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "Timeout", "LocalEntryNotFoundError"}
+    )
 
 
 def _gated(source: ModelSource) -> GatedModelError:
     return GatedModelError(
-        f"access to {source.id} was refused (HTTP 401 or 403): accept its licence at https://huggingface.co/{source.id} "
-        "while logged in, create a token at https://huggingface.co/settings/tokens and put it into the environment "
-        "variable HF_TOKEN"
+        f"access to {source.id} was refused (HTTP 401 or 403): accept its licence at "
+        f"https://huggingface.co/{source.id} while logged in, create a token at "
+        "https://huggingface.co/settings/tokens and put it into the environment variable HF_TOKEN"
     )
 
 
@@ -186,17 +199,17 @@ def _check_disk(source: ModelSource, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + _MARGIN:
         raise NotEnoughSpaceError(
-            f"{source.id} needs {size / 2**30:.1f} GiB and the disk with the cache {cache_folder(source.cache_dir)} has "
-            f"{free / 2**30:.1f} GiB left; free some, or set HF_HOME or cache_dir= to another disk"
+            f"{source.id} needs {size / 2**30:.1f} GiB and the disk with the cache {cache_folder(source.cache_dir)} "
+            f"has {free / 2**30:.1f} GiB left; free some, or set HF_HOME or cache_dir= to another disk"
         )
 
 
 def _wanted(info: ModelInfo) -> list[Any]:
-    from huggingface_hub.utils import filter_repo_objects
+    def matches(name: str, patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
-    siblings = {item.rfilename: item for item in info.siblings or ()}
-    names = filter_repo_objects(list(siblings), allow_patterns=list(_PATTERNS), ignore_patterns=list(_IGNORED))
-    return [siblings[name] for name in names]
+    files = info.siblings or ()
+    return [item for item in files if matches(item.rfilename, _PATTERNS) and not matches(item.rfilename, _IGNORED)]
 
 
 def fetch(source: ModelSource) -> CachedModel:
@@ -222,18 +235,19 @@ def fetch(source: ModelSource) -> CachedModel:
     wanted = _wanted(info)
     if not any(item.rfilename.endswith(".safetensors") and "/" not in item.rfilename for item in wanted):
         raise WeightsUnavailableError(
-            f"{source.id} at revision {source.revision or 'main'} has no safetensors weights, and other formats can run "
-            "code when loaded; pass revision= with a commit that has them, or convert the model and pass its folder"
+            f"{source.id} at revision {source.revision or 'main'} has no safetensors weights, and other formats can "
+            "run code when loaded; pass revision= with a commit that has them, or convert the model and pass its folder"
         )
     here = cached_revisions(source.id, source.cache_dir)
     missing = sum(item.size or 0 for item in wanted) if info.sha not in {item.revision for item in here} else 0
     _check_disk(source, missing)
-    folder = _hub().snapshot_download(
-        source.id,
-        revision=info.sha,
-        cache_dir=os.fspath(source.cache_dir) if source.cache_dir is not None else None,
-        allow_patterns=[item.rfilename for item in wanted],
-    )
+    with _hub_errors(source):
+        folder = _hub().snapshot_download(
+            source.id,
+            revision=info.sha,
+            cache_dir=os.fspath(source.cache_dir) if source.cache_dir is not None else None,
+            allow_patterns=[item.rfilename for item in wanted],
+        )
     _remember_reference(source, str(info.sha))
     found = find_cached(ModelSource(source.id, info.sha, source.gated, source.cache_dir))
     if found is None:

@@ -49,10 +49,13 @@ def test_the_signatures_are_the_published_ones() -> None:
 
 def test_constructing_loads_nothing(fake: FakeRuntime) -> None:
     embedder = Embedder(fake.qwen3)
-    assert embedder.dim == 64 and embedder.space and not embedder.info()["loaded"]
+    assert embedder.dim == 64
+    assert embedder.space
+    assert not embedder.info()["loaded"]
     assert fake.loads == 0
     embedder.load()
-    assert fake.loads == 1 and embedder.info()["loaded"]
+    assert fake.loads == 1
+    assert embedder.info()["loaded"]
 
 
 def test_eight_threads_load_once_and_never_enter_the_model_together() -> None:
@@ -78,7 +81,12 @@ def test_eight_threads_load_once_and_never_enter_the_model_together() -> None:
 
 def test_facades_of_one_model_share_it(fake: FakeRuntime) -> None:
     one, other = Embedder(fake.qwen3), Embedder(fake.qwen3, dim=16, truncate="silent", device="cpu")
-    views = [one.with_instruction("x"), one.with_dim(8), one.with_task("sentence_similarity"), copy.deepcopy(one)]
+    views = [
+        one.with_instruction("x"),
+        one.with_dim(8),
+        one.with_task("sentence_similarity"),
+        copy.deepcopy(one),
+    ]
     for embedder in (one, other, *views):
         embedder.embed_query("q")
     assert fake.loads == 1
@@ -95,7 +103,9 @@ def test_views_change_one_thing(fake: FakeRuntime) -> None:
     assert fake.texts[3].startswith("Instruct: Given a web search")
     assert fake.texts[4].startswith("Instruct: Retrieve semantically")
     short = base.with_dim(16)
-    assert short.dim == 16 and short.embed_query("q").shape == (16,) and base.dim == 64
+    assert short.dim == 16
+    assert short.embed_query("q").shape == (16,)
+    assert base.dim == 64
     assert short.with_dim(None).dim == 64
     with pytest.raises(ArgumentError, match=r"dim=7 does not fit .* any of 8\.\.64"):
         base.with_dim(7)
@@ -122,10 +132,12 @@ def test_dims(fake: FakeRuntime) -> None:
 def test_empty_lists_have_the_right_shape(fake: FakeRuntime) -> None:
     embedder, reranker = Embedder(fake.qwen3, dim=32), Reranker(fake.reranker)
     for vectors in (embedder.embed_documents([]), embedder.embed_queries(iter([]))):
-        assert vectors.shape == (0, 32) and vectors.dtype == np.float32
+        assert vectors.shape == (0, 32)
+        assert vectors.dtype == np.float32
     result = embedder.encode([], role="query")
     assert result.token_counts.shape == result.truncated.shape == (0,)
-    assert reranker.score("q", []).shape == (0,) and reranker.rerank("q", []) == []
+    assert reranker.score("q", []).shape == (0,)
+    assert reranker.rerank("q", []) == []
     assert fake.loads == 0
 
 
@@ -316,7 +328,9 @@ async def test_async_twins_give_the_same_and_leave_the_loop_alone() -> None:
         np.testing.assert_array_equal(queries[0], query)
         np.testing.assert_array_equal(documents, embedder.embed_documents(["red planet"]))
         np.testing.assert_array_equal(result.vectors[0], embedder.embed_query("red planet", instruction="x"))
-        assert scores[0] > scores[1] and ranked[0].index == 1 and items[0].item == {"t": "red planet"}
+        assert scores[0] > scores[1]
+        assert ranked[0].index == 1
+        assert items[0].item == {"t": "red planet"}
         assert not fake.overlapped
 
 
@@ -391,7 +405,10 @@ def test_rerank_order_ties_and_top_n(fake: FakeRuntime) -> None:
     ranked = reranker.rerank("red planet", ["x", "red", "y", "red planet", "z"])
     assert [item.index for item in ranked] == [3, 1, 0, 2, 4], "ties keep input order"
     assert all(0 <= item.score <= 1 and type(item.score) is float for item in ranked)
-    assert [item.index for item in reranker.rerank("red planet", ["x", "red", "red planet"], top_n=2)] == [2, 1]
+    assert [item.index for item in reranker.rerank("red planet", ["x", "red", "red planet"], top_n=2)] == [
+        2,
+        1,
+    ]
     assert len(reranker.rerank("q", ["a"], top_n=10)) == 1
     for top_n in (0, -1):
         with pytest.raises(ArgumentError, match="top_n"):
@@ -401,20 +418,25 @@ def test_rerank_order_ties_and_top_n(fake: FakeRuntime) -> None:
 def test_rerank_items_returns_the_callers_objects(fake: FakeRuntime) -> None:
     items = [{"text": "x"}, {"text": "red planet"}]
     ranked = Reranker(fake.reranker).rerank_items("red planet", items, text=lambda item: item["text"])
-    assert ranked[0].item is items[1] and ranked[0].index == 1
+    assert ranked[0].item is items[1]
+    assert ranked[0].index == 1
     assert items == [{"text": "x"}, {"text": "red planet"}]
 
 
 def test_progress_is_on_stderr_only(fake: FakeRuntime, capsys: pytest.CaptureFixture[str]) -> None:
     Embedder(fake.qwen3).embed_documents(["a", "b"], progress=True)
     out, err = capsys.readouterr()
-    assert out == "" and "2/2" in err
+    assert out == ""
+    assert "2/2" in err
     Embedder(fake.qwen3).embed_documents(["a", "b"])
     assert capsys.readouterr() == ("", "")
 
 
 def test_info_tells_what_is_used(fake: FakeRuntime) -> None:
     info = Embedder(fake.qwen3, instruction="Find").info()
-    assert info["query_prompt"] == "Instruct: Find\nQuery:" and info["prompts_from"] == "record"
-    assert info["backend"] == fake._name and info["dim"] == 64 and info["device"] == "cpu"
+    assert info["query_prompt"] == "Instruct: Find\nQuery:"
+    assert info["prompts_from"] == "record"
+    assert info["backend"] == fake._name
+    assert info["dim"] == 64
+    assert info["device"] == "cpu"
     assert Reranker(fake.reranker).info()["instruction"].startswith("Given a web search")

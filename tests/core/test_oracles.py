@@ -141,9 +141,7 @@ def card_scores(folder: Path, query: str, documents: list[str], instruction: str
         'Note that the answer can only be "yes" or "no".'
     )
     prefix = tokenizer.encode(f"<|im_start|>system\n{judge}<|im_end|>\n<|im_start|>user\n", add_special_tokens=False)
-    suffix = tokenizer.encode(
-        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", add_special_tokens=False
-    )
+    suffix = tokenizer.encode("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", add_special_tokens=False)
     scores = []
     for document in documents:
         body = f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
@@ -161,7 +159,9 @@ def test_scores_equal_the_cards_recipe(reranker_folder: Path, texts: list[str]) 
     query = "which planet is {red}?"
     ours = reranker.score(query, texts)
     np.testing.assert_allclose(ours, card_scores(reranker_folder, query, texts, QUERY, 8192), atol=1e-4)
-    assert ours.min() >= 0 and ours.max() <= 1 and ours.std() > 1e-3
+    assert ours.min() >= 0
+    assert ours.max() <= 1
+    assert ours.std() > 1e-3
     told = reranker.score(query, texts, instruction="Find astronomy facts")
     expected = card_scores(reranker_folder, query, texts, "Find astronomy facts", 8192)
     np.testing.assert_allclose(told, expected, atol=1e-4)
@@ -177,7 +177,8 @@ CHAT_TEMPLATE = (
     "<|im_start|>system\n"
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
     'Note that the answer can only be "yes" or "no".<|im_end|>\n'
-    "<|im_start|>user\n<Instruct>: {{ ns.instruction }}\n<Query>: {{ ns.query }}\n<Document>: {{ ns.document }}<|im_end|>\n"
+    "<|im_start|>user\n<Instruct>: {{ ns.instruction }}\n<Query>: {{ ns.query }}\n<Document>: "
+    "{{ ns.document }}<|im_end|>\n"
     # jinja drops a newline at the end of a template, hence the expression.
     "<|im_start|>assistant\n<think>\n\n</think>{{ '\\n\\n' }}"
 ).replace("INSTRUCTION", QUERY)
@@ -190,7 +191,10 @@ def test_scores_equal_the_cross_encoder(reranker_folder: Path, other_folder: Pat
     shutil.copytree(reranker_folder, other_folder)
     (other_folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, "utf-8")
     oracle = CrossEncoder(
-        str(other_folder), device="cpu", model_kwargs={"dtype": torch.float32}, activation_fn=torch.nn.Sigmoid()
+        str(other_folder),
+        device="cpu",
+        model_kwargs={"dtype": torch.float32},
+        activation_fn=torch.nn.Sigmoid(),
     )
     pairs = [("which planet is red?", text) for text in texts if text]
     ids = oracle.preprocess(pairs[:1])["input_ids"][0].tolist()

@@ -12,7 +12,10 @@ from embrief.specs import EmbeddingSpec
 
 QWEN_TASKS = {
     "retrieval": ("Given a web search query, retrieve relevant passages that answer the query", False),
-    "code_retrieval": ("Given a question about coding, retrieval code or passage that can solve user's question", False),
+    "code_retrieval": (
+        "Given a question about coding, retrieval code or passage that can solve user's question",
+        False,
+    ),
     "sentence_similarity": ("Retrieve semantically similar text", True),
     "bitext_mining": ("Retrieve parallel sentences", True),
 }
@@ -29,7 +32,15 @@ GEMMA_TASKS = {
 }
 QWEN = "Qwen/Qwen3-Embedding-0.6B"
 GEMMA = "google/embeddinggemma-300m"
-AWKWARD = ["", " leading", "trailing ", "{title} {instruction} {query} {0} %s $A", "a\nb\r\n\tc", "日本語 🙂 e\u0301", "\ud800"]
+AWKWARD = [
+    "",
+    " leading",
+    "trailing ",
+    "{title} {instruction} {query} {0} %s $A",
+    "a\nb\r\n\tc",
+    "日本語 🙂 e\u0301",
+    "\ud800",
+]
 
 
 @pytest.mark.parametrize("size", ["0.6B", "4B", "8B"])

@@ -31,7 +31,8 @@ def test_ids_are_a_storage_format() -> None:
 def test_what_changes_document_vectors_changes_the_space(other: dict) -> None:
     base = Embedder(QWEN).space
     changed = Embedder(**{"model": QWEN, **other}).space
-    assert changed != base and changed.id != base.id
+    assert changed != base
+    assert changed.id != base.id
     assert base.differences(changed)
 
 
@@ -75,7 +76,8 @@ def test_the_hash_space_says_that_it_is_lexical() -> None:
 def test_json_round_trip() -> None:
     space = Embedder(QWEN).space
     data = json.loads(json.dumps(space.to_json()))
-    assert VectorSpace.from_json(data) == space and data["id"] == space.id
+    assert VectorSpace.from_json(data) == space
+    assert data["id"] == space.id
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,8 @@ def test_the_guard_refuses_another_space_of_the_same_width() -> None:
 
 
 def test_a_store_without_a_stamp_is_let_through_and_a_damaged_one_is_not() -> None:
-    assert read_stamp(None, where="x") is None and read_stamp({}, where="x") is None
+    assert read_stamp(None, where="x") is None
+    assert read_stamp({}, where="x") is None
     require_same(None, Embedder(QWEN).space, where="x")
     for value in ("{", "[]", "null", 7):
         with pytest.raises(SpaceMismatchError, match="cannot be read"):

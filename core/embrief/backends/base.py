@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from embrief.prompts import RenderedPair
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embrief.prompts import RenderedPair
 
 
 @dataclass(frozen=True, slots=True)

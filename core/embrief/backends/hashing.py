@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embrief.backends.base import Backend, Encoded, LoadRequest, RunOptions
 from embrief.specs import EmbeddingSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _WORD = re.compile(r"\w+|[^\w\s]", re.UNICODE)
 _NGRAMS = (3, 4, 5)
@@ -83,7 +86,7 @@ class HashBackend:
 
 
 def _load(request: LoadRequest) -> HashBackend:
-    assert isinstance(request.spec, EmbeddingSpec)  # noqa: S101 - `Backend.serves` has checked it
+    assert isinstance(request.spec, EmbeddingSpec)
     return HashBackend(request.spec)
 
 

@@ -7,15 +7,18 @@ normalising are this library's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from embrief.backends import torch_common
 from embrief.backends.base import Backend, Encoded, LoadRequest, RerankBackend, RunOptions
 from embrief.errors import ModelMismatchError
-from embrief.specs import EmbeddingSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embrief.specs import EmbeddingSpec, ModelSpec
 
 
 class SentenceTransformersEmbedder:
@@ -28,13 +31,16 @@ class SentenceTransformersEmbedder:
         self._spec = cast("EmbeddingSpec", request.spec)
         self._device = request.device
         model = _load_modules(request, self._spec)
+        _check_complete(model[0].model, cast("Path", request.folder), self._spec)
         self._tokenizer = model.tokenizer
         # Normalising is left to `vectors.finish`, which does it after the cut and in float32.
         self._modules = [module.eval() for module in model if not isinstance(module, Normalize)]
         torch_common.check_final_token(self._tokenizer, self._spec)
         width = self.encode(["probe"], RunOptions(max_tokens=8)).vectors.shape[1]
         if width != self._spec.dim:
-            raise ModelMismatchError(f"{self._spec.id} gives {width} values per vector, its record says {self._spec.dim}")
+            raise ModelMismatchError(
+                f"{self._spec.id} gives {width} values per vector, its record says {self._spec.dim}"
+            )
 
     def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
         """Return the pooled vector of each text."""
@@ -90,6 +96,25 @@ def _load_modules(request: LoadRequest, spec: EmbeddingSpec) -> Any:
     return SentenceTransformer(
         modules=[transformer, Pooling(spec.dim, pooling_mode=modes[spec.pooling])], device=request.device
     )
+
+
+def _check_complete(model: Any, folder: Path, spec: EmbeddingSpec) -> None:
+    """Refuse a checkpoint that lacks tensors: transformers fills them with random numbers and only logs it."""
+    from safetensors import safe_open
+
+    found: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a dict
+                # Checkpoints of the same model come with and without a first part such as `model.`.
+                found |= {name, name.partition(".")[2]}
+    # BERT's own pooler is not part of an embedding model, and many checkpoints leave it out.
+    missing = {name for name in model.state_dict() if not name.startswith("pooler.")} - found
+    if missing:
+        raise ModelMismatchError(
+            f"the weights of {spec.id} lack {len(missing)} tensors, {min(missing)!r} for one; they would be random. "
+            "Fetch the files again, or check that they belong to this config.json"
+        )
 
 
 def _load_reranker(request: LoadRequest) -> RerankBackend:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embrief.backends.base import RunOptions
 from embrief.errors import ArgumentError, InputTooLongError, ModelMismatchError
-from embrief.specs import EmbeddingSpec, ModelSpec
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
+
+    from embrief.backends.base import RunOptions
+    from embrief.specs import EmbeddingSpec, ModelSpec
 
 _BATCH_TOKENS = {"cpu": 8192, "mps": 16384, "cuda": 65536}
 
@@ -22,7 +23,7 @@ _BATCH_TOKENS = {"cpu": 8192, "mps": 16384, "cuda": 65536}
 def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     """Turn `"auto"` into the device and number format to use.
 
-    The device is CUDA, else MPS, else CPU. The format is bfloat16 where the device computes in it natively, else float32.
+    The device is CUDA, else MPS, else CPU; the format bfloat16 where the device computes in it natively, else float32.
 
     Raises:
         ArgumentError: The device asked for is not there.
@@ -50,7 +51,7 @@ def _bfloat16_is_fast(kind: str) -> bool:
     import torch
 
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind == "cpu":
         found = torch.cpu.get_capabilities()
         return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -70,8 +71,8 @@ class Tokenized:
 def too_long(index: int, tokens: int, options: RunOptions, what: str = "the text") -> InputTooLongError:
     """Return the error for a text that may not be cut."""
     return InputTooLongError(
-        f"{what} at index {index} has {tokens} tokens, the limit is {options.max_tokens}; split it, raise max_tokens, or cut "
-        "its end off with truncate='warn' or 'silent'",
+        f"{what} at index {index} has {tokens} tokens, the limit is {options.max_tokens}; split it, raise max_tokens, "
+        "or cut its end off with truncate='warn' or 'silent'",
         index=index,
         tokens=tokens,
         limit=options.max_tokens,
@@ -88,7 +89,10 @@ def tokenize(tokenizer: Any, texts: Sequence[str], options: RunOptions) -> Token
         raise too_long(long[0], int(counts[long[0]]), options)
     if long:
         cut = tokenizer(
-            [texts[index] for index in long], add_special_tokens=True, truncation=True, max_length=options.max_tokens
+            [texts[index] for index in long],
+            add_special_tokens=True,
+            truncation=True,
+            max_length=options.max_tokens,
         )["input_ids"]
         for index, row in zip(long, cut, strict=True):
             ids[index] = row
@@ -108,9 +112,9 @@ def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
     cut = tokenizer("probe " * 64, add_special_tokens=True, truncation=True, max_length=8)["input_ids"]
     if expected is None or whole[-1] != expected or cut[-1] != expected or len(cut) > 8:
         raise ModelMismatchError(
-            f"the tokenizer of {spec.id} ends a text with token {whole[-1]} and a truncated one with {cut[-1]}, but the model "
-            f"was trained with {spec.final_token!r} ({expected}) at the end; fetch tokenizer.json again, or save it with the "
-            "post-processor that appends this token"
+            f"the tokenizer of {spec.id} ends a text with token {whole[-1]} and a truncated one with {cut[-1]}, but "
+            f"the model was trained with {spec.final_token!r} ({expected}) at the end; fetch tokenizer.json again, or "
+            "save it with the post-processor that appends this token"
         )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from embrief.backends import torch_common
 from embrief.backends.base import LoadRequest, RerankBackend, RunOptions, Scored
 from embrief.errors import InputTooLongError, ModelMismatchError
-from embrief.prompts import RenderedPair
-from embrief.specs import RerankerSpec
+
+if TYPE_CHECKING:
+    from embrief.prompts import RenderedPair
+    from embrief.specs import RerankerSpec
 
 
 class _Reranker:
@@ -50,9 +52,7 @@ class _Reranker:
         """Let go of the weights."""
         self._model = None
 
-    def _collect(
-        self, ids: list[list[int]], full: list[int], options: RunOptions
-    ) -> torch_common.Tokenized:
+    def _collect(self, ids: list[list[int]], full: list[int], options: RunOptions) -> torch_common.Tokenized:
         counts = np.array(full, np.int64)
         truncated = counts > options.max_tokens
         if options.refuse_long and truncated.any():
@@ -62,8 +62,9 @@ class _Reranker:
 
     def _query_too_long(self, tokens: int, options: RunOptions) -> InputTooLongError:
         return InputTooLongError(
-            f"the query with its instruction and template has {tokens} tokens and leaves no room for a document within the "
-            f"limit of {options.max_tokens}; shorten it or raise max_tokens (only documents are ever truncated)",
+            f"the query with its instruction and template has {tokens} tokens and leaves no room for a document "
+            f"within the limit of {options.max_tokens}; shorten it or raise max_tokens (only documents are ever "
+            "truncated)",
             index=0,
             tokens=tokens,
             limit=options.max_tokens,
@@ -87,8 +88,8 @@ class YesNoReranker(_Reranker):
         ids = self._tokenizer(token, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             raise ModelMismatchError(
-                f"{self._spec.id} has no single token for {token!r} but {len(ids)}, so its answer cannot be read; this is not "
-                "the tokenizer of a yes/no reranker"
+                f"{self._spec.id} has no single token for {token!r} but {len(ids)}, so its answer cannot be read; "
+                "this is not the tokenizer of a yes/no reranker"
             )
         return int(ids[0])
 
@@ -168,8 +169,8 @@ def _load(kind: Any, request: LoadRequest) -> Any:
     if report["missing_keys"]:
         # transformers fills missing tensors with random numbers and only logs it.
         raise ModelMismatchError(
-            f"the weights of {request.spec.id} lack {sorted(report['missing_keys'])}; they would be random. These are not the "
-            "weights of this reranker"
+            f"the weights of {request.spec.id} lack {sorted(report['missing_keys'])}; they would be random. These are "
+            "not the weights of this reranker"
         )
     return model.to(request.device).eval()
 

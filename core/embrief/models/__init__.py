@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from embrief.models import gemma, hashing, others, qwen3
-from embrief.specs import ModelSpec
+
+if TYPE_CHECKING:
+    from embrief.specs import ModelSpec
 
 
 def built_in_models() -> Iterator[ModelSpec]:

@@ -18,9 +18,7 @@ _GEMMA = "google/embeddinggemma-300m"
 MISTAKEN_NAMES = {
     "google/embedding-gemma-300m": MistakenName("the id on the hub has no hyphen inside 'embeddinggemma'", _GEMMA),
     "google/gemma-embedding-base": MistakenName("no such model was ever published", _GEMMA),
-    "qwen/qwen3-embedding": MistakenName(
-        "the id needs a size; there are 0.6B, 4B and 8B", "Qwen/Qwen3-Embedding-0.6B"
-    ),
+    "qwen/qwen3-embedding": MistakenName("the id needs a size; there are 0.6B, 4B and 8B", "Qwen/Qwen3-Embedding-0.6B"),
     "qwen/qwen3-reranker": MistakenName("the id needs a size; there are 0.6B, 4B and 8B", "Qwen/Qwen3-Reranker-0.6B"),
     "qwen/qwen3-reranking-0.6b": MistakenName(
         "it is a misprint in the Qwen3-Embedding README", "Qwen/Qwen3-Reranker-0.6B"

@@ -1,0 +1,120 @@
+# `make demo` and `make test` set up .venv by themselves. `make help` lists the rest.
+# Works with GNU make 3.81 (macOS) and later, and any POSIX shell.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= auto
+ARGS ?=
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+PY := $(BIN)/python
+PIP := "$(PY)" -m pip install -q --disable-pip-version-check --no-input -c constraints.txt
+PINS := pyproject.toml constraints.txt
+
+# Environment variables that would let another environment's packages in.
+unexport PYTHONPATH
+unexport PYTHONHOME
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test examples lint format types docs extras lowest wheel clean distclean check
+
+help:  ## Show this list
+	@echo "make demo        ask the Python standard library a question (no model download)"
+	@echo "make test        run the tests"
+	@echo "make examples    run every example and compare its output"
+	@echo "make lint        ruff: rules and formatting (make format repairs)"
+	@echo "make types       mypy, strict"
+	@echo "make docs        build the documentation into site/"
+	@echo "make extras      resolve every extra against constraints.txt"
+	@echo "make lowest      run the tests with the lowest supported versions"
+	@echo "make wheel       build sdist and wheel into dist/, install and try the wheel"
+	@echo "make clean       remove caches and builds (make distclean: and $(VENV))"
+	@echo
+	@echo "PYTHON=python3.12   the interpreter to use     VENV=path    the environment (default .venv)"
+	@echo "TORCH=cuda          torch's default build      ARGS='...'   passed on, as in make test ARGS='-k prompts'"
+
+# ---- The two commands -------------------------------------------------------------------------
+
+demo: check $(VENV)/.done-demo  ## embrief demo
+	@"$(BIN)/embrief" demo $(ARGS)
+
+test: check $(VENV)/.done-test  ## pytest
+	@"$(PY)" -m pytest $(ARGS)
+
+# ---- Quality ----------------------------------------------------------------------------------
+
+examples: check $(VENV)/.done-test
+	@"$(PY)" .ci/check_examples.py $(ARGS)
+
+lint: check $(VENV)/.done-dev
+	@"$(PY)" -m ruff check .
+	@"$(PY)" -m ruff format --check .
+
+format: check $(VENV)/.done-dev
+	@"$(PY)" -m ruff check --fix .
+	@"$(PY)" -m ruff format .
+
+types: check $(VENV)/.done-test $(VENV)/.done-dev
+	@"$(PY)" -m mypy
+
+docs: check $(VENV)/.done-docs
+	@NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict --quiet
+	@echo "docs: site/index.html"
+
+extras: check $(VENV)/.done-venv
+	@"$(PY)" .ci/check_extras.py
+
+lowest: check $(VENV)/.done-venv
+	@"$(PY)" .ci/lowest.py $(ARGS)
+
+wheel: check $(VENV)/.done-dev
+	@"$(PY)" .ci/check_wheel.py --out dist
+
+# ---- Environments: one stamp per set of extras, renewed when the pins change --------------------
+
+$(VENV)/.done-venv:
+	@echo "Creating $(VENV)"
+	@"$(PYTHON)" -m venv "$(VENV)"
+	@touch "$@"
+
+$(VENV)/.done-demo: $(VENV)/.done-venv $(PINS)
+	@echo "Installing the demo (about 100 MB, a minute or two)"
+	@$(PIP) -e ".[demo]"
+	@touch "$@"
+
+$(VENV)/.done-torch: $(VENV)/.done-venv .ci/install_torch.py constraints.txt
+	@echo "Installing torch (about 190 MB for the CPU build)"
+	@"$(PY)" .ci/install_torch.py "$(TORCH)"
+	@touch "$@"
+
+$(VENV)/.done-test: $(VENV)/.done-torch $(PINS)
+	@echo "Installing the libraries that the tests use (about 290 MB, a few minutes)"
+	@$(PIP) -e ".[all,test]"
+	@touch "$@"
+
+$(VENV)/.done-dev: $(VENV)/.done-venv $(PINS)
+	@echo "Installing the development tools"
+	@$(PIP) -e ".[dev]"
+	@touch "$@"
+
+$(VENV)/.done-docs: $(VENV)/.done-venv $(PINS)
+	@echo "Installing the documentation tools"
+	@$(PIP) -e ".[docs]"
+	@touch "$@"
+
+# ---- First of all: can this machine do it? -------------------------------------------------------
+
+check:
+	@sh .ci/check_python.sh "$(PYTHON)" "$(VENV)" "$(PY)" "$(firstword $(MAKECMDGOALS))"
+
+clean:
+	@rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	@find core integrations tests examples .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean
+	@if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi

@@ -1,0 +1,78 @@
+"""The command line: `embrief demo`, `models`, `plugins`, `pull` and `doctor`.
+
+Nothing heavy is imported here or at the top of a command's file: `embrief --help` must come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import embrief
+from embrief.cli.demo import demo
+from embrief.cli.doctor import doctor
+from embrief.cli.models import models
+from embrief.cli.plugins import plugins
+from embrief.cli.pull import pull
+from embrief.errors import EmbriefError
+
+
+class _Commands(TyperGroup):
+    """The commands. An error that the library raises on purpose is one message, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EmbriefError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="embrief",
+    cls=_Commands,
+    help="Embedding models and rerankers, with the prompts they were trained with.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Brackets in a help text are extras of a pip command, not markup.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"embrief {embrief.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Embedding models and rerankers, with the prompts they were trained with."""
+
+
+for _command in (demo, models, plugins, pull, doctor):
+    app.command()(_command)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+def main() -> None:
+    """Run the command line: the entry point of the `embrief` script."""
+    for stream in (sys.stdout, sys.stderr):
+        # A docstring may hold what an old terminal's encoding lacks; a question mark is better than a crash.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    warnings.showwarning = _show_warning
+    app()

@@ -1,0 +1,154 @@
+"""`embrief demo`: ask the Python standard library."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embrief.cli.output import console, plain, print_table, table
+from embrief.embedder import Embedder
+from embrief.errors import ArgumentError
+from embrief.reranker import Reranker
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from embrief.demo.index import DemoIndex, Hit
+
+DEFAULT_MODEL = "embrief/hash"
+QUESTIONS = (
+    "remove leading and trailing whitespace from a string",
+    "the n largest elements of an iterable",
+    "make a temporary directory that is removed afterwards",
+    "throw away a folder and everything in it",
+)
+MISSED = "shutil.rmtree"
+LEXICAL_MISS = f"The answer is {MISSED}: other words, so a lexical model cannot find it."
+CANDIDATES = 20
+_BETTER = ("Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Reranker-0.6B")
+
+
+def demo(
+    ask: Annotated[list[str] | None, typer.Option(help="A question of your own; may be given several times.")] = None,
+    model: Annotated[str, typer.Option(help="The embedding model.")] = DEFAULT_MODEL,
+    reranker: Annotated[str | None, typer.Option(help="A reranker for the best 20 of each question.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Values per vector.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Docstrings to read at most.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to keep the vectors; used again by the next run.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Answers to show per question.")] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    instruction: Annotated[str | None, typer.Option(help="What the questions are for, in a sentence.")] = None,
+) -> None:
+    """Ask the Python standard library.
+
+    Embeds the docstrings of this interpreter, stores them in Chroma and answers questions. With the default
+    model nothing is downloaded.
+    """
+    from embrief.demo.corpus import read_corpus
+    from embrief.demo.index import open_store
+
+    if any(not question.strip() for question in ask or ()):
+        raise ArgumentError("--ask is empty; ask for something, such as --ask 'copy a file'")
+    embedder = Embedder(model, dim=dim, device=device, instruction=instruction, truncate="silent")
+    judge = Reranker(reranker, device=device, instruction=instruction, truncate="silent") if reranker else None
+    out = console()
+    _print_head(out, embedder, judge)
+    with open_store(folder, embedder) as store:
+        start = time.perf_counter()
+        with console(stderr=True).status("Reading the standard library"):
+            entries = read_corpus(limit)
+        taken = time.perf_counter() - start
+        _line(
+            out,
+            f"Read      {len(entries):,} docstrings of Python {platform.python_version()} in {taken:.1f} s",
+        )
+        index = store.index(entries)
+        _fill(out, index, embedder, len(entries))
+        _line(out, f"Stored    {'in ' + str(folder) if folder else 'in a temporary folder (--folder keeps it)'}")
+        if judge is not None:
+            judge.load()
+        for question in (*QUESTIONS, *(ask or ())):
+            _answer(out, index, embedder, judge, question, top)
+    if embedder.spec.lexical:
+        _print_hint(out)
+
+
+def _line(out: Console, text: str, style: str | None = None) -> None:
+    # A long line is broken by the terminal, not by us: a command must survive being copied.
+    out.print(plain(text), style=style, soft_wrap=True)
+
+
+def _print_head(out: Console, embedder: Embedder, judge: Reranker | None) -> None:
+    _line(out, "Ask the Python standard library", "bold")
+    _line(out, f"Model     {embedder.spec.id}, {embedder.dim} values per vector")
+    if embedder.spec.lexical:
+        _line(out, "          lexical only: it compares spelling, not meaning", "yellow")
+    if judge is not None:
+        _line(out, f"Reranker  {judge.spec.id}, on the best {CANDIDATES} of each question")
+
+
+def _fill(out: Console, index: DemoIndex, embedder: Embedder, total: int) -> None:
+    """Embed what the folder does not hold yet."""
+    from embrief.progress import progress_bar
+
+    count = len(index.missing)
+    if not count:
+        _line(out, f"Embedded  nothing: all {total:,} are stored from an earlier run")
+        return
+    if not embedder.spec.lexical:
+        _line(out, "          this can take long without a GPU; --limit 600 takes fewer docstrings", "dim")
+    # Loading, and a download where there is one, is not embedding.
+    embedder.load()
+    start = time.perf_counter()
+    with progress_bar(count) as bar:
+        truncated = index.fill(embedder, bar.advance)
+    taken = time.perf_counter() - start
+    already = f", {total - count:,} were stored already" if count < total else ""
+    _line(out, f"Embedded  {count:,} in {taken:.1f} s ({count / taken:,.0f} texts/s with storing){already}")
+    if truncated:
+        _line(
+            out,
+            f"          {truncated:,} are longer than {embedder.max_tokens} tokens and lost their end",
+            "yellow",
+        )
+
+
+def _answer(
+    out: Console, index: DemoIndex, embedder: Embedder, judge: Reranker | None, question: str, top: int
+) -> None:
+    """Print the best answers to one question."""
+    hits = index.search(embedder.embed_query(question), max(CANDIDATES, top) if judge else top)
+    rows: list[tuple[Hit, tuple[str, ...]]] = [(hit, ()) for hit in hits]
+    if judge is not None:
+        ranked = judge.rerank_items(question, hits, text=lambda hit: hit.entry.text, top_n=top)
+        rows = [(item.item, (f"{item.score:.3f}",)) for item in ranked]
+    names = [plain(hit.entry.name) for hit, _ in rows]
+    headings = ("score", "rerank") if judge else ("score",)
+    # Left to itself, the table would take room from the names, which are what people look for.
+    width = min(max(map(len, names)), out.width * 2 // 5)
+    rest = max(out.width - width - 3 - sum(len(heading) + 3 for heading in headings), 8)
+    shown = table(title=plain(question))
+    for heading in headings:
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("name", overflow="fold", width=width, style="cyan")
+    shown.add_column("first line")
+    for name, (hit, scores) in zip(names, rows, strict=True):
+        line = plain(hit.entry.first_line)
+        line = line if len(line) <= rest else line[: rest - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+        shown.add_row(f"{hit.score:.3f}", *scores, name, line)
+    out.print()
+    print_table(out, shown)
+    if embedder.spec.lexical and question == QUESTIONS[-1] and MISSED not in names:
+        _line(out, LEXICAL_MISS, "yellow")
+
+
+def _print_hint(out: Console) -> None:
+    embedding, reranking = _BETTER
+    _line(out, "")
+    _line(out, "To search by meaning, with Qwen3 embedding and reranking (downloads 2.4 GB once):", "bold")
+    _line(out, '  pip install "embrief[demo,torch]"')
+    _line(out, f"  embrief demo --model {embedding} --reranker {reranking}")

@@ -1,0 +1,197 @@
+"""The facts that `embrief doctor` shows, as plain values."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import struct
+import sys
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import embrief
+from embrief.cli import plugins as plugin_command
+from embrief.cli.names import find, source
+from embrief.errors import ArgumentError, EmbriefError, MissingDependencyError
+from embrief.specs import ModelSpec
+from embrief.weights import cache_folder, find_cached
+
+if TYPE_CHECKING:
+    from embrief.registry import Registry
+
+PACKAGES = (
+    "numpy", "pluggy", "rich", "typer", "torch", "sentence-transformers", "transformers", "tokenizers",
+    "safetensors", "huggingface-hub", "llama-index-core", "langchain-core", "chromadb", "jsonschema", "qdrant-client",
+)  # fmt: skip
+VARIABLES = (
+    "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT",
+    "CUDA_VISIBLE_DEVICES", "EMBRIEF_PLUGINS",
+)  # fmt: skip
+SECRETS = ("HF_TOKEN",)
+WORKING_MEMORY = "working memory for one batch, which grows with batch_tokens and the length of texts; not estimated"
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DEFAULT = "Qwen/Qwen3-Embedding-0.6B"
+
+
+def collect(model: str | None) -> dict[str, Any]:
+    """Return everything, JSON values only.
+
+    Args:
+        model: Also tell how much memory this model's weights need.
+
+    Raises:
+        UnknownModelError: There is no such model.
+        ArgumentError: Its size is not known.
+    """
+    found = plugin_command.discover()
+    problems = plugin_command.problems(found)
+    described = _model(model, found.registry) if model is not None else None
+    devices = _devices(problems)
+    spec = found.registry.find_model(described["id"] if described and described["recorded"] else DEFAULT)
+    auto = _auto(spec, found.registry)
+    if described is not None:
+        described["auto_dtype"] = auto["dtype"]
+    return {
+        "embrief": embrief.__version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "memory_bytes": _memory(),
+        "devices": devices,
+        "auto": auto,
+        "cache": _cache(),
+        "environment": _environment(),
+        "model": described,
+        "problems": problems,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _memory() -> int | None:
+    """Return the machine's memory in bytes, where the system tells it without a further package."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _devices(problems: list[str]) -> list[dict[str, Any]]:
+    """Return what torch can compute on; nothing without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    try:
+        # Inside the function: importing torch takes about a second.
+        import torch
+
+        found: list[dict[str, Any]] = [
+            {"device": "cpu", "name": platform.processor() or platform.machine(), "memory_bytes": _memory()}
+        ]
+        for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+            facts = torch.cuda.get_device_properties(number)
+            found.append({"device": f"cuda:{number}", "name": facts.name, "memory_bytes": facts.total_memory})
+        if torch.backends.mps.is_available():
+            found.append({"device": "mps", "name": "Apple GPU", "memory_bytes": None})
+    except Exception as error:
+        # A half-installed torch fails in many ways, and this command is where people look for the reason.
+        problems.append(f"torch is installed but does not work: {type(error).__name__}: {error}")
+        return []
+    return found
+
+
+def _auto(spec: ModelSpec | None, known: Registry) -> dict[str, Any]:
+    """Return the device and number format that `auto` means for a model, and why."""
+    if spec is None:
+        return {"device": None, "dtype": None, "why": "there is no model"}
+    try:
+        backend = known.choose_backend(spec, None, None)
+        device, dtype = backend.resolve(spec, "auto", "auto")
+    except MissingDependencyError as error:
+        return {"device": None, "dtype": None, "why": str(error)}
+    except Exception as error:
+        return {"device": None, "dtype": None, "why": f"{type(error).__name__}: {error}"}
+    if not backend.needs_files:
+        return {"device": device, "dtype": dtype, "why": f"{spec.id} is built in"}
+    place = {"cuda": "torch sees CUDA", "mps": "torch sees MPS and no CUDA"}.get(
+        device.partition(":")[0], "torch sees neither CUDA nor MPS"
+    )
+    if dtype == "bfloat16":
+        number = "bfloat16 is computed natively there"
+    elif "bfloat16" in spec.banned_dtypes:
+        number = f"{spec.id} must not run in bfloat16"
+    else:
+        number = "bfloat16 is not known to be fast there"
+    return {"device": device, "dtype": dtype, "why": f"{place}; {number}"}
+
+
+def _cache() -> dict[str, Any]:
+    try:
+        folder = cache_folder(None)
+    except MissingDependencyError:
+        return {"folder": None, "free_bytes": None}
+    there = folder
+    while not there.exists():
+        there = there.parent
+    return {"folder": str(folder), "free_bytes": shutil.disk_usage(there).free}
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables that change what happens. Secrets are named, never shown."""
+    shown = {name: _without_password(os.environ[name]) for name in VARIABLES if name in os.environ}
+    return shown | {name: "(set)" for name in SECRETS if os.environ.get(name)}
+
+
+def _without_password(value: str) -> str:
+    return re.sub(r"//[^@/\s]*@", "//(hidden)@", value)
+
+
+def _model(name: str, known: Registry) -> dict[str, Any]:
+    found = find(name, known)
+    spec = found if isinstance(found, ModelSpec) else None
+    parameters = spec.parameters if spec is not None else None
+    if parameters is None:
+        folder = found if isinstance(found, Path) else _cached_folder(name, spec)
+        parameters = _count_parameters(folder) if folder is not None else None
+    if parameters is None:
+        raise ArgumentError(f"the size of {name} is not known; run `embrief pull {name}` first")
+    banned = spec.banned_dtypes if spec is not None else ()
+    return {
+        "id": spec.id if spec is not None else name,
+        "recorded": spec is not None,
+        "parameters": parameters,
+        "weights_bytes": {dtype: parameters * width for dtype, width in BYTES.items() if dtype not in banned}
+        if parameters
+        else {},
+        "banned_dtypes": list(banned),
+    }
+
+
+def _cached_folder(name: str, spec: ModelSpec | None) -> Path | None:
+    try:
+        cached = find_cached(source(name, spec, None, None))
+    except EmbriefError:
+        return None
+    return cached.folder if cached is not None else None
+
+
+def _count_parameters(folder: Path) -> int | None:
+    """Add up the tensors in the headers of the safetensors files; `None` if there are no such files."""
+    total = 0
+    for file in folder.rglob("*.safetensors"):
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return total or None

@@ -1,0 +1,92 @@
+"""`embrief doctor`: what is installed, which device runs models, and whether a model fits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from embrief.cli import diagnosis
+from embrief.cli.output import console, plain, print_json, print_table, size
+
+
+def doctor(
+    model: Annotated[str | None, typer.Argument(help="A model, to see how much memory it would need.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show versions, devices, memory and disk.
+
+    Ends with 1 if something is broken.
+    """
+    data = diagnosis.collect(model)
+    if as_json:
+        print_json(data)
+    else:
+        _print(data)
+    if data["problems"]:
+        raise typer.Exit(1)
+
+
+def _print(data: dict[str, Any]) -> None:
+    out = console()
+    facts: list[tuple[str, str]] = [
+        ("embrief", data["embrief"]),
+        ("python", f"{data['python']} ({data['executable']})"),
+        ("platform", data["platform"]),
+        ("memory", size(data["memory_bytes"]) if data["memory_bytes"] else "unknown"),
+    ]
+    facts += [("device", _device(item)) for item in data["devices"]]
+    facts += [("auto", _auto(data["auto"])), ("cache", _cache(data["cache"]))]
+    facts += [("set", f"{name}={value}") for name, value in data["environment"].items()]
+    _pairs(out, facts)
+    out.print()
+    installed = {name: version or "not installed" for name, version in data["packages"].items()}
+    _pairs(out, list(installed.items()))
+    if data["model"]:
+        out.print()
+        _pairs(out, _model(data["model"]))
+    out.print()
+    for problem in data["problems"]:
+        out.print(plain(f"problem: {problem}"), style="red", soft_wrap=True)
+    if not data["problems"]:
+        out.print("no problems found", style="green")
+
+
+def _pairs(out: Any, rows: list[tuple[str, str]]) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, plain(value))
+    print_table(out, grid)
+
+
+def _device(item: dict[str, Any]) -> str:
+    memory = f", {size(item['memory_bytes'])}" if item["memory_bytes"] else ""
+    return f"{item['device']}: {item['name']}{memory}"
+
+
+def _auto(auto: dict[str, Any]) -> str:
+    if auto["device"] is None:
+        return f"nothing yet: {auto['why']}"
+    return f"{auto['device']}, {auto['dtype']}: {auto['why']}"
+
+
+def _cache(cache: dict[str, Any]) -> str:
+    if cache["folder"] is None:
+        return "unknown without huggingface_hub"
+    return f"{cache['folder']} ({size(cache['free_bytes'])} free)"
+
+
+def _model(model: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("model", model["id"])]
+    if not model["weights_bytes"]:
+        return [*rows, ("weights", "none: it is built in")]
+    rows.append(("parameters", f"{model['parameters']:,}"))
+    for dtype, count in model["weights_bytes"].items():
+        chosen = " (what auto takes here)" if dtype == model["auto_dtype"] else ""
+        rows.append((dtype, f"{size(count)} of weights{chosen}"))
+    rows += [(dtype, "not usable: this model gives wrong results in it") for dtype in model["banned_dtypes"]]
+    return [*rows, ("besides", diagnosis.WORKING_MEMORY)]

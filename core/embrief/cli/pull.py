@@ -1,0 +1,37 @@
+"""`embrief pull`: get a model's files now, so that everything later works offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embrief.cli.names import find, source
+from embrief.cli.output import size
+from embrief.errors import ArgumentError
+from embrief.weights import fetch, find_cached
+
+
+def pull(
+    model: Annotated[str, typer.Argument(help="A name from `embrief models`, or an id on the hub.")],
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag; by default the recorded commit.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where to keep it, if not in the usual place.")] = None,
+) -> None:
+    """Download a model, safetensors only."""
+    from embrief.plugins import registry
+
+    known = registry()
+    found = find(model, known)
+    if isinstance(found, Path):
+        raise ArgumentError(f"{found} is a folder on this machine; there is nothing to download")
+    if found is not None and not all(backend.needs_files for backend in known.backends_for(found)):
+        typer.echo(f"{found.id} is built in; there is nothing to download")
+        return
+    wanted = source(model, found, revision, cache_dir.expanduser() if cache_dir else None)
+    there = find_cached(wanted) is not None
+    if not there:
+        typer.echo(f"Getting {wanted.id} at revision {wanted.revision or 'main'}", err=True)
+    got = fetch(wanted)
+    typer.echo(f"{got.id} at revision {got.revision} {'was already here' if there else 'is here'}")
+    typer.echo(f"{size(got.size)} in {got.folder}")

@@ -1,0 +1,128 @@
+"""Exact token ids with the published tokenizers (shared test data; skipped without them)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from embrief import Embedder, ModelMismatchError, Reranker, RunOptions
+from embrief.backends import torch_common
+
+transformers = pytest.importorskip("transformers")
+
+QUERY = "What is the capital of China?"
+
+
+@pytest.fixture(scope="module")
+def tokenizers(data: Path) -> Path:
+    return data / "tokenizers"
+
+
+def load(folder: Path):
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def test_qwen3_embedding_ends_with_endoftext_also_when_truncated(tokenizers: Path) -> None:
+    tokenizer = load(tokenizers / "qwen3-embedding-0.6b")
+    torch_common.check_final_token(tokenizer, Embedder().spec)
+    assert torch_common.tokenize(tokenizer, ["test"], RunOptions(max_tokens=8)).ids == [[1944, 151643]]
+    cut = torch_common.tokenize(tokenizer, ["test " * 50], RunOptions(max_tokens=3))
+    assert cut.ids[0][-1] == 151643
+    assert len(cut.ids[0]) == 3
+    assert cut.counts.tolist() == [52]
+    assert cut.truncated.tolist() == [True]
+
+
+def test_the_query_prompt_is_followed_directly_by_the_text(tokenizers: Path) -> None:
+    tokenizer = load(tokenizers / "qwen3-embedding-0.6b")
+    ours = torch_common.tokenize(tokenizer, [Embedder().render(QUERY, role="query")], RunOptions(max_tokens=99)).ids[0]
+    instruction = "Given a web search query, retrieve relevant passages that answer the query"
+    assert ours == tokenizer(f"Instruct: {instruction}\nQuery:{QUERY}")["input_ids"]
+    assert ours != tokenizer(f"Instruct: {instruction}\nQuery: {QUERY}")["input_ids"], "the blank would be seen"
+
+
+def test_embeddinggemma_has_both_ends(tokenizers: Path) -> None:
+    tokenizer = load(tokenizers / "embeddinggemma-300m")
+    spec = Embedder("google/embeddinggemma-300m").spec
+    torch_common.check_final_token(tokenizer, spec)
+    ids = torch_common.tokenize(tokenizer, ["hello", "hello " * 99], RunOptions(max_tokens=16)).ids
+    assert [(row[0], row[-1]) for row in ids] == [(2, 1), (2, 1)]
+    assert len(ids[1]) == 16
+
+
+def test_the_rerankers_tokenizer_is_not_an_embedders(tokenizers: Path) -> None:
+    tokenizer = load(tokenizers / "qwen3-reranker-0.6b")
+    assert tokenizer("yes")["input_ids"] == [9693]
+    assert tokenizer("no")["input_ids"] == [2152]
+    with pytest.raises(ModelMismatchError, match="ends a text"):
+        torch_common.check_final_token(tokenizer, Embedder().spec)
+
+
+@pytest.mark.parametrize(
+    "document", ["The capital of China is Beijing.", "", " leading", "\nline\n\n", "日本語 🙂", "<b>"]
+)
+def test_a_pair_in_two_pieces_has_the_ids_of_the_cards_three(tokenizers: Path, document: str) -> None:
+    """The card tokenises prefix, body and suffix apart; we tokenise head with document, and the tail."""
+    tokenizer = load(tokenizers / "qwen3-reranker-0.6b")
+    pair = Reranker().render(QUERY, document)
+    ours = [
+        token
+        for part in (pair.head + document, pair.tail)
+        for token in tokenizer(part, add_special_tokens=False)["input_ids"]
+    ]
+    prefix, start, rest = pair.head.partition("<Instruct>")
+    parts = (prefix, start + rest + document, pair.tail)
+    card = [token for part in parts for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
+    assert ours == card
+    assert ours[-4:] == tokenizer("<think>\n\n</think>\n\n", add_special_tokens=False)["input_ids"]
+
+
+def test_published_qwen2_ids(tokenizers: Path, data: Path) -> None:
+    cases = json.loads((data / "goldens" / "tokenization" / "qwen2_llamacpp.json").read_text("utf-8"))["cases"]
+    tokenizer = load(tokenizers / "qwen3-embedding-0.6b")
+    ours = torch_common.tokenize(tokenizer, [case["text"] for case in cases], RunOptions(max_tokens=10_000)).ids
+    for case, row in zip(cases, ours, strict=True):
+        assert row == [*case["ids"], 151643], case["text"]
+    assert len(cases) > 20
+
+
+def test_the_published_files_are_what_the_records_say(tokenizers: Path, tmp_path: Path) -> None:
+    """Pooling, widths and prompts in the published files against our records, without any weights."""
+    from embrief.identify import read_files, verify_files
+    from embrief.plugins import registry
+
+    for folder, name in (
+        ("qwen3-embedding-0.6b", "Qwen/Qwen3-Embedding-0.6B"),
+        ("embeddinggemma-300m", "google/embeddinggemma-300m"),
+        ("qwen3-reranker-0.6b", "Qwen/Qwen3-Reranker-0.6B"),
+    ):
+        spec = registry().models[name]
+        verify_files(read_files(tokenizers / folder), spec)
+        changed = Path(
+            shutil.copytree(tokenizers / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.model"))
+        )
+        config = json.loads((changed / "config.json").read_text("utf-8"))
+        (changed / "config.json").write_text(json.dumps({**config, "hidden_size": 7}), "utf-8")
+        with pytest.raises(ModelMismatchError, match="hidden_size is 7"):
+            verify_files(read_files(changed), spec)
+
+
+def test_reconstructed_sizes_agree_with_their_records(data: Path) -> None:
+    from embrief.plugins import registry
+
+    for folder in sorted((data / "configs" / "reconstructed").glob("qwen3-*")):
+        if "vl" in folder.name:
+            continue
+        name = f"Qwen/{folder.name}".replace("qwen3-embedding", "Qwen3-Embedding").replace(
+            "qwen3-reranker", "Qwen3-Reranker"
+        )
+        spec = registry().find_model(name)
+        assert spec is not None
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        assert (config["hidden_size"], config["max_position_embeddings"]) == (
+            spec.hidden_size,
+            spec.context,
+        ), name

@@ -1,0 +1,275 @@
+"""Getting weights, against a small hub that runs on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+pytest.importorskip("huggingface_hub")
+
+PINNED = "b22da495047858cce924d27d76261e96be6febc0"
+OTHER = "c" * 40
+QWEN = "Qwen/Qwen3-Embedding-0.6B"
+
+
+@dataclass
+class Hub:
+    """Repositories by id, each with its revisions; and what was asked."""
+
+    repositories: dict[str, dict[str, Path]] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
+    requests: list[str] = field(default_factory=list)
+    extra_size: int = 0
+    url: str = ""
+
+    def files(self, model: str, commit: str) -> dict[str, Path]:
+        root = self.repositories[model][commit]
+        return {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*")) if file.is_file()}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    state = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None: ...
+
+        def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            path = unquote(self.path.partition("?")[0]).strip("/")
+            state.requests.append(path)
+            if path.startswith("api/models/"):
+                kind = "/tree/" if "/tree/" in path else "/revision/"
+                model, _, revision = path.removeprefix("api/models/").partition(kind)
+            else:
+                model, _, rest = path.partition("/resolve/")
+                revision, _, name = rest.partition("/")
+            revision = revision or "main"
+            if model in state.gated:
+                return self.answer(403, b"{}", X_Error_Code="GatedRepo", X_Error_Message="gated")
+            if model not in state.repositories:
+                return self.answer(401, b"{}", X_Error_Code="RepoNotFound", X_Error_Message="not found")
+            commit = next(iter(state.repositories[model])) if revision == "main" else revision
+            if commit not in state.repositories[model]:
+                return self.answer(404, b"{}", X_Error_Code="RevisionNotFound", X_Error_Message="no revision")
+            files = state.files(model, commit)
+            if path.startswith("api/") and kind == "/tree/":
+                tree = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in files]
+                return self.answer(200, json.dumps(tree).encode(), Content_Type="application/json")
+            if path.startswith("api/"):
+                siblings = [
+                    {"rfilename": name, "size": file.stat().st_size + state.extra_size} for name, file in files.items()
+                ]
+                body = {
+                    "id": model,
+                    "modelId": model,
+                    "sha": commit,
+                    "siblings": siblings,
+                    "tags": [],
+                    "private": False,
+                }
+                return self.answer(200, json.dumps(body).encode(), Content_Type="application/json")
+            if name not in files:
+                return self.answer(404, b"", X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+            content = files[name].read_bytes()
+            etag = f'"{hashlib.sha256(content).hexdigest()}"'
+            return self.answer(200, content, ETag=etag, X_Repo_Commit=commit, Accept_Ranges="bytes")
+
+        do_HEAD = do_GET
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def repository(qwen3_folder: Path, tmp_path: Path) -> Path:
+    """A tiny model with the leftovers that real repositories hold."""
+    folder = Path(shutil.copytree(qwen3_folder, tmp_path / "repository"))
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    (folder / "modeling_evil.py").write_text("raise SystemExit", "utf-8")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "config.json").write_text("{}", "utf-8")
+    return folder
+
+
+def run(code: str, hub: Hub, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a new process whose hub is ours. huggingface_hub reads its settings at import."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **variables}
+    prelude = (
+        "import sys, warnings\n"
+        "from pathlib import Path\n"
+        "from embrief import *\n"
+        "from embrief.weights import *\n"
+        "def source(id='acme/tiny', revision=None, **more): return ModelSource(id, revision, **more)\n"
+        "def attempt(call):\n"
+        "    try: print(call())\n"
+        "    except EmbriefError as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", prelude + code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_only_safe_files_are_fetched_and_then_found_without_the_hub(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    code = (
+        "found = fetch(source()); print(found.revision)\n"
+        "print(sorted(file.name for file in found.folder.rglob('*') if file.is_file()))"
+    )
+    out = run(code, hub, tmp_path / "home").stdout
+    assert OTHER in out
+    assert "model.safetensors" in out
+    assert "modules.json" in out
+    for forbidden in ("pytorch_model.bin", "modeling_evil.py", "onnx"):
+        assert forbidden not in out
+        assert not any(forbidden in request for request in hub.requests)
+    asked = len(hub.requests)
+    pinned = run(f"print(fetch(source(revision={OTHER!r})).revision)", hub, tmp_path / "home").stdout
+    assert pinned.strip() == OTHER
+    assert len(hub.requests) == asked, "a pinned revision that is here needs no request"
+    offline = run("print(fetch(source()).revision)", hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout
+    assert offline.strip() == OTHER, "the branch is remembered for offline use"
+
+
+def test_a_model_without_a_record_runs_from_the_hub(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    code = (
+        "e = Embedder('acme/tiny', dtype='float32'); print(e.embed_query('q').shape, e.space.weights, e.space.model, "
+        "e.spec.id)\nfrom embrief.weights import cached_models; print([(m.id, m.revision) for m in cached_models()])\n"
+    )
+    out = run(code, hub, tmp_path / "home").stdout
+    assert out.splitlines() == [f"(48,) {OTHER} acme/tiny acme/tiny", str([("acme/tiny", OTHER)])]
+
+
+def test_a_recorded_model_is_fetched_at_its_pin_and_must_be_what_its_record_says(
+    hub: Hub, repository: Path, tmp_path: Path
+) -> None:
+    hub.repositories[QWEN] = {OTHER: repository, PINNED: repository}
+    out = run("attempt(lambda: Embedder().load())", hub, tmp_path / "home").stdout
+    assert out.startswith("ModelMismatchError")
+    assert "hidden_size is 48, recorded is 1024" in out
+    assert all(PINNED in request for request in hub.requests if "resolve" in request)
+
+
+def test_offline_with_another_revision_names_it(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.repositories[QWEN] = {OTHER: repository}
+    run(f"fetch(source({QWEN!r}, {OTHER!r}))", hub, tmp_path / "home")
+    for variables, how in (({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE=1"), ({}, "local_files_only=True")):
+        local = "local_files_only=True" if not variables else ""
+        out = run(f"attempt(lambda: Embedder({local}).load())", hub, tmp_path / "home", **variables).stdout
+        assert out.startswith("WeightsUnavailableError")
+        assert how in out
+        assert f"pass revision='{OTHER}'" in out
+
+
+def test_offline_with_nothing_here_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
+    out = run("attempt(lambda: Embedder().load())", hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout
+    assert "`embrief pull Qwen/Qwen3-Embedding-0.6B`" in out
+    assert "embrief/hash" in out
+
+
+def test_a_hub_that_cannot_be_reached(hub: Hub, tmp_path: Path) -> None:
+    dead = Hub(url="http://127.0.0.1:9")
+    out = run("attempt(lambda: fetch(source()))", dead, tmp_path / "home").stdout
+    assert out.startswith("WeightsUnavailableError")
+    assert "cannot be reached" in out
+
+
+def test_a_configuration_without_weights_does_not_count_as_cached(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "home" / "hub" / "models--acme--tiny" / "snapshots" / OTHER
+    shutil.copytree(repository, snapshot)
+    (snapshot / "model.safetensors").unlink()
+    out = run(f"attempt(lambda: fetch(source(revision={OTHER!r})))", hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout
+    assert out.startswith("WeightsUnavailableError")
+
+
+def test_shards_must_all_be_there(tmp_path: Path) -> None:
+    from embrief.weights import has_weights
+
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    (tmp_path / "model-1.safetensors").touch()
+    assert not has_weights(tmp_path)
+    (tmp_path / "model-2.safetensors").touch()
+    assert has_weights(tmp_path)
+
+
+def test_a_gated_model_names_licence_page_and_token(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    gemma = "google/embeddinggemma-300m"
+    hub.repositories[gemma] = {OTHER: repository}
+    hub.gated.add(gemma)
+    out = run(f"attempt(lambda: Embedder({gemma!r}).load())", hub, tmp_path / "home").stdout
+    assert out.startswith("GatedModelError")
+    assert f"https://huggingface.co/{gemma}" in out
+    assert "HF_TOKEN" in out
+
+
+def test_an_unknown_repository_or_revision(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    code = f"attempt(lambda: fetch(source('acme/none')))\nattempt(lambda: fetch(source(revision={PINNED!r})))"
+    none, revision = run(code, hub, tmp_path / "home").stdout.splitlines()
+    assert none.startswith("UnknownModelError")
+    assert "no model 'acme/none'" in none
+    assert revision.startswith("UnknownModelError")
+    assert f"no revision '{PINNED}'" in revision
+
+
+def test_no_safetensors_is_refused_before_any_download(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    (repository / "model.safetensors").unlink()
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    out = run("attempt(lambda: fetch(source()))", hub, tmp_path / "home").stdout
+    assert out.startswith("WeightsUnavailableError")
+    assert "no safetensors weights" in out
+    assert not any("resolve" in request for request in hub.requests)
+
+
+def test_a_full_disk_is_noticed_before_any_download(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    hub.extra_size = 2**60
+    out = run("attempt(lambda: fetch(source()))", hub, tmp_path / "home").stdout
+    assert out.startswith("NotEnoughSpaceError")
+    assert "GiB" in out
+    assert not any("resolve" in request for request in hub.requests)
+
+
+def test_remote_code_needs_a_pin(hub: Hub, tmp_path: Path) -> None:
+    code = (
+        "attempt(lambda: Embedder('acme/tiny', trust_remote_code=True))\n"
+        "attempt(lambda: Embedder('acme/tiny', trust_remote_code=True, revision='main'))\n"
+        f"attempt(lambda: Embedder('acme/tiny', trust_remote_code=True, revision={OTHER!r}))\n"
+    )
+    first, second, third = run(code, hub, tmp_path / "home").stdout.splitlines()
+    assert "ArgumentError" in first
+    assert "40 hex" in first
+    assert "ArgumentError" in second
+    assert third.startswith("Embedder(")
