@@ -42,6 +42,24 @@ def texts(values: object, what: str) -> list[str]:
     return items
 
 
+def pairs(values: object, what: str) -> list[tuple[str, str]]:
+    """Return `values` as a list of pairs of strings.
+
+    Raises:
+        ArgumentTypeError: It is no list, or an item is no pair of strings (named by its index).
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise ArgumentTypeError(f"{what} is a list of pairs (query, document), not {type(values).__name__}")
+    found: list[tuple[str, str]] = []
+    for index, pair in enumerate(values):
+        match pair:
+            case [str(query), str(document)]:
+                found.append((query, document))
+            case _:
+                raise ArgumentTypeError(f"{what}[{index}] is no pair (query, document) of strings", index=index)
+    return found
+
+
 def titles(values: Sequence[str | None] | None, count: int) -> list[str | None]:
     """Return one title or `None` per document.
 

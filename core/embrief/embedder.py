@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from embrief import arguments
 from embrief.backends.base import EmbeddingBackend, Encoded
-from embrief.errors import ArgumentError, InputTooLongError, NonFiniteVectorError, TruncationWarning
+from embrief.errors import ArgumentError, InputTooLongError, NonFiniteVectorError, TruncationWarning, warn
 from embrief.facade import Facade, Settings, path_text
 from embrief.progress import Progress, progress_bar
 from embrief.prompts import PromptChoice, active_task, check_choice, query_prefix, render_embedding
@@ -331,12 +330,11 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     def _warn_truncated(self, encoded: Encoded) -> None:
         cut = np.flatnonzero(encoded.truncated)
         if len(cut) and self._settings.truncate == "warn":
-            warnings.warn(
+            warn(
                 f"{len(cut)} of {len(encoded.truncated)} texts are longer than {self.max_tokens} tokens and lost "
                 f"their end (first at index {cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, raise "
                 "max_tokens, or pass truncate='error' or 'silent'",
                 TruncationWarning,
-                stacklevel=3,
             )
 
     def embed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:

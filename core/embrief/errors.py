@@ -6,6 +6,11 @@ only their index, so that logs stay free of content.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+_OWN_PACKAGES = ("embrief.", "llama_index_embrief", "langchain_embrief", "chroma_embrief", "qdrant_embrief")
+
 
 class EmbriefError(Exception):
     """Base of all errors that this library raises on purpose."""
@@ -112,6 +117,14 @@ class SpaceMismatchError(EmbriefError, ValueError):
 
 class DuplicateNameError(EmbriefError, ValueError):
     """A plugin registered a name that is already taken."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the caller's code that led here, however many of this library's frames lie between."""
+    level, frame = 2, sys._getframe(1)
+    while (outer := frame.f_back) is not None and frame.f_globals.get("__name__", "").startswith(_OWN_PACKAGES):
+        level, frame = level + 1, outer
+    warnings.warn(message, category, stacklevel=level)
 
 
 class TruncationWarning(UserWarning):

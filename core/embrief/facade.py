@@ -206,7 +206,9 @@ class Facade(Generic[S, B]):
     def __repr__(self) -> str:
         default: dict[str, Any] = asdict(type(self._settings)(model=""))
         settings: dict[str, Any] = asdict(self._settings)
-        given = [f"{key}={value!r}" for key, value in settings.items() if value != default[key] and key != "model"]
+        given: list[str] = [
+            f"{key}={value!r}" for key, value in settings.items() if value != default[key] and key != "model"
+        ]
         return f"{type(self).__name__}({', '.join([repr(settings['model']), *given])})"
 
 

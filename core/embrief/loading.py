@@ -51,7 +51,8 @@ class LoadedModel(Generic[B]):
     def __init__(self, key: Hashable, load: Callable[[], B]) -> None:
         self.key = key
         self._load: Callable[[], B] = load
-        self._lock = threading.Lock()
+        # Re-entrant: a garbage collection during a run may let go of the last facade, which closes the model.
+        self._lock = threading.RLock()
         self._backend: B | None = None
         self.holders = 0
 
@@ -110,7 +111,8 @@ class SharedModel(Generic[S, B]):
         self._stamp = stamp
         self._lock = threading.RLock()
         self._model: LoadedModel[B] | None = None
-        self._executor: ThreadPoolExecutor | None = None
+        # Threads start with the first call. Made here: a lock would make the event loop wait for a download under it.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="embrief")
 
     @property
     def _registry(self) -> Registry:
@@ -280,12 +282,8 @@ class SharedModel(Generic[S, B]):
         """Run `call` on this model's own thread, so that an event loop never waits for a tokenizer or a model."""
         import asyncio
 
-        with self._lock:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, thread_name_prefix="embrief")
-            executor = self._executor
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(executor, partial(context.run, call))
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(context.run, call))
 
 
 _shared_lock = threading.RLock()

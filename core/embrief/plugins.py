@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,7 +18,7 @@ import pluggy
 
 from embrief import hookspecs
 from embrief.backends import hashing, sentence_transformers
-from embrief.errors import EmbriefError, PluginWarning
+from embrief.errors import EmbriefError, PluginWarning, warn
 from embrief.models import built_in_models
 from embrief.registry import Registry
 
@@ -71,11 +70,7 @@ class Plugins:
                     raise ValueError(f"it chose the backend {chosen!r}, which is not among {available}")
             except Exception as error:
                 self.faulty_selectors.add(name)
-                warnings.warn(
-                    f"plugin {name!r} failed in select_backend and is no longer asked: {error!r}",
-                    PluginWarning,
-                    stacklevel=2,
-                )
+                warn(f"plugin {name!r} failed in select_backend and is no longer asked: {error!r}", PluginWarning)
             else:
                 if chosen is not None:
                     return str(chosen)
@@ -167,11 +162,7 @@ def _discover() -> Plugins:
     reports = tuple(_load_point(point, manager, registry, taken) for point in _entry_points() if _allowed(point))
     for report in reports:
         for problem in report.problems:
-            warnings.warn(
-                f"plugin {report.name!r} of {report.distribution} {report.version}: {problem}",
-                PluginWarning,
-                stacklevel=2,
-            )
+            warn(f"plugin {report.name!r} of {report.distribution} {report.version}: {problem}", PluginWarning)
     return Plugins(registry, reports, manager)
 
 

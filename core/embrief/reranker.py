@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ import numpy as np
 
 from embrief import arguments
 from embrief.backends.base import RerankBackend
-from embrief.errors import ArgumentError, BackendError, TruncationWarning
+from embrief.errors import ArgumentError, BackendError, TruncationWarning, warn
 from embrief.facade import Facade, Settings, path_text
 from embrief.prompts import RenderedPair, render_pair
 from embrief.specs import RerankerSpec, Truncate
@@ -155,7 +154,28 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         """
         items = arguments.texts(documents, "documents")
         arguments.text(query, "query")
-        pairs = [self.render(query, item, instruction=instruction) for item in items]
+        return self.score_pairs([(query, item) for item in items], instruction=instruction)
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None) -> NDArray[np.float32]:
+        """Return how relevant each document is to its own query.
+
+        Args:
+            pairs: (query, document), any number; queries may differ and share batches.
+            instruction: What makes a document relevant; wins over the constructor's.
+
+        Returns:
+            float32, (n,), P(relevant) in [0, 1], in input order.
+
+        Raises:
+            ArgumentTypeError: An item is no pair of strings; the error has the index.
+            InputTooLongError, NonFiniteVectorError: As in `score`.
+        """
+        rendered = [
+            self.render(query, document, instruction=instruction) for query, document in arguments.pairs(pairs, "pairs")
+        ]
+        return self._score(rendered, instruction)
+
+    def _score(self, pairs: list[RenderedPair], instruction: str | None) -> NDArray[np.float32]:
         if not pairs:
             self._check_instruction(instruction, self.spec)
             return np.empty(0, np.float32)
@@ -167,12 +187,11 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         check_finite(logits, self.spec.id)
         cut = np.flatnonzero(scored.truncated)
         if len(cut) and self._settings.truncate == "warn":
-            warnings.warn(
+            warn(
                 f"{len(cut)} of {len(pairs)} documents do not fit into {self.max_tokens} tokens with the query and "
                 f"lost their end (first at index {cut[0]}); split them, raise max_tokens, or pass truncate='error' "
                 "or 'silent'",
                 TruncationWarning,
-                stacklevel=2,
             )
         # exp of a large positive number would overflow; both forms are the same function.
         small = np.exp(-np.abs(logits))

@@ -6,7 +6,7 @@ Example:
     >>> with FakeRuntime() as fake:
     ...     vector = Embedder(fake.qwen3).embed_query("red planet", instruction="Find planets")
     >>> fake.texts
-    ['Instruct: Find planets\\nQuery:red planet']
+    ['Instruct: Find planets\nQuery:red planet']
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ from embrief import (
     BackendError,
     ClosedError,
     Embedder,
+    InputTooLongError,
     NonFiniteVectorError,
     Reranker,
+    TruncationWarning,
     UnknownModelError,
 )
 from embrief.backends.base import Encoded
@@ -413,6 +415,49 @@ def test_rerank_order_ties_and_top_n(fake: FakeRuntime) -> None:
     for top_n in (0, -1):
         with pytest.raises(ArgumentError, match="top_n"):
             reranker.rerank("q", ["a"], top_n=top_n)
+
+
+def test_pairs_may_have_different_queries(fake: FakeRuntime) -> None:
+    reranker = Reranker(fake.reranker)
+    pairs = [("red planet", "red"), ("blue sea", "red"), ("blue sea", "blue sea")]
+    expected = [float(reranker.score(query, [document])[0]) for query, document in pairs]
+    fake.runs.clear()
+    assert reranker.score_pairs(pairs).tolist() == expected
+    assert fake.runs == [3], "pairs share a run"
+    assert reranker.score_pairs([]).shape == (0,)
+    for wrong in ("text", [("a", "b"), "ab"], [("a", None)], [("a", "b", "c")], None):
+        with pytest.raises(ArgumentTypeError):
+            reranker.score_pairs(wrong)  # type: ignore[arg-type]
+
+
+async def test_a_load_under_way_does_not_block_the_loop_for_a_second_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeRuntime() as fake:
+        embedder = Embedder(fake.qwen3)
+        acquire = type(embedder._shared)._acquire
+
+        def slow(shared):
+            time.sleep(0.6)  # where a download happens
+            return acquire(shared)
+
+        monkeypatch.setattr(type(embedder._shared), "_acquire", slow)
+        first = asyncio.create_task(embedder.aembed_query("a"))
+        await asyncio.sleep(0.05)
+        start = time.perf_counter()
+        second = asyncio.create_task(embedder.aembed_query("b"))
+        await asyncio.sleep(0.01)
+        assert time.perf_counter() - start < 0.4
+        await asyncio.gather(first, second)
+
+
+def test_the_hash_model_keeps_its_limit() -> None:
+    limited = Embedder("embrief/hash", max_tokens=3)
+    with pytest.warns(TruncationWarning, match="index 1") as record:
+        result = limited.encode(["a b c", "a b c d"], role="document")
+    assert record[0].filename == __file__, "the warning points at the caller's line"
+    assert result.truncated.tolist() == [False, True]
+    np.testing.assert_array_equal(result.vectors[0], result.vectors[1])
+    with pytest.raises(InputTooLongError, match="index 1 has 4 tokens, the limit is 3"):
+        Embedder("embrief/hash", max_tokens=3, truncate="error").embed_documents(["a", "a b c d"])
 
 
 def test_rerank_items_returns_the_callers_objects(fake: FakeRuntime) -> None:

@@ -271,8 +271,9 @@ def test_a_query_that_leaves_no_room_is_an_error_whatever_truncate_says(
 ) -> None:
     for folder, limit in ((reranker_folder, 150), (classifier_folder, 20)):
         reranker = Reranker(folder, truncate="silent", max_tokens=limit)
-        with pytest.raises(InputTooLongError, match="only documents are ever truncated"):
-            reranker.score(texts[-1], ["a document"])
+        with pytest.raises(InputTooLongError, match="only documents are ever truncated") as caught:
+            reranker.score_pairs([("q", "d"), (texts[-1], "a document")])
+        assert caught.value.index == 1
 
 
 def test_revision_is_for_the_hub(qwen3_folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from embrief.errors import InputTooLongError
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 
 if TYPE_CHECKING:
@@ -44,6 +45,17 @@ class RunOptions:
     """Width that will be kept. A runtime that can produce it natively may; others return the full width."""
     on_progress: Callable[[int], None] | None = None
     """Called with the number of texts just finished."""
+
+
+def too_long(index: int, tokens: int, options: RunOptions, what: str = "the text") -> InputTooLongError:
+    """Return the error for a text that may not be cut."""
+    return InputTooLongError(
+        f"{what} at index {index} has {tokens} tokens, the limit is {options.max_tokens}; split it, raise max_tokens, "
+        "or cut its end off with truncate='warn' or 'silent'",
+        index=index,
+        tokens=tokens,
+        limit=options.max_tokens,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embrief.backends.base import Backend, Encoded, LoadRequest, RunOptions
+from embrief.backends.base import Backend, Encoded, LoadRequest, RunOptions, too_long
 from embrief.specs import EmbeddingSpec, ModelSpec
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def _hash_strings(strings: Sequence[str]) -> NDArray[np.uint64]:
     return state
 
 
-def _features(text: str) -> dict[str, float]:
+def _features(words: Sequence[str]) -> dict[str, float]:
     """Return the weighted features of one text; repeated words count with the square root of their number."""
     counts: dict[str, float] = {}
-    for word in _WORD.findall(text.lower()):
+    for word in words:
         counts["w:" + word] = counts.get("w:" + word, 0) + 1
         marked = f"<{word}>"
         for size in _NGRAMS:
@@ -63,12 +63,16 @@ class HashBackend:
         self._dim = spec.dim
 
     def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
-        """Return one hashed vector per text, as wide as `options.dim` asks."""
+        """Return one hashed vector per text, as wide as `options.dim` asks. Its tokens are words and signs."""
         dim = options.dim or self._dim
         vectors = np.zeros((len(texts), dim), np.float32)
-        counts = np.zeros(len(texts), np.int64)
-        for row, text in enumerate(texts):
-            features = _features(text)
+        words = [_WORD.findall(text.lower()) for text in texts]
+        counts = np.fromiter(map(len, words), np.int64, len(texts))
+        truncated = counts > options.max_tokens
+        if options.refuse_long and truncated.any():
+            raise too_long(int(np.argmax(truncated)), int(counts[np.argmax(truncated)]), options)
+        for row in range(len(texts)):
+            features = _features(words[row][: options.max_tokens])
             names = list(features)
             hashes = _hash_strings(names)
             weights = np.sqrt(np.fromiter(features.values(), np.float64, len(names)))
@@ -76,10 +80,9 @@ class HashBackend:
             signs = np.where(hashes >> np.uint64(63), -1.0, 1.0)
             buckets = (hashes % np.uint64(dim)).astype(np.int64)
             vectors[row] = np.bincount(buckets, weights * signs, minlength=dim)
-            counts[row] = sum(name[0] == "w" for name in names)
             if options.on_progress:
                 options.on_progress(1)
-        return Encoded(vectors, counts, np.zeros(len(texts), np.bool_))
+        return Encoded(vectors, counts, truncated)
 
     def close(self) -> None:
         """Do nothing: it holds nothing."""

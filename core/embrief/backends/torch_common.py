@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embrief.errors import ArgumentError, InputTooLongError, ModelMismatchError
+from embrief.backends.base import too_long
+from embrief.errors import ArgumentError, ModelMismatchError
 
 if TYPE_CHECKING:
     import torch
@@ -66,17 +67,6 @@ class Tokenized:
     ids: list[list[int]]
     counts: NDArray[np.int64]
     truncated: NDArray[np.bool_]
-
-
-def too_long(index: int, tokens: int, options: RunOptions, what: str = "the text") -> InputTooLongError:
-    """Return the error for a text that may not be cut."""
-    return InputTooLongError(
-        f"{what} at index {index} has {tokens} tokens, the limit is {options.max_tokens}; split it, raise max_tokens, "
-        "or cut its end off with truncate='warn' or 'silent'",
-        index=index,
-        tokens=tokens,
-        limit=options.max_tokens,
-    )
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], options: RunOptions) -> Tokenized:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from embrief.backends import torch_common
-from embrief.backends.base import LoadRequest, RerankBackend, RunOptions, Scored
+from embrief.backends.base import LoadRequest, RerankBackend, RunOptions, Scored, too_long
 from embrief.errors import InputTooLongError, ModelMismatchError
 
 if TYPE_CHECKING:
@@ -57,15 +57,15 @@ class _Reranker:
         truncated = counts > options.max_tokens
         if options.refuse_long and truncated.any():
             index = int(np.argmax(truncated))
-            raise torch_common.too_long(index, int(counts[index]), options, "the query with the document")
+            raise too_long(index, int(counts[index]), options, "the query with the document")
         return torch_common.Tokenized(ids, counts, truncated)
 
-    def _query_too_long(self, tokens: int, options: RunOptions) -> InputTooLongError:
+    def _query_too_long(self, index: int, tokens: int, options: RunOptions) -> InputTooLongError:
         return InputTooLongError(
-            f"the query with its instruction and template has {tokens} tokens and leaves no room for a document "
-            f"within the limit of {options.max_tokens}; shorten it or raise max_tokens (only documents are ever "
-            "truncated)",
-            index=0,
+            f"the query of the pair at index {index} with its instruction and template has {tokens} tokens and leaves "
+            f"no room for a document within the limit of {options.max_tokens}; shorten it or raise max_tokens (only "
+            "documents are ever truncated)",
+            index=index,
             tokens=tokens,
             limit=options.max_tokens,
         )
@@ -93,27 +93,23 @@ class YesNoReranker(_Reranker):
             )
         return int(ids[0])
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
     def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
         """Cut the end of each document so that head, document and tail fit; the tail always stays whole."""
-        rows: list[list[int]] = []
-        full: list[int] = []
-        tails: dict[str, list[int]] = {}
-        heads: dict[str, int] = {}
-        for pair in pairs:
-            tail = tails.setdefault(pair.tail, self._encode(pair.tail))
-            # Head and document are tokenised in one piece: a byte-pair merge may cross the seam.
-            body = self._encode(pair.head + pair.document)
-            room = options.max_tokens - len(tail)
-            if len(body) > room:
-                head = heads.setdefault(pair.head, len(self._encode(pair.head)))
-                if head >= room:
-                    raise self._query_too_long(head + len(tail), options)
-            full.append(len(body) + len(tail))
-            rows.append(body[:room] + tail)
+        parts = list(dict.fromkeys(part for pair in pairs for part in (pair.head, pair.tail)))
+        known = dict(zip(parts, self._encode(parts), strict=True))
+        # Head and document are tokenised in one piece: a byte-pair merge may cross the seam.
+        bodies = self._encode([pair.head + pair.document for pair in pairs])
+        for index, (pair, body) in enumerate(zip(pairs, bodies, strict=True)):
+            head, tail = len(known[pair.head]), known[pair.tail]
+            if len(body) + len(tail) > options.max_tokens and head + len(tail) >= options.max_tokens:
+                raise self._query_too_long(index, head + len(tail), options)
+        full = [len(body) + len(known[pair.tail]) for pair, body in zip(pairs, bodies, strict=True)]
+        tails = [known[pair.tail] for pair in pairs]
+        rows = [body[: options.max_tokens - len(tail)] + tail for body, tail in zip(bodies, tails, strict=True)]
         return self._collect(rows, full, options)
 
     def _logits(self, ids: Any, mask: Any) -> Any:
@@ -143,13 +139,13 @@ class ClassifierReranker(_Reranker):
         heads = [pair.head for pair in pairs]
         documents = [pair.document for pair in pairs]
         # A query without a document shows whether there is room for one.
-        for query in dict.fromkeys(heads):
-            alone = len(self._tokenizer(query, "", verbose=False)["input_ids"])
-            if alone >= options.max_tokens:
-                raise self._query_too_long(alone, options)
+        queries = list(dict.fromkeys(heads))
+        for query, ids in zip(queries, self._tokenizer(queries, [""] * len(queries))["input_ids"], strict=True):
+            if len(ids) >= options.max_tokens:
+                raise self._query_too_long(heads.index(query), len(ids), options)
         full = [len(row) for row in self._tokenizer(heads, documents, verbose=False)["input_ids"]]
-        ids = self._tokenizer(heads, documents, truncation="only_second", max_length=options.max_tokens)["input_ids"]
-        return self._collect(ids, full, options)
+        cut = self._tokenizer(heads, documents, truncation="only_second", max_length=options.max_tokens)["input_ids"]
+        return self._collect(cut, full, options)
 
     def _logits(self, ids: Any, mask: Any) -> Any:
         return self._model(input_ids=ids, attention_mask=mask).logits[:, 0]

@@ -13,11 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import embrief
-from embrief.cli.demo import demo
-from embrief.cli.doctor import doctor
-from embrief.cli.models import models
-from embrief.cli.plugins import plugins
-from embrief.cli.pull import pull
+from embrief.cli import demo, doctor, models, plugins, pull
 from embrief.errors import EmbriefError
 
 
@@ -60,7 +56,7 @@ def _start(
     """Embedding models and rerankers, with the prompts they were trained with."""
 
 
-for _command in (demo, models, plugins, pull, doctor):
+for _command in (demo.demo, models.models, plugins.plugins, pull.pull, doctor.doctor):
     app.command()(_command)
 
 

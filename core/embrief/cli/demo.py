@@ -99,7 +99,7 @@ def _fill(out: Console, index: DemoIndex, embedder: Embedder, total: int) -> Non
     if not count:
         _line(out, f"Embedded  nothing: all {total:,} are stored from an earlier run")
         return
-    if not embedder.spec.lexical:
+    if not embedder.spec.lexical and count > 600:
         _line(out, "          this can take long without a GPU; --limit 600 takes fewer docstrings", "dim")
     # Loading, and a download where there is one, is not embedding.
     embedder.load()

@@ -127,7 +127,7 @@ def _distinct(pairs: Iterator[tuple[str, str]]) -> Iterator[Entry]:
     names: set[str] = set()
     docs: set[str] = set()
     for name, raw in pairs:
-        doc = inspect.cleandoc(raw)
+        doc = inspect.cleandoc(raw).strip()
         if len(doc) < MIN_CHARACTERS or name in names or doc in docs or _has_surrogates(doc):
             continue
         names.add(name)

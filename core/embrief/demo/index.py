@@ -11,11 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from embrief.demo.corpus import Entry, corpus_id
-from embrief.errors import ArgumentError, MissingDependencyError
+from embrief.errors import ArgumentError, MissingDependencyError, SpaceMismatchError
 from embrief.stores import read_stamp, require_same, stamp
 
 if TYPE_CHECKING:
     from embrief.embedder import Embedder
+    from embrief.space import VectorSpace
     from embrief.vectors import Vector
 
 _PREFIX = "embrief-demo-"
@@ -65,7 +66,7 @@ class DemoIndex:
         count = min(count, len(self._entries))
         found = self._collection.query(query_embeddings=[query], n_results=count, include=["distances"])
         pairs = zip(found["ids"][0], found["distances"][0], strict=True)
-        return [Hit(self._entries[name], 1.0 - float(distance)) for name, distance in pairs]
+        return [Hit(self._entries[name], float(distance)) for name, distance in pairs]
 
 
 def _chromadb() -> Any:
@@ -85,7 +86,7 @@ class DemoStore:
         self._space = embedder.space
         for item in client.list_collections():
             if item.name.startswith(_PREFIX):
-                require_same(read_stamp(item.metadata, where=where), self._space, where=where)
+                _require_same(read_stamp(item.metadata, where=where), self._space, where)
 
     def index(self, entries: Sequence[Entry]) -> DemoIndex:
         """Return the collection of exactly these docstrings, made if it is not there."""
@@ -97,6 +98,13 @@ class DemoStore:
             embedding_function=None,
         )
         return DemoIndex(collection, entries, self._client.get_max_batch_size())
+
+
+def _require_same(stored: VectorSpace | None, space: VectorSpace, where: str) -> None:
+    try:
+        require_same(stored, space, where=where)
+    except SpaceMismatchError as error:
+        raise SpaceMismatchError(f"{error} (another folder)") from None
 
 
 @contextmanager

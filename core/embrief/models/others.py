@@ -38,6 +38,8 @@ MODELS = (
         padding_side="right",
         prompts=NO_PROMPTS,
         final_token="[SEP]",
+        # tests/core/test_identify.py compares it with published vectors.
+        verified=True,
         aliases=("all-MiniLM-L6-v2",),
         source="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
     ),

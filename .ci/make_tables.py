@@ -1,0 +1,107 @@
+"""Write the tables that the documentation takes from facts: the models from the records, the status from test results.
+
+    python .ci/make_tables.py models [--check]
+    python .ci/make_tables.py status REPORT.xml [--check]
+
+REPORT.xml is what `pytest -o junit_family=xunit1 --junitxml=REPORT.xml` wrote. With --check nothing is written, and a
+table that is not up to date is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STATUS = (
+    (
+        "Vectors and scores equal sentence-transformers' and the model cards' on the same checkpoint",
+        "tests/core/test_oracles.py",
+    ),
+    ("Prompts byte for byte: every family, task and role", "tests/core/test_prompts.py"),
+    ("Models told apart by their files; wrong, incomplete or altered models refused", "tests/core/test_identify.py"),
+    ("Downloads: safetensors only, pinned commit, gated, offline, full disk", "tests/core/test_weights.py"),
+    ("One load under concurrency, event loop never blocked, pickles without weights", "tests/core/test_facades.py"),
+    ("Vector spaces: identity, storage format, guard", "tests/core/test_space.py"),
+    ("LlamaIndex", "tests/integrations/llama_index/"),
+    ("LangChain, with its own standard test suites", "tests/integrations/langchain/"),
+    ("Chroma, reopened in a new process", "tests/integrations/chroma/"),
+    ("Qdrant, sync and async", "tests/integrations/qdrant/"),
+    ("The same text gives the same vector in all of them", "tests/integrations/test_same_vectors.py"),
+    ("Plugins from real wheels; broken and hostile ones isolated", "tests/plugins/"),
+    ("Command line and demo, without network", "tests/cli/"),
+    ("Every code block of the documentation runs", "tests/docs/"),
+)
+
+
+def models_table() -> str:
+    """Return one row per recorded model."""
+    from embrief.plugins import registry
+    from embrief.specs import EmbeddingSpec
+
+    head = "| model | kind | dim | shorter dims | tokens | pooling | licence | commit | run with real weights |"
+    rows = [head, "|---|---|---|---|---|---|---|---|---|"]
+    for spec in registry().models.values():
+        if isinstance(spec, EmbeddingSpec):
+            mrl = f"{spec.mrl[0]}–{spec.mrl[-1]}" if isinstance(spec.mrl, range) else ", ".join(map(str, spec.mrl[:-1]))
+            shape = ("embedding", f"{spec.dim}", mrl or "none", f"{spec.max_tokens:,}", spec.pooling)
+        else:
+            shape = ("reranking", "", "", f"{spec.max_tokens:,}", "")
+        licence = f"{spec.license}, gated" if spec.gated else spec.license
+        verified = "yes" if spec.verified else "no"
+        rows.append(f"| `{spec.id}` | {' | '.join(shape)} | {licence} | `{spec.revision[:8]}` | {verified} |")
+    return "\n".join(rows)
+
+
+def status_table(report: Path) -> str:
+    """Return one row per promise, with what the tests said."""
+    results: dict[str, list[str]] = {}
+    for case in ET.parse(report).getroot().iter("testcase"):
+        bad = case.find("failure") is not None or case.find("error") is not None
+        state = "fails" if bad else "skipped" if case.find("skipped") is not None else "passes"
+        results.setdefault(case.get("file", "").replace("\\", "/"), []).append(state)
+    rows = ["| promise | shown by | state |", "|---|---|---|"]
+    for promise, place in STATUS:
+        states = [state for file, found in results.items() if file.startswith(place) for state in found]
+        state = "fails" if "fails" in states else "passes" if "passes" in states else "not run"
+        rows.append(f"| {promise} | [`{place}`]({place}) | {state} |")
+    return "\n".join(rows)
+
+
+def put(file: Path, name: str, table: str, *, check: bool) -> int:
+    """Put a table between its markers; return an exit code."""
+    text = file.read_text("utf-8")
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+    new, count = pattern.subn(lambda match: match[1] + table + match[2], text)
+    if count != 1:
+        sys.exit(f"{file.name} needs the markers <!-- {name} --> and <!-- /{name} -->")
+    if new == text:
+        return 0
+    if check:
+        print(f"{file.relative_to(ROOT)}: the table of {name} is out of date; run .ci/make_tables.py without --check")
+        print(table)
+        return 1
+    file.write_text(new, "utf-8")
+    print(f"wrote {file.relative_to(ROOT)}")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["models", "status"])
+    parser.add_argument("report", type=Path, nargs="?")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if options.what == "models":
+        return put(ROOT / "docs" / "models.md", "models", models_table(), check=options.check)
+    if options.report is None:
+        parser.error("status needs a report")
+    return put(ROOT / "README.md", "status", status_table(options.report), check=options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
