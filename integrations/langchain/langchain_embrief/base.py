@@ -1,0 +1,145 @@
+"""LangChain's embedding methods on an `embrief.Embedder`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Self, Unpack
+
+from langchain_core.embeddings import Embeddings
+from pydantic import PrivateAttr
+
+from embrief import Embedder
+from langchain_embrief.options import Configured, Options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class EmbedderOptions(Options, total=False):
+    """Keywords of the embeddings' constructors; `EmbriefEmbeddings` says what they mean."""
+
+    dim: int | None
+    task: str | None
+    normalize: bool
+
+
+class EmbriefEmbeddings(Configured, Embeddings):
+    """Base of `Qwen3Embeddings` and `GemmaEmbeddings`, which differ in their default model only."""
+
+    dim: int | None = None
+    """Values per vector; `None` is the full width."""
+    task: str | None = None
+    """What texts are for, by a name the model knows. Give this or `instruction`."""
+    normalize: bool = True
+    """Whether vectors get unit length."""
+
+    _embedder: Embedder = PrivateAttr()
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        embedder: Embedder | None = None,
+        **options: Unpack[EmbedderOptions],
+    ) -> None:
+        """Check the arguments; nothing is loaded before the first text.
+
+        Args:
+            model: A recorded name, a folder, or an id on the hub; by default the class's own model.
+            embedder: An embedder that exists; instead of `model` and `options`.
+            **options: The fields of this class.
+
+        Raises:
+            ArgumentTypeError: There is no such option, or a value has the wrong type.
+            ArgumentError: A value cannot work with this model.
+            UnknownModelError: No model has this name.
+        """
+        facade = self._facade(Embedder, embedder, model, options)
+        super().__init__(**asdict(facade.settings))
+        self._embedder = facade
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder behind it: `info()`, `load()`, `space`, `close()`."""
+        return self._embedder
+
+    def embed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> list[float]:
+        """Embed one query.
+
+        Args:
+            text: The query, without any prompt.
+            instruction: What this query is for; wins over the constructor's. `""`: no prompt.
+            task: The task of this call; wins over the constructor's.
+
+        Returns:
+            `dim` floats.
+
+        Raises:
+            ArgumentTypeError: `text` is no string.
+            ArgumentError: An option does not fit the model.
+            InputTooLongError: The text is too long and `truncate="error"`.
+        """
+        floats: list[float] = self._embedder.embed_query(text, instruction=instruction, task=task).tolist()
+        return floats
+
+    def embed_documents(
+        self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> list[list[float]]:
+        """Embed documents.
+
+        Args:
+            texts: Any number of documents, also none.
+            titles: One title or `None` per document, for models with a place for titles (EmbeddingGemma).
+            task: The task of this call; wins over the constructor's.
+
+        Returns:
+            One list of `dim` floats per text, in input order.
+
+        Raises:
+            ArgumentTypeError: `texts` is no list of strings; the error has the index.
+            ArgumentError: An option does not fit the model.
+            InputTooLongError: A text is too long and `truncate="error"`.
+        """
+        rows: list[list[float]] = self._embedder.embed_documents(texts, titles=titles, task=task).tolist()
+        return rows
+
+    async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> list[float]:
+        """`embed_query` without blocking the event loop."""
+        # The whole method moves: building the list of floats takes time as well.
+        call = partial(self.embed_query, text, instruction=instruction, task=task)
+        return await self._embedder.off_loop(call)
+
+    async def aembed_documents(
+        self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> list[list[float]]:
+        """`embed_documents` without blocking the event loop."""
+        return await self._embedder.off_loop(partial(self.embed_documents, texts, titles=titles, task=task))
+
+    def with_instruction(self, instruction: str | None) -> Self:
+        """Return embeddings with another instruction for queries, on the same loaded model.
+
+        For vector stores and retrievers, which pass nothing but the query. `None`: the model's default;
+        `""`: no prompt.
+        """
+        return type(self)(embedder=self._embedder.with_instruction(instruction))
+
+    def with_task(self, task: str | None) -> Self:
+        """Return embeddings for another task, on the same loaded model."""
+        return type(self)(embedder=self._embedder.with_task(task))
+
+    def with_dim(self, dim: int | None) -> Self:
+        """Return embeddings of another width, on the same loaded model. `None` is the full width."""
+        return type(self)(embedder=self._embedder.with_dim(dim))
+
+    def cache_namespace(self) -> str:
+        """Return a name for all that moves a document vector: model, weights, prompt, dim, precision, limit.
+
+        For `CacheBackedEmbeddings` and record managers. Equal names and equal texts give equal vectors.
+        """
+        return self._embedder.fingerprint
+
+    def query_cache_namespace(self) -> str:
+        """Return the same for query vectors: the query's prompt and instruction count too."""
+        return self._embedder.query_fingerprint

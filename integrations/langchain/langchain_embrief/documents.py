@@ -1,0 +1,32 @@
+"""What goes into the reranker and what comes out: a check of documents, scores in metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from langchain_core.documents import Document
+
+from embrief import ArgumentTypeError
+
+
+def document_list(documents: object) -> list[Document]:
+    """Return any number of documents as a list; an error has the index of what is none."""
+    found = []
+    if isinstance(documents, str) or not isinstance(documents, Iterable):
+        raise ArgumentTypeError(f"documents is a list, not {type(documents).__name__}")
+    for index, document in enumerate(documents):
+        if not isinstance(document, Document):
+            raise ArgumentTypeError(
+                f"documents[{index}] is {type(document).__name__}; wrap a text as Document(page_content=...)",
+                index=index,
+            )
+        found.append(document)
+    return found
+
+
+def scored(document: Document, score: float) -> Document:
+    """Return a copy that has the score in its metadata."""
+    metadata = dict(document.metadata)
+    if "relevance_score" in metadata:
+        metadata.setdefault("retrieval_score", metadata["relevance_score"])
+    return document.model_copy(update={"metadata": {**metadata, "relevance_score": score}})

@@ -1,0 +1,146 @@
+"""Reranking: LangChain's document compressor and cross encoder on an `embrief.Reranker`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Self, Unpack
+
+from langchain_core.cross_encoders import BaseCrossEncoder
+from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import Field, PrivateAttr
+
+from embrief import Reranker
+from langchain_embrief.documents import document_list, scored
+from langchain_embrief.options import Configured, Options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from langchain_core.callbacks import Callbacks
+
+
+class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
+    """Qwen3-Reranker in LangChain, as a document compressor and as a cross encoder.
+
+    Scores are probabilities of relevance, 0 to 1.
+
+    Example:
+        >>> from langchain_embrief import Qwen3Reranker
+        >>> reranker = Qwen3Reranker(instruction="Find the answer", top_n=3)  # nothing is loaded yet
+        >>> reranker
+        Qwen3Reranker(model='Qwen/Qwen3-Reranker-0.6B', instruction='Find the answer', top_n=3)
+    """
+
+    model: str = "Qwen/Qwen3-Reranker-0.6B"
+    # Strict: `True` is not one document.
+    top_n: int | None = Field(default=None, ge=1, strict=True)
+    """How many documents `compress_documents` returns; `None` is all."""
+
+    _reranker: Reranker = PrivateAttr()
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        reranker: Reranker | None = None,
+        top_n: int | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        """Check the arguments; nothing is loaded before the first document.
+
+        Args:
+            model: A recorded name, a folder, or an id on the hub; by default Qwen3-Reranker-0.6B.
+            reranker: A reranker that exists; instead of `model` and `options`.
+            top_n: How many documents `compress_documents` returns; `None` is all.
+            **options: The other fields of this class.
+
+        Raises:
+            ArgumentTypeError: There is no such option, or a value has the wrong type.
+            ArgumentError: A value cannot work with this model.
+            UnknownModelError: No model has this name.
+            ValidationError: `top_n` is no positive whole number (pydantic's; a `ValueError`).
+        """
+        facade = self._facade(Reranker, reranker, model, options)
+        fields = {**asdict(facade.settings), "top_n": top_n}
+        super().__init__(**fields)
+        self._reranker = facade
+
+    @property
+    def reranker(self) -> Reranker:
+        """The reranker behind it: `info()`, `load()`, `rerank()` of plain strings, `close()`."""
+        return self._reranker
+
+    def compress_documents(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        instruction: str | None = None,
+        top_n: int | None = None,
+    ) -> list[Document]:
+        """Return the documents that fit the query best.
+
+        Args:
+            documents: The candidates. They are not changed.
+            query: The query, without any prompt.
+            callbacks: Not used: reranking starts no runs of its own.
+            instruction: What makes a document relevant; wins over the constructor's.
+            top_n: How many to return; wins over the constructor's.
+
+        Returns:
+            Copies, best first, equal scores in input order. Each has its score as `relevance_score` in its
+            metadata; a `relevance_score` that was there before is kept as `retrieval_score`.
+
+        Raises:
+            ArgumentTypeError: `documents` is no list of documents; the error has the index.
+            ArgumentError: `top_n` is not positive, or the model takes no instruction.
+            InputTooLongError: The query leaves no room for a document; or a pair is too long and
+                `truncate="error"`.
+        """
+        ranked = self._reranker.rerank_items(
+            query,
+            document_list(documents),
+            text=lambda document: document.page_content,
+            instruction=instruction,
+            top_n=self.top_n if top_n is None else top_n,
+        )
+        return [scored(found.item, found.score) for found in ranked]
+
+    async def acompress_documents(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        instruction: str | None = None,
+        top_n: int | None = None,
+    ) -> list[Document]:
+        """`compress_documents` without blocking the event loop."""
+        call = partial(self.compress_documents, documents, query, instruction=instruction, top_n=top_n)
+        return await self._reranker.off_loop(call)
+
+    def score(self, text_pairs: Sequence[tuple[str, str]], *, instruction: str | None = None) -> list[float]:
+        """Return how relevant each document is to its query.
+
+        Args:
+            text_pairs: Pairs of query and document; queries may differ.
+            instruction: What makes a document relevant; wins over the constructor's.
+
+        Returns:
+            P(relevant) per pair, 0 to 1, in input order.
+
+        Raises:
+            ArgumentTypeError: An item is no pair of strings; the error has the index.
+        """
+        scores: list[float] = self._reranker.score_pairs(text_pairs, instruction=instruction).tolist()
+        return scores
+
+    def with_instruction(self, instruction: str | None) -> Self:
+        """Return a reranker with another instruction, on the same loaded model.
+
+        `None` is the model's default.
+        """
+        return type(self)(reranker=self._reranker.with_instruction(instruction), top_n=self.top_n)
