@@ -176,12 +176,14 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         For caches: equal fingerprints and equal texts give equal vectors.
         """
         dtype = self._shared.device_and_dtype[1]
+        # Under truncate="error" a long text has no vector; a cache must not answer with one that was cut.
+        cut = "refused" if self._settings.truncate == "error" else "cut"
         parts = (
             self.space.id,
             self._shared.backend.name,
             dtype,
             str(self.max_tokens),
-            self._settings.truncate,
+            cut,
         )
         return "ef1-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

@@ -71,8 +71,6 @@ class Facade(Generic[S, B]):
 
     def _start(self, settings: Settings) -> None:
         """Check the arguments and find the shared model. Loads nothing."""
-        if not settings.model:
-            raise ArgumentError("model is empty; give an id such as 'Qwen/Qwen3-Embedding-0.6B' or a folder")
         for what in ("backend", "revision", "instruction", "like"):
             arguments.optional_text(getattr(settings, what), what)
         arguments.runtime(settings.device, settings.dtype, settings.truncate)

@@ -32,7 +32,10 @@ class Integration:
     @property
     def installed(self) -> bool:
         """Return whether the framework is there, without importing it."""
-        return importlib.util.find_spec(self.framework) is not None
+        try:
+            return importlib.util.find_spec(self.framework) is not None
+        except ModuleNotFoundError:  # the parent of a dotted name is missing
+            return False
 
 
 class _IntegrationPlugin:
@@ -70,7 +73,13 @@ chroma = _IntegrationPlugin(
         package="chroma_embrief",
         framework="chromadb",
         install='pip install "embrief[chroma]"',
-        provides=("Qwen3EmbeddingFunction", "GemmaEmbeddingFunction", "open_collection"),
+        provides=(
+            "Qwen3EmbeddingFunction",
+            "GemmaEmbeddingFunction",
+            "open_collection",
+            "add_documents",
+            "rerank_results",
+        ),
     )
 )
 qdrant = _IntegrationPlugin(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
-from embrief.errors import ArgumentError, UnknownModelError, WeightsUnavailableError
+from embrief.errors import ArgumentError, WeightsUnavailableError
 from embrief.fingerprints import folder_weights
 from embrief.identify import ModelFiles, identify_embedder, identify_reranker, read_files, verify_files
 from embrief.plugins import plugins
@@ -119,6 +119,15 @@ class SharedModel(Generic[S, B]):
         return plugins().registry
 
     @cached_property
+    def _resolved(self) -> ModelSpec | Path | None:
+        return self._registry.resolve(self.choice.model, pinned=self.choice.revision is not None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the model folder, if the name is one."""
+        return self._resolved if isinstance(self._resolved, Path) else None
+
+    @cached_property
     def recorded(self) -> S | None:
         """Return the record, `None` for a folder or a name without one.
 
@@ -126,14 +135,8 @@ class SharedModel(Generic[S, B]):
             UnknownModelError: The name is a known mistake, or nearly a recorded one.
             ArgumentError: The record is of the other kind.
         """
-        name = self.choice.model
-        if self.folder is not None:
-            return None
-        spec = self._registry.find_model(name)
-        if spec is None:
-            near = self._registry.near_names(name, cutoff=0.93)
-            if "/" not in name or name.count("/") > 1 or (near and self.choice.revision is None):
-                raise self._registry.unknown(name)
+        spec = self._resolved
+        if spec is None or isinstance(spec, Path):
             return None
         if not isinstance(spec, self.choice.kind):
             other = "Reranker" if isinstance(spec, RerankerSpec) else "Embedder"
@@ -143,18 +146,6 @@ class SharedModel(Generic[S, B]):
         if self.choice.revision is not None and self.choice.revision != spec.revision:
             spec = replace(spec, revision=self.choice.revision)
         return cast("S", spec)
-
-    @cached_property
-    def folder(self) -> Path | None:
-        """Return the folder, if the name is one. A recorded name wins: write `./name` for a folder of that name."""
-        path = Path(self.choice.model).expanduser()
-        if self._registry.find_model(self.choice.model) is not None:
-            return None
-        if path.is_dir():
-            return path.resolve()
-        if self.choice.model.startswith((".", "/", "~")) or "\\" in self.choice.model:
-            raise UnknownModelError(f"there is no model folder {self.choice.model!r}")
-        return None
 
     def check(self) -> None:
         """Refuse what can be seen to be wrong without loading or downloading anything."""
@@ -204,12 +195,12 @@ class SharedModel(Generic[S, B]):
     @cached_property
     def cached(self) -> CachedModel:
         """Return the files from the hub, fetching them if they are missing."""
-        choice, recorded = self.choice, self.recorded
+        choice = self.choice
         return fetch(
-            ModelSource(
-                id=recorded.id if recorded else choice.model,
-                revision=recorded.revision if recorded else choice.revision,
-                gated=bool(recorded and recorded.gated),
+            ModelSource.of(
+                choice.model,
+                self.recorded,
+                revision=choice.revision,
                 cache_dir=Path(choice.cache_dir).expanduser() if choice.cache_dir else None,
                 local_files_only=choice.local_files_only,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import TypeVar
 
 from embrief.backends.base import Backend
@@ -92,6 +93,29 @@ class Registry:
             raise UnknownModelError(
                 f"{name!r} is not an embedding or reranking model: {mistaken.reason}; use {mistaken.use}"
             )
+        return None
+
+    def resolve(self, name: str, *, pinned: bool = False) -> ModelSpec | Path | None:
+        """Return the record or the folder of this name, `None` for an id on the hub without a record.
+
+        Args:
+            name: What a user wrote. A recorded name wins over a folder; `./name` is always a folder.
+            pinned: Whether a revision was given too. Then a name close to a recorded one is meant as it is written.
+
+        Raises:
+            ArgumentError: The name is empty.
+            UnknownModelError: A known mistake, a folder that does not exist, or probably a misspelt recorded name.
+        """
+        if not name.strip():
+            raise ArgumentError("the model name is empty; give an id such as 'Qwen/Qwen3-Embedding-0.6B' or a folder")
+        if (spec := self.find_model(name)) is not None:
+            return spec
+        if (folder := Path(name).expanduser()).is_dir():
+            return folder.resolve()
+        if name.startswith((".", "/", "~")) or "\\" in name:
+            raise UnknownModelError(f"there is no model folder {name!r}")
+        if name.count("/") != 1 or (not pinned and self.near_names(name, cutoff=0.93)):
+            raise self.unknown(name)
         return None
 
     def near_names(self, name: str, *, cutoff: float = 0.6) -> list[str]:

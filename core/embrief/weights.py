@@ -24,6 +24,8 @@ from embrief.errors import (
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
+    from embrief.specs import ModelSpec
+
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _INDEX = "model.safetensors.index.json"
 _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
@@ -42,6 +44,21 @@ class ModelSource:
     gated: bool = False
     cache_dir: Path | None = None
     local_files_only: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        spec: ModelSpec | None,
+        *,
+        revision: str | None = None,
+        cache_dir: Path | None = None,
+        local_files_only: bool = False,
+    ) -> ModelSource:
+        """Return the source of a model by its record, or by its name on the hub if it has none."""
+        if spec is None:
+            return cls(name, revision, False, cache_dir, local_files_only)
+        return cls(spec.id, revision or spec.revision, spec.gated, cache_dir, local_files_only)
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,7 @@ def test_banned_formats_are_refused() -> None:
         ("embeddinggemma", "did you mean 'google/embeddinggemma-300m'"),
         ("./no/such/folder", "no model folder"),
         ("a/b/c", "no model has the name"),
-        ("", "model is empty"),
+        ("", "name is empty"),
     ],
 )
 def test_wrong_names_say_why_and_name_the_right_one(name: str, match: str) -> None:

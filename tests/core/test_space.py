@@ -114,6 +114,8 @@ def test_a_store_without_a_stamp_is_let_through_and_a_damaged_one_is_not() -> No
 def test_fingerprints_are_finer_than_spaces() -> None:
     base = Embedder("embrief/hash")
     assert base.fingerprint == Embedder("embrief/hash", batch_tokens=5).fingerprint
+    assert base.fingerprint == Embedder("embrief/hash", truncate="silent").fingerprint
+    assert base.fingerprint != Embedder("embrief/hash", truncate="error").fingerprint
     assert base.fingerprint != Embedder("embrief/hash", max_tokens=10).fingerprint
     assert base.fingerprint != base.query_fingerprint
     from embrief.testing import FakeRuntime

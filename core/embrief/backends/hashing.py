@@ -1,8 +1,8 @@
 """The `hash` runtime: signed feature hashing of words and character n-grams, in numpy.
 
 Lexical only: texts are near if they share words or parts of words. After Weinberger et al., "Feature hashing for large
-scale multitask learning", 2009. The result depends on nothing but the text and the width, on every platform;
-a change here that moves a vector needs a new `revision` in the record, which is part of the vector space.
+scale multitask learning", 2009. The result depends on nothing but the text and the width, on every platform; a change
+here that moves a vector needs a new `revision` in the record, which is part of the vector space.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ _NGRAMS = (3, 4, 5)
 _NGRAM_WEIGHT = 0.3
 _PRIME = np.uint64(0x100000001B3)
 _BASIS = np.uint64(0xCBF29CE484222325)
+_BLOCK = 1024
 
 
 def _hash_strings(strings: Sequence[str]) -> NDArray[np.uint64]:
-    """Return one 64-bit hash per string: FNV-1a over the code points, then a finishing mix. Vectorised over strings."""
+    """Return one 64-bit hash per string: FNV-1a over code points, then a finishing mix. Vectorised over strings."""
     lengths = np.fromiter(map(len, strings), np.int64, len(strings))
     codes = np.frombuffer("".join(strings).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    starts = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
     state = np.full(len(strings), _BASIS)
     alive = np.arange(len(strings))
     for position in range(int(lengths.max(initial=0))):
@@ -42,18 +43,51 @@ def _hash_strings(strings: Sequence[str]) -> NDArray[np.uint64]:
     return state
 
 
-def _features(words: Sequence[str]) -> dict[str, float]:
-    """Return the weighted features of one text; repeated words count with the square root of their number."""
-    counts: dict[str, float] = {}
-    for word in words:
-        counts["w:" + word] = counts.get("w:" + word, 0) + 1
-        marked = f"<{word}>"
-        for size in _NGRAMS:
-            for start in range(len(marked) - size + 1):
-                gram = "c:" + marked[start : start + size]
-                counts[gram] = counts.get(gram, 0) + 1
+def _ngrams(word: str) -> list[str]:
+    marked = f"<{word}>"
+    return [f"c:{marked[start : start + size]}" for size in _NGRAMS for start in range(len(marked) - size + 1)]
+
+
+def _count(rows: NDArray[np.int64], items: NDArray[np.int64], weights: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return each distinct (row, item) once: rows, items, and the sum of their weights."""
+    width = int(items.max(initial=0)) + 1
+    keys, place = np.unique(rows * width + items, return_inverse=True)
+    totals = np.zeros(len(keys), np.int64)
+    np.add.at(totals, place, weights)
+    return [keys // width, keys % width, totals]
+
+
+def _hash_block(texts: Sequence[Sequence[str]], dim: int) -> NDArray[np.float32]:
+    """Return one vector per text, given as words. Each distinct word and n-gram of the block is hashed once."""
     # An empty text needs a direction too: stores refuse or mishandle vectors of zeros.
-    return counts or {"empty": 1.0}
+    words = [[f"w:{word}" for word in text] or ["empty"] for text in texts]
+    vocabulary = list(dict.fromkeys(word for text in words for word in text))
+    grams_of = [_ngrams(word[2:]) if word != "empty" else [] for word in vocabulary]
+    grams = list(dict.fromkeys(gram for found in grams_of for gram in found))
+    word_ids = {word: number for number, word in enumerate(vocabulary)}
+    gram_ids = {gram: number for number, gram in enumerate(grams)}
+
+    lengths = [len(text) for text in words]
+    ids = np.fromiter((word_ids[word] for text in words for word in text), np.int64, sum(lengths))
+    rows, items, counts = _count(np.repeat(np.arange(len(texts)), lengths), ids, np.ones(len(ids), np.int64))
+
+    # The n-grams of all (row, word) pairs: each word's slice of one long list of n-grams.
+    sizes = np.fromiter(map(len, grams_of), np.int64, len(vocabulary))
+    flat = np.fromiter((gram_ids[gram] for found in grams_of for gram in found), np.int64, int(sizes.sum()))
+    taken = sizes[items]
+    first = np.cumsum(sizes) - sizes
+    places = np.arange(int(taken.sum())) + np.repeat(first[items] - (np.cumsum(taken) - taken), taken)
+    gram_rows, gram_items, gram_counts = _count(np.repeat(rows, taken), flat[places], np.repeat(counts, taken))
+
+    hashes = _hash_strings([*vocabulary, *grams])
+    signs = np.where(hashes >> np.uint64(63), -1.0, 1.0)
+    signs[len(vocabulary) :] *= _NGRAM_WEIGHT
+    buckets = (hashes % np.uint64(dim)).astype(np.int64)
+    features = np.concatenate((items, gram_items + len(vocabulary)))
+    cells = np.concatenate((rows, gram_rows)) * dim + buckets[features]
+    # Repeated words count with the square root of their number.
+    weights = np.sqrt(np.concatenate((counts, gram_counts))) * signs[features]
+    return np.bincount(cells, weights, minlength=len(texts) * dim).reshape(len(texts), dim).astype(np.float32)
 
 
 class HashBackend:
@@ -65,23 +99,18 @@ class HashBackend:
     def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
         """Return one hashed vector per text, as wide as `options.dim` asks. Its tokens are words and signs."""
         dim = options.dim or self._dim
-        vectors = np.zeros((len(texts), dim), np.float32)
         words = [_WORD.findall(text.lower()) for text in texts]
         counts = np.fromiter(map(len, words), np.int64, len(texts))
         truncated = counts > options.max_tokens
         if options.refuse_long and truncated.any():
-            raise too_long(int(np.argmax(truncated)), int(counts[np.argmax(truncated)]), options)
-        for row in range(len(texts)):
-            features = _features(words[row][: options.max_tokens])
-            names = list(features)
-            hashes = _hash_strings(names)
-            weights = np.sqrt(np.fromiter(features.values(), np.float64, len(names)))
-            weights *= np.fromiter((1.0 if name[0] != "c" else _NGRAM_WEIGHT for name in names), np.float64)
-            signs = np.where(hashes >> np.uint64(63), -1.0, 1.0)
-            buckets = (hashes % np.uint64(dim)).astype(np.int64)
-            vectors[row] = np.bincount(buckets, weights * signs, minlength=dim)
+            index = int(np.argmax(truncated))
+            raise too_long(index, int(counts[index]), options)
+        vectors = np.zeros((len(texts), dim), np.float32)
+        for start in range(0, len(texts), _BLOCK):
+            block = [text[: options.max_tokens] for text in words[start : start + _BLOCK]]
+            vectors[start : start + len(block)] = _hash_block(block, dim)
             if options.on_progress:
-                options.on_progress(1)
+                options.on_progress(len(block))
         return Encoded(vectors, counts, truncated)
 
     def close(self) -> None:
@@ -89,7 +118,7 @@ class HashBackend:
 
 
 def _load(request: LoadRequest) -> HashBackend:
-    assert isinstance(request.spec, EmbeddingSpec)
+    assert isinstance(request.spec, EmbeddingSpec)  # `Backend.serves` has checked it
     return HashBackend(request.spec)
 
 

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import embrief
 from embrief.cli import plugins as plugin_command
-from embrief.cli.names import find, source
 from embrief.errors import ArgumentError, EmbriefError, MissingDependencyError
 from embrief.specs import ModelSpec
-from embrief.weights import cache_folder, find_cached
+from embrief.weights import ModelSource, cache_folder, find_cached
 
 if TYPE_CHECKING:
     from embrief.registry import Registry
@@ -158,7 +157,7 @@ def _without_password(value: str) -> str:
 
 
 def _model(name: str, known: Registry) -> dict[str, Any]:
-    found = find(name, known)
+    found = known.resolve(name)
     spec = found if isinstance(found, ModelSpec) else None
     parameters = spec.parameters if spec is not None else None
     if parameters is None:
@@ -180,7 +179,7 @@ def _model(name: str, known: Registry) -> dict[str, Any]:
 
 def _cached_folder(name: str, spec: ModelSpec | None) -> Path | None:
     try:
-        cached = find_cached(source(name, spec, None, None))
+        cached = find_cached(ModelSource.of(name, spec))
     except EmbriefError:
         return None
     return cached.folder if cached is not None else None

@@ -25,7 +25,7 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
             {
                 "name": item.name,
                 "package": item.package,
-                "installed": _installed(item),
+                "installed": item.installed,
                 "install": item.install,
                 "provides": list(item.provides),
             }
@@ -72,14 +72,6 @@ def _plugin(report: Any) -> dict[str, Any]:
         "adds": list(report.adds),
         "problems": list(report.problems),
     }
-
-
-def _installed(item: Any) -> bool:
-    try:
-        return bool(item.installed)
-    except ModuleNotFoundError:
-        # The parent of a dotted name is not there.
-        return False
 
 
 def _print(data: dict[str, Any]) -> None:

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from embrief.cli.names import find, source
 from embrief.cli.output import size
 from embrief.errors import ArgumentError
-from embrief.weights import fetch, find_cached
+from embrief.weights import ModelSource, fetch, find_cached
 
 
 def pull(
@@ -22,13 +21,14 @@ def pull(
     from embrief.plugins import registry
 
     known = registry()
-    found = find(model, known)
+    found = known.resolve(model, pinned=revision is not None)
     if isinstance(found, Path):
         raise ArgumentError(f"{found} is a folder on this machine; there is nothing to download")
     if found is not None and not all(backend.needs_files for backend in known.backends_for(found)):
         typer.echo(f"{found.id} is built in; there is nothing to download")
         return
-    wanted = source(model, found, revision, cache_dir.expanduser() if cache_dir else None)
+    folder = cache_dir.expanduser() if cache_dir else None
+    wanted = ModelSource.of(model, found, revision=revision, cache_dir=folder)
     there = find_cached(wanted) is not None
     if not there:
         typer.echo(f"Getting {wanted.id} at revision {wanted.revision or 'main'}", err=True)

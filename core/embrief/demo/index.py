@@ -66,7 +66,7 @@ class DemoIndex:
         count = min(count, len(self._entries))
         found = self._collection.query(query_embeddings=[query], n_results=count, include=["distances"])
         pairs = zip(found["ids"][0], found["distances"][0], strict=True)
-        return [Hit(self._entries[name], float(distance)) for name, distance in pairs]
+        return [Hit(self._entries[name], 1.0 - float(distance)) for name, distance in pairs]
 
 
 def _chromadb() -> Any:
