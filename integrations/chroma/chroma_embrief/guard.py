@@ -1,0 +1,91 @@
+"""The guard that Chroma lacks: it compares the names of functions, never the models behind them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chroma_embrief import config as stored
+from chroma_embrief.base import EmbriefEmbeddingFunction
+from chroma_embrief.functions import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
+from embrief import ArgumentTypeError, SpaceMismatchError, VectorSpace
+from embrief.stores import read_stamp, require_same
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+    from chromadb.api.models.AsyncCollection import AsyncCollection
+    from chromadb.api.models.Collection import Collection
+
+_OURS = {kind.name(): kind for kind in (Qwen3EmbeddingFunction, GemmaEmbeddingFunction)}
+
+
+def require_same_space(collection: Collection | AsyncCollection, embedding_function: EmbriefEmbeddingFunction) -> None:
+    """Refuse a collection whose vectors are of another space than the function's.
+
+    A collection that says nothing about its vectors is let through: nothing is known about it.
+
+    Args:
+        collection: A collection of any client.
+        embedding_function: One of ours.
+
+    Raises:
+        SpaceMismatchError: The spaces differ, or the collection belongs to a function of another kind.
+        ArgumentError: The persisted configuration is not of our format.
+        ArgumentTypeError: The embedding function is not ours.
+    """
+    space, where = checked_space(embedding_function), f"the collection {collection.name!r}"
+    stamped = read_stamp(collection.metadata, where=where)
+    require_same(stamped, space, where=where)
+    persisted = collection.configuration_json.get("embedding_function") or {}
+    name = persisted.get("name")
+    if name is None:
+        return
+    if name not in _OURS:
+        raise SpaceMismatchError(
+            f"{where} belongs to the embedding function {name!r}, whose vectors cannot be compared with "
+            f"those of {embedding_function!r}; embed its documents again into a new collection"
+        )
+    kept = _OURS[name].build_from_config(persisted.get("config") or {})
+    if stored.identity(kept.get_config()) == stored.identity(embedding_function.get_config()):
+        return
+    if stamped is not None and kept.space != space:
+        raise SpaceMismatchError(
+            f"{where} holds vectors of the space {space.id}, but its configuration was replaced by one for "
+            f"{kept.space.id} (collection.modify stores before it checks), so that reopening it without an "
+            "embedding function would ask with the wrong model; put it right with restore_configuration"
+        )
+    require_same(kept.space, space, where=where)
+
+
+def restore_configuration(client: ClientAPI, name: str, embedding_function: EmbriefEmbeddingFunction) -> None:
+    """Put the right function back into a collection whose configuration was replaced.
+
+    Args:
+        client: A synchronous client.
+        name: Name of the collection, one that `open_collection` created.
+        embedding_function: The function that embedded the documents.
+
+    Raises:
+        SpaceMismatchError: The stamp says that another space's function embedded them, or there is no stamp.
+    """
+    collection = client.get_collection(name, embedding_function=None)
+    where = f"the collection {name!r}"
+    stamped = read_stamp(collection.metadata, where=where)
+    if stamped is None:
+        raise SpaceMismatchError(f"{where} has no stamp, so nothing proves which function embedded its documents")
+    require_same(stamped, checked_space(embedding_function), where=where)
+    try:
+        collection.modify(configuration={"embedding_function": embedding_function})  # type: ignore[arg-type]  # subclasses implement the protocol
+    except ValueError:
+        # Chroma has stored it and now compares it with what was wrong; what counts is what is there.
+        pass
+    require_same_space(client.get_collection(name, embedding_function=None), embedding_function)
+
+
+def checked_space(embedding_function: EmbriefEmbeddingFunction) -> VectorSpace:
+    """Return the space of a function, which must be one of ours."""
+    if not isinstance(embedding_function, EmbriefEmbeddingFunction):
+        raise ArgumentTypeError(
+            f"embedding_function is a Qwen3EmbeddingFunction or a GemmaEmbeddingFunction, not "
+            f"{type(embedding_function).__name__}"
+        )
+    return embedding_function.space
