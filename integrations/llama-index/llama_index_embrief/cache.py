@@ -1,0 +1,105 @@
+"""`embeddings_cache`, made safe."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from llama_index.core.storage.kvstore.types import BaseKVStore
+
+from embrief import ArgumentTypeError
+from llama_index_embrief.titles import title_of
+
+if TYPE_CHECKING:
+    from embrief import Embedder
+
+Rows = list[list[float]]
+
+COLLECTION = "embeddings"
+"""Where LlamaIndex keeps vectors. Ours lie beside its own and never meet: the keys have another form."""
+
+
+class RoleCache(BaseKVStore):
+    """Wraps the store that a user passes as `embeddings_cache`.
+
+    LlamaIndex's base class looks vectors up by the bare text: a query gets the vector of an equal document, and
+    one model the vectors of another. For the base class this store is therefore always empty and keeps nothing.
+    Our own methods, which know role and model, reach the real store through `fill` and `afill`.
+    """
+
+    def __init__(self, store: object) -> None:
+        if not isinstance(store, BaseKVStore):
+            raise ArgumentTypeError(f"embeddings_cache is a LlamaIndex BaseKVStore, not {type(store).__name__}")
+        self.store: BaseKVStore = store.store if isinstance(store, RoleCache) else store
+
+    def fill(self, keys: Sequence[str], compute: Callable[[list[int]], Rows]) -> Rows:
+        """Return the vectors of all keys; those not stored are computed in one call, by their places."""
+        found = [self.store.get(key, collection=COLLECTION) for key in keys]
+        missing = [place for place, entry in enumerate(found) if entry is None]
+        fresh = dict(zip(missing, compute(missing), strict=True)) if missing else {}
+        for place, vector in fresh.items():
+            self.store.put(keys[place], _entry(vector), collection=COLLECTION)
+        return _merged(found, fresh)
+
+    async def afill(self, keys: Sequence[str], compute: Callable[[list[int]], Awaitable[Rows]]) -> Rows:
+        """`fill` through the store's async methods."""
+        found = [await self.store.aget(key, collection=COLLECTION) for key in keys]
+        missing = [place for place, entry in enumerate(found) if entry is None]
+        fresh = dict(zip(missing, await compute(missing), strict=True)) if missing else {}
+        for place, vector in fresh.items():
+            await self.store.aput(keys[place], _entry(vector), collection=COLLECTION)
+        return _merged(found, fresh)
+
+    def get(self, key: str, collection: str = COLLECTION) -> dict[str, Any] | None:
+        """Return nothing: the caller does not say which role and model it means."""
+        return None
+
+    async def aget(self, key: str, collection: str = COLLECTION) -> dict[str, Any] | None:
+        """Return nothing, as `get`."""
+        return None
+
+    def put(self, key: str, val: dict[str, Any], collection: str = COLLECTION) -> None:
+        """Keep nothing: `fill` has stored the vector already."""
+
+    async def aput(self, key: str, val: dict[str, Any], collection: str = COLLECTION) -> None:
+        """Keep nothing, as `put`."""
+
+    def get_all(self, collection: str = COLLECTION) -> dict[str, dict[str, Any]]:
+        """Return what the real store holds."""
+        return self.store.get_all(collection=collection)
+
+    async def aget_all(self, collection: str = COLLECTION) -> dict[str, dict[str, Any]]:
+        """Return what the real store holds."""
+        return await self.store.aget_all(collection=collection)
+
+    def delete(self, key: str, collection: str = COLLECTION) -> bool:
+        """Delete from the real store."""
+        return self.store.delete(key, collection=collection)
+
+    async def adelete(self, key: str, collection: str = COLLECTION) -> bool:
+        """Delete from the real store."""
+        return await self.store.adelete(key, collection=collection)
+
+
+def cache_keys(embedder: Embedder, texts: Sequence[str], role: Literal["query", "document"]) -> list[str]:
+    """Return a key per text over the embedder's fingerprint, the role, and the exact string the model gets.
+
+    A digest: some stores limit a key's length or letters, and texts stay out of listings of keys.
+    """
+    fingerprint = embedder.fingerprint
+    keys = []
+    for text in texts:
+        rendered = embedder.render(text, role=role, title=title_of(text))
+        content = f"{fingerprint}\0{role}\0{rendered}".encode("utf-8", "surrogatepass")
+        keys.append(f"{role}-{hashlib.sha256(content).hexdigest()}")
+    return keys
+
+
+def _entry(vector: list[float]) -> dict[str, Any]:
+    # A list of its own: the caller may change the one it gets.
+    return {"embedding": list(vector)}
+
+
+def _merged(found: Sequence[dict[str, Any] | None], fresh: dict[int, list[float]]) -> Rows:
+    return [fresh[place] if entry is None else list(entry["embedding"]) for place, entry in enumerate(found)]

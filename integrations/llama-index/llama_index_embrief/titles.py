@@ -1,0 +1,51 @@
+"""Titles of nodes, for models that were trained with a place for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+from llama_index.core.schema import MetadataMode
+
+if TYPE_CHECKING:
+    from llama_index.core.schema import BaseNode
+
+
+class TitledText(str):
+    """A document's text that knows its title.
+
+    The framework's batching, events and callbacks pass strings, so a string with a title goes through them.
+    """
+
+    document_title: str | None
+
+    def __new__(cls, text: str, title: str | None) -> Self:
+        """Return the text with its title."""
+        made = super().__new__(cls, text)
+        made.document_title = title
+        return made
+
+
+def embed_texts(nodes: Sequence[BaseNode], title_key: str | None) -> list[str]:
+    """Return the texts of nodes to embed. With a key, titles come from the metadata and are not in the texts."""
+    if title_key is None:
+        return [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
+    return [_titled(node, title_key) for node in nodes]
+
+
+def _titled(node: BaseNode, key: str) -> TitledText:
+    excluded = [*node.excluded_embed_metadata_keys, key]
+    # A shallow copy: other threads may read the node.
+    body = node.model_copy(update={"excluded_embed_metadata_keys": excluded})
+    return TitledText(body.get_content(metadata_mode=MetadataMode.EMBED), node.metadata.get(key))
+
+
+def title_of(text: str) -> str | None:
+    """Return the title of a text, if it has one."""
+    return text.document_title if isinstance(text, TitledText) else None
+
+
+def titles_of(texts: Sequence[str]) -> list[str | None] | None:
+    """Return the titles, or `None` if no text has one."""
+    titles = [title_of(text) for text in texts]
+    return titles if any(title is not None for title in titles) else None

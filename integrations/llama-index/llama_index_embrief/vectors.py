@@ -1,0 +1,47 @@
+"""From texts and their role to lists of floats, through the cache if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from llama_index_embrief.cache import cache_keys
+from llama_index_embrief.titles import titles_of
+
+if TYPE_CHECKING:
+    from embrief import Embedder
+    from llama_index_embrief.cache import RoleCache, Rows
+
+    Role = Literal["query", "document"]
+
+
+def embed(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str], role: Role) -> Rows:
+    """Return one list of Python floats per text."""
+    if cache is None:
+        return _computed(embedder, texts, role)
+    return cache.fill(
+        cache_keys(embedder, texts, role),
+        lambda places: _computed(embedder, [texts[place] for place in places], role),
+    )
+
+
+async def aembed(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str], role: Role) -> Rows:
+    """`embed` without blocking the event loop: prompts, model and conversion all run on the model's own thread."""
+    if cache is None:
+        return await embedder.off_loop(partial(_computed, embedder, texts, role))
+    # The fingerprint may choose a device or read parts of a folder, so keys are made off the loop too.
+    keys = await embedder.off_loop(partial(cache_keys, embedder, texts, role))
+    return await cache.afill(
+        keys,
+        lambda places: embedder.off_loop(partial(_computed, embedder, [texts[place] for place in places], role)),
+    )
+
+
+def _computed(embedder: Embedder, texts: Sequence[str], role: Role) -> Rows:
+    if role == "query":
+        vectors = embedder.embed_queries(texts)
+    else:
+        vectors = embedder.embed_documents(texts, titles=titles_of(texts))
+    rows: Rows = vectors.tolist()
+    return rows
