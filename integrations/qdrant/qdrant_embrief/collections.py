@@ -1,0 +1,119 @@
+"""Collections that know their vector space: made with the right width, stamped, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+from embrief.errors import ArgumentError
+from embrief.stores import KEY
+from qdrant_embrief.guard import NAMED_KEY, Stored
+from qdrant_embrief.schema import (
+    Embedders,
+    by_name,
+    require_async,
+    require_sync,
+    space_metadata,
+    vectors_config,
+)
+
+
+def create_collection(
+    client: QdrantClient,
+    name: str,
+    embedder: Embedders,
+    *,
+    distance: models.Distance = models.Distance.COSINE,
+    on_disk: bool | None = None,
+    sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+    quantization_config: models.QuantizationConfig | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> bool:
+    """Make a collection of the embedder's width and stamp it with its vector space; keep one that fits.
+
+    For other settings, pass `vectors_config(embedder)` and `space_metadata(embedder)` to the client's own
+    method.
+
+    Args:
+        client: The client.
+        name: The collection.
+        embedder: The embedder of the unnamed vector, or one per vector name.
+        distance: How vectors are compared.
+        on_disk: Whether vectors stay on disk; `None` leaves it to Qdrant.
+        sparse_vectors_config: Sparse vectors beside the dense ones, for hybrid search.
+        quantization_config: How the server compresses vectors.
+        metadata: Metadata of your own, kept beside the stamp.
+
+    Returns:
+        Whether it was made; `False` if it was there and fits.
+
+    Raises:
+        SpaceMismatchError: The collection is there with vectors of another space or width.
+        ArgumentError: `metadata` holds a key of the stamp.
+        ArgumentTypeError: The client is an async one, or `embedder` is no embedder.
+    """
+    require_sync(client, "acreate_collection")
+    stamped = _metadata(embedder, metadata)
+    if client.collection_exists(name):
+        check_collection(client, name, embedder)
+        return False
+    return client.create_collection(
+        name,
+        vectors_config=vectors_config(embedder, distance=distance, on_disk=on_disk),
+        sparse_vectors_config=sparse_vectors_config,
+        quantization_config=quantization_config,
+        metadata=stamped,
+    )
+
+
+async def acreate_collection(
+    client: AsyncQdrantClient,
+    name: str,
+    embedder: Embedders,
+    *,
+    distance: models.Distance = models.Distance.COSINE,
+    on_disk: bool | None = None,
+    sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+    quantization_config: models.QuantizationConfig | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> bool:
+    """`create_collection` for an `AsyncQdrantClient`."""
+    require_async(client, "create_collection")
+    stamped = _metadata(embedder, metadata)
+    if await client.collection_exists(name):
+        await acheck_collection(client, name, embedder)
+        return False
+    return await client.create_collection(
+        name,
+        vectors_config=vectors_config(embedder, distance=distance, on_disk=on_disk),
+        sparse_vectors_config=sparse_vectors_config,
+        quantization_config=quantization_config,
+        metadata=stamped,
+    )
+
+
+def check_collection(client: QdrantClient, name: str, embedder: Embedders) -> None:
+    """Refuse an embedder whose vectors do not belong into a collection.
+
+    A collection without a stamp is compared by width only: nothing else is known about it.
+
+    Raises:
+        SpaceMismatchError: The collection holds vectors of another space or width.
+        ArgumentError: The collection has no vector of a name in `embedder`.
+    """
+    require_sync(client, "acheck_collection")
+    Stored(name, client.get_collection(name)).require(by_name(embedder))
+
+
+async def acheck_collection(client: AsyncQdrantClient, name: str, embedder: Embedders) -> None:
+    """`check_collection` for an `AsyncQdrantClient`."""
+    require_async(client, "check_collection")
+    Stored(name, await client.get_collection(name)).require(by_name(embedder))
+
+
+def _metadata(embedder: Embedders, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    if taken := sorted({KEY, NAMED_KEY} & set(extra or {})):
+        raise ArgumentError(f"metadata cannot have the key {taken[0]!r}: the stamp of the vector space is kept there")
+    return {**(extra or {}), **space_metadata(embedder)}

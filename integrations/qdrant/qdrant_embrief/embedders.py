@@ -1,0 +1,65 @@
+"""Which `Embedder` answers to which model name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from embrief import Embedder, plugins
+from embrief.errors import ArgumentError, ArgumentTypeError
+
+
+class NamedEmbedders:
+    """Embedders by name, without regard to case as in fastembed; optionally also every recorded model."""
+
+    def __init__(self) -> None:
+        self._embedders: dict[str, Embedder] = {}
+        self._records = False
+
+    def add(self, embedders: Embedder | Mapping[str, Embedder] | None) -> None:
+        """Add embedders. A name that is taken goes to the new one; `None` adds every recorded model.
+
+        Raises:
+            ArgumentTypeError: It is neither, or a name or value of the mapping has the wrong type.
+            ArgumentError: A name is empty.
+        """
+        if embedders is None:
+            self._records = True
+            return
+        if isinstance(embedders, Embedder):
+            name = embedders.settings.model
+            spec = plugins().registry.find_model(name)
+            embedders = {name: embedders} if spec is None else {name: embedders, spec.id: embedders}
+        if not isinstance(embedders, Mapping):
+            raise ArgumentTypeError(
+                "embedders is an Embedder, a mapping of model name to Embedder, or None, not "
+                f"{type(embedders).__name__}"
+            )
+        given: Mapping[Any, Any] = embedders
+        for name, embedder in given.items():
+            if not isinstance(name, str) or not isinstance(embedder, Embedder):
+                raise ArgumentTypeError(
+                    f"embedders maps a model name to an Embedder; {name!r} maps to {type(embedder).__name__}"
+                )
+            if not name:
+                raise ArgumentError(
+                    "embedders has an empty name; use the one that models.Document(model=...) will have"
+                )
+        self._embedders.update({name.lower(): embedder for name, embedder in embedders.items()})
+
+    def find(self, name: str) -> Embedder | None:
+        """Return the embedder of this name, `None` for a name that is not ours.
+
+        Raises:
+            UnknownModelError: The name is a known mistake; the message names the right one.
+            ArgumentError: The name is that of a recorded reranker.
+        """
+        if (found := self._embedders.get(name.lower())) is not None:
+            return found
+        spec = plugins().registry.find_model(name)
+        if spec is None:
+            return None
+        if (found := self._embedders.get(spec.id.lower())) is None and self._records:
+            # Two threads may both come here: facades on one model share it, so either may win.
+            found = self._embedders.setdefault(spec.id.lower(), Embedder(spec.id))
+        return found

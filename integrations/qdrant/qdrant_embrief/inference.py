@@ -1,0 +1,80 @@
+"""The object a client asks for vectors: ours for our names, the client's own (fastembed, BM25) for others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from qdrant_client import models
+from qdrant_client.embed.model_embedder import ModelEmbedder
+from qdrant_client.fastembed_common import FastEmbedMisc
+
+from qdrant_embrief.embedders import NamedEmbedders
+from qdrant_embrief.guard import check_current
+from qdrant_embrief.options import embed_objects
+
+T = TypeVar("T")
+
+
+class LocalModelEmbedder(ModelEmbedder):
+    """Serves the attached models in this process and passes every other name on."""
+
+    def __init__(self, original: ModelEmbedder, parser: Any) -> None:
+        # With is_local_mode=True the client would demand fastembed before it asks who serves the model.
+        super().__init__(parser=parser, is_local_mode=False)
+        # The client's own one keeps the fastembed models it has loaded, and its way with BM25.
+        self.embedder = original.embedder
+        self._others_need_fastembed = not original._is_builtin_embedder_available
+        self.models = NamedEmbedders()
+        self._lock = threading.RLock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        """Run `call` on a thread of this client's own and wait for it without blocking the event loop."""
+        if self._executor is None:
+            # One thread: embedding is serial anyway, and asyncio's shared threads stay free for others.
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="embrief-qdrant")
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(context.run, call))
+
+    def embed_models_strict(
+        self, raw_models: Iterable[Any], batch_size: int = 8, parallel: int | None = None
+    ) -> Iterable[Any]:
+        """Embed in this process whatever `parallel` says: each worker would load the model once more."""
+        yield from super().embed_models_strict(raw_models, batch_size, None)
+
+    def embed_models_batch(
+        self, raw_models: list[Any], is_query: bool = False, inference_batch_size: int = 8
+    ) -> Iterable[Any]:
+        """Embed one batch. The base class collects texts in attributes: two threads would swap vectors."""
+        with self._lock:
+            try:
+                done = list(super().embed_models_batch(raw_models, is_query, inference_batch_size))
+            finally:
+                # Before 1.20 a batch that failed left its texts behind, and the next call got their vectors.
+                self._batch_accumulator.clear()
+                self._embed_storage.clear()
+        yield from done
+
+    def _embed_accumulator(self, is_query: bool = False, inference_batch_size: int = 8) -> None:
+        # Whole batches here, not one call per options dict as in the base class: a title each would mean a
+        # run each.
+        found = {name: embedder for name in self._batch_accumulator if (embedder := self.models.find(name))}
+        ours = {name: self._batch_accumulator.pop(name) for name in found}
+        if self._batch_accumulator:
+            if self._others_need_fastembed:
+                FastEmbedMisc.import_fastembed()
+            super()._embed_accumulator(is_query, inference_batch_size)
+        for name, objects in ours.items():
+            vectors: Any = embed_objects(found[name], objects, is_query=is_query, check=check_current)
+            self._embed_storage[name] = vectors
+
+    def _resolve_inference_object(self, data: Any) -> Any:
+        if isinstance(data, models.InferenceObject) and self.models.find(data.model):
+            return models.Document(text=data.object, model=data.model, options=data.options)
+        return super()._resolve_inference_object(data)

@@ -1,0 +1,95 @@
+"""What `models.Document(options=...)` may say, and the embedding of documents whose options differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qdrant_client import models
+
+from embrief.errors import ArgumentError, ArgumentTypeError
+
+if TYPE_CHECKING:
+    from embrief import Embedder
+
+OPTIONS = ("instruction", "mrl", "task", "title")
+
+
+class _Group(NamedTuple):
+    """What texts must share to go through the model together."""
+
+    mrl: int | None
+    instruction: str | None
+    task: str | None
+
+
+def embed_objects(
+    embedder: Embedder,
+    objects: Sequence[object],
+    *,
+    is_query: bool,
+    check: Callable[[Embedder], None],
+) -> list[list[float]]:
+    """Embed Qdrant's inference objects.
+
+    Args:
+        embedder: The model.
+        objects: `models.Document`s, whose options may differ.
+        is_query: Which side of the search the texts are on.
+        check: Called with the embedder of each width and task before it runs; may refuse.
+
+    Returns:
+        Plain vectors in input order.
+
+    Raises:
+        ArgumentTypeError: An object is no text, or an option has the wrong type.
+        ArgumentError: An option is unknown, or does not fit the model or the side.
+    """
+    groups: dict[_Group, list[int]] = {}
+    texts: list[str] = []
+    titles: list[str | None] = []
+    for index, item in enumerate(objects):
+        if not isinstance(item, models.Document):
+            raise ArgumentTypeError(
+                f"{embedder.settings.model} embeds texts; use models.Document, not {type(item).__name__}",
+                index=index,
+            )
+        options = _options(item.options, embedder)
+        group = _Group(options.get("mrl"), options.get("instruction"), options.get("task"))
+        groups.setdefault(group, []).append(index)
+        texts.append(item.text)
+        titles.append(options.get("title"))
+    views = {group: embedder if group.mrl is None else embedder.with_dim(group.mrl) for group in groups}
+    for group, view in views.items():
+        # A task may have a document prompt of its own, which makes a space of its own.
+        check(view if group.task is None else view.with_task(group.task))
+    vectors: list[list[float]] = [[] for _ in texts]
+    for group, places in groups.items():
+        given = [titles[place] for place in places]
+        result = views[group].encode(
+            [texts[place] for place in places],
+            role="query" if is_query else "document",
+            titles=given if any(title is not None for title in given) else None,
+            instruction=group.instruction,
+            task=group.task,
+        )
+        for place, vector in zip(places, result.vectors.tolist(), strict=True):
+            vectors[place] = vector
+    return vectors
+
+
+def _options(options: object, embedder: Embedder) -> Mapping[str, Any]:
+    if options is None:
+        return {}
+    # Qdrant's own BM25 options are a class of their own.
+    given = options if isinstance(options, Mapping) else dict(vars(options))
+    if unknown := sorted(set(given) - set(OPTIONS)):
+        raise ArgumentError(
+            f"{embedder.settings.model} does not know the options {', '.join(map(repr, unknown))} of a "
+            f"Document; it knows {', '.join(map(repr, OPTIONS))}"
+        )
+    for name, value in given.items():
+        if value is not None and not isinstance(value, int if name == "mrl" else str):
+            kind = "a whole number" if name == "mrl" else "a string"
+            raise ArgumentTypeError(f"the option {name!r} of a Document is {kind}, not {value!r}")
+    return given

@@ -1,0 +1,144 @@
+"""From texts, ids and payloads to points: everything is checked before the first text is embedded."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qdrant_client import models
+
+from embrief.errors import ArgumentError, ArgumentTypeError
+
+if TYPE_CHECKING:
+    from embrief import Embedder
+
+PointId = int | str
+
+NAMESPACE = uuid.UUID("9c7b5a0e-3f0d-5b52-9f0a-6d1f3c0f7a41")
+"""Fixed for ever: the ids of stored points depend on it."""
+
+
+class TextPoint(NamedTuple):
+    """A text on its way into a collection."""
+
+    id: PointId
+    text: str
+    title: str | None
+    payload: dict[str, Any]
+
+
+def point_id(key: int | str | uuid.UUID) -> PointId:
+    """Return the id under which a point with this key is stored.
+
+    Qdrant takes unsigned integers and UUIDs only. These pass as they are; any other string becomes the same
+    UUID every time.
+
+    Args:
+        key: An integer from 0 to 2**64 - 1, a UUID (also as a string with hyphens), or any other non-empty
+            string.
+
+    Raises:
+        ArgumentTypeError: It is something else.
+        ArgumentError: The integer is out of range, or the string is empty.
+    """
+    if isinstance(key, uuid.UUID):
+        return str(key)
+    if isinstance(key, str):
+        if not key:
+            raise ArgumentError("an id is an empty string; give a number, a UUID or any other string")
+        try:
+            parsed = str(uuid.UUID(key))
+        except ValueError:
+            parsed = ""
+        # Other spellings (a bare MD5, "urn:uuid:...") count as keys: Qdrant would give them back changed.
+        return parsed if parsed == key.lower() else str(uuid.uuid5(NAMESPACE, key))
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise ArgumentTypeError(f"an id is a number, a UUID or a string, not {type(key).__name__}")
+    if not 0 <= key < 2**64:
+        raise ArgumentError(f"the id {key} is not between 0 and 2**64 - 1; str({key}) would become a UUID")
+    return key
+
+
+def plan(
+    texts: Iterable[str],
+    *,
+    ids: Sequence[int | str | uuid.UUID] | None,
+    payloads: Sequence[Mapping[str, Any] | None] | None,
+    titles: Sequence[str | None] | None,
+    text_key: str,
+    id_key: str,
+) -> list[TextPoint]:
+    """Check all arguments of an upsert and put them together. The caller's payloads are not changed."""
+    items = _same_length(texts, "texts", None)
+    keys = [str(uuid.uuid4()) for _ in items] if ids is None else _same_length(ids, "ids", len(items))
+    extras = [None] * len(items) if payloads is None else _same_length(payloads, "payloads", len(items))
+    names = [None] * len(items) if titles is None else _same_length(titles, "titles", len(items))
+    points: list[TextPoint] = []
+    seen: dict[PointId, int] = {}
+    rows: Iterable[tuple[Any, Any, Any, str | None]] = zip(items, keys, extras, names, strict=True)
+    for index, (text, key, extra, title) in enumerate(rows):
+        if not isinstance(text, str):
+            raise ArgumentTypeError(f"texts[{index}] is {type(text).__name__}; it must be a string", index=index)
+        if extra is not None and not isinstance(extra, Mapping):
+            raise ArgumentTypeError(f"payloads[{index}] is {type(extra).__name__}; it must be a mapping", index=index)
+        stored = point_id(key)
+        if (before := seen.setdefault(stored, index)) != index:
+            raise ArgumentError(
+                f"ids[{index}] is the id of ids[{before}] too, and only one would be kept; give each text its own",
+                index=index,
+            )
+        own = {text_key: text}
+        if isinstance(key, str) and key.lower() != stored:
+            own[id_key] = key
+        payload = dict(extra or {})
+        for name, value in own.items():
+            if payload.setdefault(name, value) != value:
+                raise ArgumentError(
+                    f"payloads[{index}] has a value of its own under {name!r}, where the "
+                    f"{'text' if name == text_key else 'id'} is kept; rename it, or pass text_key= or "
+                    "id_key=",
+                    index=index,
+                )
+        points.append(TextPoint(stored, text, title, payload))
+    return points
+
+
+def _same_length(values: Any, what: str, count: int | None) -> list[Any]:
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise ArgumentTypeError(f"{what} is a list, not {type(values).__name__}")
+    items = list(values)
+    if count is not None and len(items) != count:
+        raise ArgumentError(f"there are {len(items)} {what} for {count} texts; give one each")
+    return items
+
+
+def embed_points(
+    embedders: Mapping[str, Embedder], points: Sequence[TextPoint], *, start: int
+) -> list[models.PointStruct]:
+    """Embed one batch.
+
+    Args:
+        embedders: By vector name; `""` is the unnamed vector.
+        points: The batch.
+        start: Index of its first text in the caller's list, for errors.
+    """
+    texts, titles = [point.text for point in points], [point.title for point in points]
+    given = titles if any(title is not None for title in titles) else None
+    vectors: dict[str, list[list[float]]] = {}
+    for name, embedder in embedders.items():
+        try:
+            vectors[name] = embedder.embed_documents(texts, titles=given).tolist()
+        except (ArgumentError, ArgumentTypeError) as error:
+            if error.index is not None and start:
+                error.index += start
+                error.add_note(f"(indices in this message count from text {start}, where the batch begins)")
+            raise
+    return [
+        models.PointStruct(
+            id=point.id,
+            vector=vectors[""][row] if "" in vectors else {name: rows[row] for name, rows in vectors.items()},
+            payload=point.payload,
+        )
+        for row, point in enumerate(points)
+    ]

@@ -1,0 +1,77 @@
+"""Embedders by vector name, and what a collection needs to know about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+from embrief import Embedder
+from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.stores import stamp
+from qdrant_embrief.guard import NAMED_KEY
+
+Embedders = Embedder | Mapping[str, Embedder]
+"""One embedder for the unnamed vector, or one per vector name."""
+
+
+def by_name(embedder: Embedders) -> dict[str, Embedder]:
+    """Return embedders by vector name; `""` is the unnamed vector.
+
+    Raises:
+        ArgumentTypeError: It is neither an embedder nor a mapping of vector name to embedder.
+        ArgumentError: The mapping is empty, or a name is.
+    """
+    if isinstance(embedder, Embedder):
+        return {"": embedder}
+    if not isinstance(embedder, Mapping):
+        raise ArgumentTypeError(f"embedder is an Embedder or maps vector names to some, not {type(embedder).__name__}")
+    given: Mapping[Any, Any] = embedder
+    for name, item in given.items():
+        if not isinstance(name, str) or not isinstance(item, Embedder):
+            raise ArgumentTypeError(
+                f"embedder maps a vector name to an Embedder; {name!r} maps to {type(item).__name__}"
+            )
+    if not embedder or "" in embedder:
+        raise ArgumentError("embedder needs a name for each vector; pass one Embedder alone for an unnamed vector")
+    return dict(embedder)
+
+
+def vectors_config(
+    embedder: Embedders, *, distance: models.Distance = models.Distance.COSINE, on_disk: bool | None = None
+) -> models.VectorParams | dict[str, models.VectorParams]:
+    """Return what `client.create_collection(vectors_config=...)` takes: width and distance of each vector.
+
+    Args:
+        embedder: The embedder of the unnamed vector, or one per vector name.
+        distance: How vectors are compared.
+        on_disk: Whether vectors stay on disk; `None` leaves it to Qdrant.
+    """
+    params = {
+        name: models.VectorParams(size=item.dim, distance=distance, on_disk=on_disk)
+        for name, item in by_name(embedder).items()
+    }
+    return params.get("") or params
+
+
+def space_metadata(embedder: Embedders) -> dict[str, Any]:
+    """Return what `client.create_collection(metadata=...)` takes: the stamp of each vector's space."""
+    embedders = by_name(embedder)
+    if "" in embedders:
+        return dict(stamp(embedders[""].space))
+    return {NAMED_KEY: {name: stamp(item.space) for name, item in embedders.items()}}
+
+
+def require_sync(client: object, twin: str) -> None:
+    """Refuse what is no `QdrantClient`, naming the twin for async clients."""
+    if not isinstance(client, QdrantClient):
+        remedy = f"; for an AsyncQdrantClient use {twin}" if isinstance(client, AsyncQdrantClient) else ""
+        raise ArgumentTypeError(f"client is a QdrantClient, not {type(client).__name__}{remedy}")
+
+
+def require_async(client: object, twin: str) -> None:
+    """Refuse what is no `AsyncQdrantClient`, naming the twin for ordinary clients."""
+    if not isinstance(client, AsyncQdrantClient):
+        remedy = f"; for a QdrantClient use {twin}" if isinstance(client, QdrantClient) else ""
+        raise ArgumentTypeError(f"client is an AsyncQdrantClient, not {type(client).__name__}{remedy}")

@@ -1,0 +1,118 @@
+"""Queries over stored texts, after the space guard, optionally reranked."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from embrief import Embedder, Reranker
+from embrief.errors import ArgumentTypeError
+from qdrant_embrief.guard import Stored
+from qdrant_embrief.hits import Hit, counts, hits_of, ranked_hits, text_of
+from qdrant_embrief.schema import require_async, require_sync
+
+if TYPE_CHECKING:
+    from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+
+def query_texts(
+    client: QdrantClient,
+    name: str,
+    embedder: Embedder,
+    query: str,
+    *,
+    limit: int | None = None,
+    instruction: str | None = None,
+    task: str | None = None,
+    using: str | None = None,
+    query_filter: models.Filter | None = None,
+    search_params: models.SearchParams | None = None,
+    reranker: Reranker | None = None,
+    rerank_instruction: str | None = None,
+    top_n: int | None = None,
+    text_key: str = "document",
+) -> list[Hit]:
+    """Find the stored texts that answer a query, best first.
+
+    Args:
+        client: The client; it need not be attached.
+        name: The collection.
+        embedder: The embedder of the searched vector.
+        query: The query, without any prompt.
+        limit: Hits to take from Qdrant; by default 10, or four times `top_n` for a reranker to choose from.
+        instruction: What the query is for; wins over the embedder's.
+        task: The task of this query; wins over the embedder's.
+        using: Name of the vector to search, for a collection with named vectors.
+        query_filter: Which points count.
+        search_params: How the server searches.
+        reranker: Orders the hits anew by reading query and text together.
+        rerank_instruction: What makes a text relevant; wins over the reranker's.
+        top_n: Hits to keep after reranking; by default all that `limit` names, or 10 without a `limit`.
+        text_key: Payload key of the text.
+
+    Returns:
+        Hits; with a reranker in its order and with its scores, else in Qdrant's.
+
+    Raises:
+        SpaceMismatchError: The collection holds vectors of another space or width. Nothing was embedded.
+        ArgumentError: A value does not fit, or a candidate for the reranker has no text.
+        ArgumentTypeError: A value has the wrong type.
+    """
+    require_sync(client, "aquery_texts")
+    limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
+    _check(name, client.get_collection(name), embedder, using, task)
+    vector = _vector(embedder, query, instruction, task)
+    found = client.query_points(
+        name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
+    )
+    hits = hits_of(found.points, text_key)
+    if reranker is None:
+        return hits
+    text = partial(text_of, text_key=text_key)
+    return ranked_hits(reranker.rerank_items(query, hits, text=text, instruction=rerank_instruction, top_n=top_n))
+
+
+async def aquery_texts(
+    client: AsyncQdrantClient,
+    name: str,
+    embedder: Embedder,
+    query: str,
+    *,
+    limit: int | None = None,
+    instruction: str | None = None,
+    task: str | None = None,
+    using: str | None = None,
+    query_filter: models.Filter | None = None,
+    search_params: models.SearchParams | None = None,
+    reranker: Reranker | None = None,
+    rerank_instruction: str | None = None,
+    top_n: int | None = None,
+    text_key: str = "document",
+) -> list[Hit]:
+    """`query_texts` for an `AsyncQdrantClient`; embeds and reranks without blocking the event loop."""
+    require_async(client, "query_texts")
+    limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
+    _check(name, await client.get_collection(name), embedder, using, task)
+    vector = await embedder.off_loop(partial(_vector, embedder, query, instruction, task))
+    found = await client.query_points(
+        name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
+    )
+    hits = hits_of(found.points, text_key)
+    if reranker is None:
+        return hits
+    text = partial(text_of, text_key=text_key)
+    return ranked_hits(
+        await reranker.arerank_items(query, hits, text=text, instruction=rerank_instruction, top_n=top_n)
+    )
+
+
+def _vector(embedder: Embedder, query: str, instruction: str | None, task: str | None) -> list[float]:
+    vector: list[float] = embedder.embed_query(query, instruction=instruction, task=task).tolist()
+    return vector
+
+
+def _check(name: str, info: models.CollectionInfo, embedder: Embedder, using: str | None, task: str | None) -> None:
+    if not isinstance(embedder, Embedder):
+        raise ArgumentTypeError(f"embedder is an Embedder, not {type(embedder).__name__}; name the vector with using=")
+    # A task may have a document prompt of its own, which makes a space of its own.
+    Stored(name, info).require({using or "": embedder if task is None else embedder.with_task(task)})
