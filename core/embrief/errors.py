@@ -131,5 +131,9 @@ class TruncationWarning(UserWarning):
     """A text was longer than the model's limit and its end was cut off."""
 
 
+class PluginError(EmbriefError, RuntimeError):
+    """A plugin used the library while plugins were being loaded, which cannot work."""
+
+
 class PluginWarning(UserWarning):
     """A plugin could not be loaded; everything else works."""

@@ -5,11 +5,12 @@ Each of the four below is the object behind an entry point of this distribution,
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pluggy
+
+from embrief.installed import is_installed
 
 # The marker is made here rather than imported: hookspecs.py needs `Integration`.
 _hookimpl = pluggy.HookimplMarker("embrief")
@@ -32,10 +33,7 @@ class Integration:
     @property
     def installed(self) -> bool:
         """Return whether the framework is there, without importing it."""
-        try:
-            return importlib.util.find_spec(self.framework) is not None
-        except ModuleNotFoundError:  # the parent of a dotted name is missing
-            return False
+        return is_installed(self.framework)
 
 
 class _IntegrationPlugin:

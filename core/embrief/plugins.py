@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from embrief import hookspecs
 from embrief.backends import hashing, sentence_transformers
-from embrief.errors import EmbriefError, PluginWarning, warn
+from embrief.errors import EmbriefError, PluginError, PluginWarning, warn
 from embrief.models import built_in_models
 from embrief.registry import Registry
 
@@ -29,6 +29,9 @@ GROUP = "embrief"
 VARIABLE = "EMBRIEF_PLUGINS"
 """Environment variable: names of the third-party entry points to load, separated by commas. Empty: none."""
 _OWN_DISTRIBUTION = "embrief"
+_UNKNOWN = "unknown"
+# A plugin may call sys.exit() wherever it is run, which must not end the caller's program.
+_FAULTS = (Exception, SystemExit)
 _HOOKS = {"register_models", "register_backends", "register_integrations", "select_backend"}
 
 
@@ -68,26 +71,66 @@ class Plugins:
                 chosen = implementation.function(*(values[argument] for argument in implementation.argnames))
                 if chosen is not None and chosen not in available:
                     raise ValueError(f"it chose the backend {chosen!r}, which is not among {available}")
-            except Exception as error:
+            except _FAULTS as error:
                 self.faulty_selectors.add(name)
+                self._report(name, f"select_backend failed and is no longer asked: {error!r}")
                 warn(f"plugin {name!r} failed in select_backend and is no longer asked: {error!r}", PluginWarning)
             else:
                 if chosen is not None:
                     return str(chosen)
         return None
 
+    def _report(self, name: str, problem: str) -> None:
+        for report in self.reports:
+            # Of two entry points of one name the first is the one that was loaded.
+            if report.name == name:
+                report.problems.append(problem)
+                return
 
-def _entry_points() -> list[importlib.metadata.EntryPoint]:
+
+def _entry_points(unreadable: list[PluginReport]) -> list[importlib.metadata.EntryPoint]:
     """Return our own entry points first, then those of others in a stable order."""
 
     def order(point: importlib.metadata.EntryPoint) -> tuple[bool, str, str]:
         return _distribution(point) != _OWN_DISTRIBUTION, _distribution(point), point.name
 
-    return sorted(importlib.metadata.entry_points(group=GROUP), key=order)
+    try:
+        points = list(importlib.metadata.entry_points(group=GROUP))
+    except Exception:
+        # One unreadable file among all installed packages fails the whole call. Slower: one package at a time.
+        points = list(_readable_entry_points(unreadable))
+    return sorted(points, key=order)
+
+
+def _readable_entry_points(unreadable: list[PluginReport]) -> Iterator[importlib.metadata.EntryPoint]:
+    seen: set[str] = set()
+    for distribution in importlib.metadata.distributions():
+        name = _fact(distribution, "name")
+        key = re.sub(r"[-_.]+", "-", name).lower()
+        if key in seen and name != _UNKNOWN:
+            continue  # a folder earlier on the path hides it, as with imports
+        seen.add(key)
+        try:
+            points = distribution.entry_points.select(group=GROUP)
+        except Exception as error:
+            if f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or ""):
+                report = PluginReport("entry_points.txt", name, _fact(distribution, "version"))
+                report.problems.append(f"it cannot be read: {error!r}")
+                unreadable.append(report)
+        else:
+            yield from points
+
+
+def _fact(distribution: importlib.metadata.Distribution | None, name: str) -> str:
+    """Return a package's name or version. The metadata of a half-removed package has neither."""
+    try:
+        return str(getattr(distribution, name) or _UNKNOWN)
+    except Exception:
+        return _UNKNOWN
 
 
 def _distribution(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "unknown"
+    return _fact(point.dist, "name")
 
 
 def _allowed(point: importlib.metadata.EntryPoint) -> bool:
@@ -111,9 +154,14 @@ def _collect(manager: pluggy.PluginManager, hook: str, add: Callable[[Any], None
     for implementation in getattr(manager.hook, hook).get_hookimpls():
         if implementation.plugin_name == report.name:
             try:
-                implementation.function(register=register)
-            except Exception as error:
+                returned = implementation.function(register=register)
+            except _FAULTS as error:
                 report.problems.append(f"{hook} raised {error!r}")
+            else:
+                if returned is not None:
+                    report.problems.append(
+                        f"{hook} returned a {type(returned).__name__}; it must call register(item) instead"
+                    )
 
 
 def _load_point(
@@ -122,8 +170,7 @@ def _load_point(
     registry: Registry,
     taken: dict[str, str],
 ) -> PluginReport:
-    version = point.dist.version if point.dist is not None else "?"
-    report = PluginReport(point.name, _distribution(point), version)
+    report = PluginReport(point.name, _distribution(point), _fact(point.dist, "version"))
     if (owner := taken.get(point.name)) is not None:
         report.problems.append(f"the entry point name {point.name!r} already belongs to {owner}")
         return report
@@ -131,13 +178,12 @@ def _load_point(
     try:
         plugin = point.load()
         manager.register(plugin, name=point.name)
-    except pluggy.PluginValidationError as error:
-        manager.unregister(name=point.name)
-        report.problems.append(f"its hooks do not fit: {error}")
-        return report
-    # BaseException: a plugin may call sys.exit() while it is imported, which must not end the caller's program.
-    except (Exception, SystemExit) as error:
-        report.problems.append(f"it could not be loaded: {error!r}")
+    except _FAULTS as error:
+        # pluggy may have taken some of its hooks already.
+        if manager.has_plugin(point.name):
+            manager.unregister(name=point.name)
+        fits = not isinstance(error, pluggy.PluginValidationError)
+        report.problems.append(f"it could not be loaded: {error!r}" if fits else f"its hooks do not fit: {error}")
         return report
     hooks = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
     if unknown := sorted(hooks - _HOOKS):
@@ -151,7 +197,14 @@ def _load_point(
 
 
 def _discover() -> Plugins:
-    registry = Registry()
+    reports: list[PluginReport] = []
+
+    def blame(backend: str, problem: str) -> None:
+        for report in reports:
+            if backend in report.adds:
+                report.problems.append(problem)
+
+    registry = Registry(blame)
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     for spec in built_in_models():
@@ -159,25 +212,48 @@ def _discover() -> Plugins:
     for backend in (hashing.BACKEND, sentence_transformers.BACKEND):
         registry.add_backend(backend)
     taken: dict[str, str] = {}
-    reports = tuple(_load_point(point, manager, registry, taken) for point in _entry_points() if _allowed(point))
-    for report in reports:
+    for point in _entry_points(reports):
+        if _allowed(point):
+            reports.append(_load_point(point, manager, registry, taken))
+    return Plugins(registry, tuple(reports), manager)
+
+
+def _warn(found: Plugins) -> None:
+    for report in found.reports:
         for problem in report.problems:
             warn(f"plugin {report.name!r} of {report.distribution} {report.version}: {problem}", PluginWarning)
-    return Plugins(registry, reports, manager)
+    wanted = {name.strip() for name in os.environ.get(VARIABLE, "").split(",")} - {""}
+    if absent := sorted(wanted - {report.name for report in found.reports}):
+        warn(f"{VARIABLE} names plugins that are not installed: {', '.join(absent)}", PluginWarning)
 
 
-_lock = threading.Lock()
-
-
-@lru_cache(maxsize=1)
-def _discovered() -> Plugins:
-    return _discover()
+# Re-entrant, so that a plugin that comes back here while it is loaded gets an error and no deadlock.
+_lock = threading.RLock()
+_found: Plugins | None = None
+_loading = False
 
 
 def plugins() -> Plugins:
-    """Return everything that is registered. The first call discovers; the result stays for the process."""
+    """Return everything that is registered. The first call discovers; the result stays for the process.
+
+    Raises:
+        PluginError: A plugin called this, or made a facade, while it was loaded or registering.
+    """
+    global _found, _loading
     with _lock:
-        return _discovered()
+        if _loading:
+            raise PluginError(
+                "embrief is still loading plugins; a plugin may use models only after its hooks have returned"
+            )
+        if (found := _found) is None:
+            _loading = True
+            try:
+                # Kept before it is talked about: a warning that is turned into an error must not undo the discovery.
+                found = _found = _discover()
+            finally:
+                _loading = False
+            _warn(found)
+    return found
 
 
 def registry() -> Registry:

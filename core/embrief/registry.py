@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,9 @@ from embrief.errors import (
     BackendError,
     DuplicateNameError,
     MissingDependencyError,
+    PluginWarning,
     UnknownModelError,
+    warn,
 )
 from embrief.integrations import Integration
 from embrief.models.mistaken import MISTAKEN_NAMES
@@ -21,14 +24,26 @@ from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 Spec = TypeVar("Spec", EmbeddingSpec, RerankerSpec)
 
 
+def _require_name(name: object, what: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise ArgumentError(f"the name of a {what} is a string that is not empty, not {name!r}")
+
+
 class Registry:
     """All that is registered. Names are looked up without regard to case; a taken name is refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_fault: Callable[[str, str], None] = lambda name, problem: None) -> None:
+        """Start empty.
+
+        Args:
+            on_fault: Called with the name of a runtime that fails when asked what it supports, and with the problem.
+        """
+        self._on_fault = on_fault
         self.models: dict[str, ModelSpec] = {}
         self.backends: dict[str, Backend] = {}
         self.integrations: dict[str, Integration] = {}
         self._names: dict[str, str] = {}
+        self._faulty: set[str] = set()
 
     def add_model(self, spec: ModelSpec) -> None:
         """Register a model under its id and aliases.
@@ -39,6 +54,10 @@ class Registry:
         """
         if not isinstance(spec, (EmbeddingSpec, RerankerSpec)):
             raise ArgumentError(f"a model is an EmbeddingSpec or a RerankerSpec, not {type(spec).__name__}")
+        # Plugins are seldom type-checked, and a string would be read as a tuple of letters.
+        aliases: object = spec.aliases
+        if not isinstance(aliases, tuple) or not all(isinstance(name, str) for name in (spec.id, *aliases)):
+            raise ArgumentError(f"the id of a model is a string and its aliases are a tuple of strings: {spec.id!r}")
         if not spec.id or not spec.revision:
             raise ArgumentError(f"the record {spec.id!r} needs an id and a revision, which name its vectors' space")
         names = [spec.id, *spec.aliases]
@@ -57,6 +76,15 @@ class Registry:
         """
         if not isinstance(backend, Backend):
             raise ArgumentError(f"a runtime is described by a Backend, not {type(backend).__name__}")
+        _require_name(backend.name, "backend")
+        preference: object = backend.preference
+        requires: object = backend.requires
+        callables = all(map(callable, (backend.supports, backend.resolve)))
+        if not (callables and isinstance(preference, int) and isinstance(requires, tuple)):
+            raise ArgumentError(
+                f"the backend {backend.name!r} needs callables for supports and resolve, an int for preference and a "
+                "tuple of import names for requires"
+            )
         if backend.name in self.backends:
             raise DuplicateNameError(f"the backend name {backend.name!r} is taken")
         self.backends[backend.name] = backend
@@ -70,6 +98,7 @@ class Registry:
         """
         if not isinstance(integration, Integration):
             raise ArgumentError(f"a framework is described by an Integration, not {type(integration).__name__}")
+        _require_name(integration.name, "integration")
         if integration.name in self.integrations:
             raise DuplicateNameError(f"the integration name {integration.name!r} is taken")
         self.integrations[integration.name] = integration
@@ -141,8 +170,20 @@ class Registry:
 
     def backends_for(self, spec: ModelSpec) -> list[Backend]:
         """Return the runtimes that can serve a model, installed or not, best first."""
-        serving = [backend for backend in self.backends.values() if backend.serves(spec)]
+        serving = [backend for backend in self.backends.values() if self._serves(backend, spec)]
         return sorted(serving, key=lambda backend: -backend.preference)
+
+    def _serves(self, backend: Backend, spec: ModelSpec) -> bool:
+        """Ask a runtime whether it serves a model; one that fails must not take the models of the others with it."""
+        try:
+            return bool(backend.serves(spec))
+        except (Exception, SystemExit) as error:
+            if backend.name not in self._faulty:
+                self._faulty.add(backend.name)
+                problem = f"the backend {backend.name!r} failed when asked whether it supports {spec.id}: {error!r}"
+                self._on_fault(backend.name, problem)
+                warn(f"{problem}; it is left out", PluginWarning)
+            return False
 
     def choose_backend(self, spec: ModelSpec, asked: str | None, preferred: str | None) -> Backend:
         """Return the runtime for a model.

@@ -211,10 +211,14 @@ def check_embedding_backend(backend: EmbeddingBackend, spec: EmbeddingSpec, *, t
     options = RunOptions(max_tokens=spec.max_tokens)
     texts = list(_PROBES)
     batch = backend.encode(texts, options)
-    _require(batch.vectors.shape == (len(texts), spec.dim), f"vectors of shape {batch.vectors.shape}")
-    _require(bool(np.isfinite(batch.vectors).all()), "vectors that are not finite")
+    _require(
+        batch.vectors.shape == (len(texts), spec.dim),
+        f"vectors of shape {(len(texts), spec.dim)}, not {batch.vectors.shape}",
+    )
+    _require(bool(np.isfinite(batch.vectors).all()), "finite vectors")
     _require(len(batch.token_counts) == len(batch.truncated) == len(texts), "one count and one flag per text")
     _require(_cosine(batch.vectors[0], batch.vectors[4]) > 1 - tolerance, "equal texts with equal vectors")
+    _require(_cosine(batch.vectors[0], batch.vectors[3]) < 1 - tolerance, "different texts with different vectors")
     shuffled = backend.encode(texts[::-1], options)
     for row, text in enumerate(texts):
         alone = backend.encode([text], options)
@@ -242,8 +246,8 @@ def check_rerank_backend(backend: RerankBackend, spec: RerankerSpec, *, toleranc
     options = RunOptions(max_tokens=spec.max_tokens)
     pairs = [render_pair("which planet is red", text, spec.prompt, None) for text in _PROBES]
     batch = backend.score(pairs, options)
-    _require(batch.logits.shape == (len(pairs),), f"scores of shape {batch.logits.shape}")
-    _require(bool(np.isfinite(batch.logits).all()), "scores that are not finite")
+    _require(batch.logits.shape == (len(pairs),), f"scores of shape {(len(pairs),)}, not {batch.logits.shape}")
+    _require(bool(np.isfinite(batch.logits).all()), "finite scores")
     for row, pair in enumerate(pairs):
         alone = backend.score([pair], options).logits[0]
         _require(abs(float(alone) - float(batch.logits[row])) < tolerance, f"batch equal to single (pair {row})")

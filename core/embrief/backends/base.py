@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from embrief.errors import InputTooLongError
+from embrief.installed import is_installed
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Backend:
 
     def missing(self) -> tuple[str, ...]:
         """Return the import names that are not installed."""
-        return tuple(name for name in self.requires if importlib.util.find_spec(name) is None)
+        return tuple(name for name in self.requires if not is_installed(name))
 
     def serves(self, spec: ModelSpec) -> bool:
         """Return whether it supports the model and has a loader for its kind."""

@@ -51,7 +51,12 @@ def discover() -> Plugins:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PluginWarning)
-        return discovered()
+        found = discovered()
+        for spec in list(found.registry.models.values()):
+            # A hook that fails when it is asked shows only if it is asked.
+            serving = found.registry.backends_for(spec)
+            found.preferred_backend(spec, tuple(backend.name for backend in serving if not backend.missing()))
+        return found
 
 
 def problems(found: Plugins) -> list[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 from chroma_embrief.persisted import PersistedFunction
-from embrief import ArgumentError, ArgumentTypeError, Embedder
+from embrief import Embedder
+from embrief.wrapping import EmbedderOptions, choose_facade
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Literal
 
     from chromadb.api.types import Documents, Embeddings
 
@@ -26,64 +26,34 @@ class EmbriefEmbeddingFunction(PersistedFunction):
         model_name: str | Path | None = None,
         *,
         embedder: Embedder | None = None,
-        backend: str | None = None,
-        revision: str | None = None,
-        dim: int | None = None,
-        instruction: str | None = None,
-        task: str | None = None,
-        normalize: bool = True,
-        device: str = "auto",
-        dtype: str = "auto",
-        max_tokens: int | None = None,
-        truncate: Literal["warn", "error", "silent"] = "warn",
-        batch_tokens: int | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        trust_remote_code: bool = False,
-        like: str | None = None,
+        **options: Unpack[EmbedderOptions],
     ) -> None:
         """Check the arguments. Loads no weights; only of a folder that is named here are small files read.
 
         Args:
             model_name: A recorded name, a folder, or an id on the hub with a full commit id as `revision`.
             embedder: An `Embedder` that exists. Give this or the other arguments.
-            backend: This and all that follow are those of `embrief.Embedder`.
-            revision: Commit on the hub; by default the recorded one.
-            dim: Values per vector.
-            instruction: What queries are for, in a sentence. `None`: the model's default; `""`: no prompt.
-            task: What texts are for, by a name the model knows.
-            normalize: Whether vectors get unit length.
-            device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`.
-            dtype: `"auto"`, or a format by name.
-            max_tokens: Tokens per text.
-            truncate: What to do with a longer text.
-            batch_tokens: Tokens per batch.
-            cache_dir: Where downloads are kept.
-            local_files_only: Never ask the network.
-            trust_remote_code: Run code that comes with the model. Never persisted.
-            like: For a model without a record: the record to take prompts, pooling and limits from.
+            **options: The keywords of `embrief.Embedder`. What decides the vector space and the query prompt is
+                persisted; where and how fast the model runs is not, nor is `trust_remote_code`.
 
         Raises:
+            ArgumentTypeError: There is no such option, or a value has the wrong type.
             ArgumentError: A value cannot work, a hub id is not pinned, or `embedder` has other arguments
                 beside it.
             UnknownModelError: No model has this name.
         """
-        settings = dict(locals())  # before anything else is local: the arguments, each written once
-        for name in ("self", "model_name", "embedder"):
-            del settings[name]
-        if embedder is None:
-            embedder = Embedder(self.default_model if model_name is None else model_name, **settings)
-        elif not isinstance(embedder, Embedder):
-            raise ArgumentTypeError(f"embedder is an embrief.Embedder, not {type(embedder).__name__}")
-        elif given := self._given(model_name, settings):
-            raise ArgumentError(f"embedder= has settings of its own; leave out {', '.join(given)}")
-        self._start(embedder)
-
-    @staticmethod
-    def _given(model_name: str | Path | None, settings: dict[str, Any]) -> list[str]:
-        default = EmbriefEmbeddingFunction.__init__.__kwdefaults__ or {}
-        named = ["model_name"] if model_name is not None else []
-        return named + [key for key, value in settings.items() if value != default[key]]
+        kind = type(self)
+        self._start(
+            choose_facade(
+                Embedder,
+                embedder,
+                model_name,
+                options,
+                default=kind.default_model,
+                owner=kind.__name__,
+                field="model_name",
+            )
+        )
 
     def __call__(self, input: Documents) -> Embeddings:
         """Embed documents.

@@ -11,18 +11,11 @@ from langchain_core.embeddings import Embeddings
 from pydantic import PrivateAttr
 
 from embrief import Embedder
-from langchain_embrief.options import Configured, Options
+from embrief.wrapping import EmbedderOptions, choose_facade
+from langchain_embrief.options import Configured
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class EmbedderOptions(Options, total=False):
-    """Keywords of the embeddings' constructors; `EmbriefEmbeddings` says what they mean."""
-
-    dim: int | None
-    task: str | None
-    normalize: bool
 
 
 class EmbriefEmbeddings(Configured, Embeddings):
@@ -56,7 +49,9 @@ class EmbriefEmbeddings(Configured, Embeddings):
             ArgumentError: A value cannot work with this model.
             UnknownModelError: No model has this name.
         """
-        facade = self._facade(Embedder, embedder, model, options)
+        kind = type(self)
+        default = kind.model_fields["model"].default
+        facade = choose_facade(Embedder, embedder, model, options, default=default, owner=kind.__name__)
         super().__init__(**asdict(facade.settings))
         self._embedder = facade
 

@@ -1,35 +1,11 @@
-"""The options that all classes take, as read-only pydantic fields, and the facade behind them."""
+"""The options that all classes take, as read-only pydantic fields."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
-
-from embrief import ArgumentError, ArgumentTypeError, Embedder, Reranker
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-F = TypeVar("F", Embedder, Reranker)
-
-
-class Options(TypedDict, total=False):
-    """Keywords of every constructor; `Configured` says what they mean."""
-
-    backend: str | None
-    revision: str | None
-    instruction: str | None
-    device: str
-    dtype: str
-    max_tokens: int | None
-    truncate: Literal["warn", "error", "silent"]
-    batch_tokens: int | None
-    cache_dir: str | Path | None
-    local_files_only: bool
-    trust_remote_code: bool
-    like: str | None
 
 
 class Configured(BaseModel):
@@ -64,26 +40,6 @@ class Configured(BaseModel):
     """Run code that comes with the model. Needs a full commit id as `revision`."""
     like: str | None = None
     """For a model without a record: the record to take prompts and limits from."""
-
-    @classmethod
-    def _facade(cls, kind: type[F], given: F | None, model: str | Path | None, options: Mapping[str, Any]) -> F:
-        """Return the facade that was passed, or make one of the options. Loads nothing."""
-        keyword = kind.__name__.lower()
-        if unknown := sorted(options.keys() - cls.model_fields.keys()):
-            known = ", ".join([keyword, *cls.model_fields])
-            raise ArgumentTypeError(f"{cls.__name__} has no option {', '.join(unknown)}; it takes {known}")
-        if given is None:
-            return kind(cls.model_fields["model"].default if model is None else model, **options)
-        if not isinstance(given, kind):
-            raise ArgumentTypeError(
-                f"{keyword} is an embrief.{kind.__name__}, not {type(given).__name__}; a name goes to model="
-            )
-        if model is not None or options:
-            extra = ", ".join([*([] if model is None else ["model"]), *options])
-            raise ArgumentError(
-                f"{keyword}= has its own options; leave out {extra}, or give them to the {kind.__name__}"
-            )
-        return given
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy on the same loaded model. An update is checked and takes effect.

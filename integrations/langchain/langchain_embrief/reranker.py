@@ -12,8 +12,9 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field, PrivateAttr
 
 from embrief import Reranker
+from embrief.wrapping import RerankerOptions, choose_facade
 from langchain_embrief.documents import document_list, scored
-from langchain_embrief.options import Configured, Options
+from langchain_embrief.options import Configured
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
         *,
         reranker: Reranker | None = None,
         top_n: int | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[RerankerOptions],
     ) -> None:
         """Check the arguments; nothing is loaded before the first document.
 
@@ -62,7 +63,11 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
             UnknownModelError: No model has this name.
             ValidationError: `top_n` is no positive whole number (pydantic's; a `ValueError`).
         """
-        facade = self._facade(Reranker, reranker, model, options)
+        kind = type(self)
+        default = kind.model_fields["model"].default
+        facade = choose_facade(
+            Reranker, reranker, model, options, default=default, owner=kind.__name__, also=("top_n",)
+        )
         fields = {**asdict(facade.settings), "top_n": top_n}
         super().__init__(**fields)
         self._reranker = facade

@@ -12,7 +12,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from embrief import Embedder
 from llama_index_embrief.cache import RoleCache, Rows
 from llama_index_embrief.identity import Configuration
-from llama_index_embrief.options import Configured, EmbedderOptions
+from llama_index_embrief.options import Configured, EmbeddingOptions
 from llama_index_embrief.titles import embed_texts
 from llama_index_embrief.vectors import aembed, embed
 
@@ -57,7 +57,7 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
         model_name: str | Path | None = None,
         *,
         embedder: Embedder | None = None,
-        **options: Unpack[EmbedderOptions],
+        **options: Unpack[EmbeddingOptions],
     ) -> None:
         """Check the arguments; nothing is loaded before the first text.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeV
 
 from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field
 
-from embrief import ArgumentError, ArgumentTypeError, Embedder, Reranker
+from embrief import Embedder, Reranker
+from embrief.wrapping import EmbedderOptions, RerankerOptions, choose_facade
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,35 +21,24 @@ if TYPE_CHECKING:
 F = TypeVar("F", Embedder, Reranker)
 
 
-class Options(TypedDict, total=False):
-    """Keywords of every constructor; `Configured` says what they mean."""
+class FrameworkOptions(TypedDict, total=False):
+    """LlamaIndex's own keyword of all classes."""
 
-    backend: str | None
-    revision: str | None
-    instruction: str | None
-    device: str
-    dtype: str
-    max_tokens: int | None
-    truncate: Literal["warn", "error", "silent"]
-    batch_tokens: int | None
-    cache_dir: str | Path | None
-    local_files_only: bool
-    trust_remote_code: bool
-    like: str | None
     callback_manager: CallbackManager | None
 
 
-class EmbedderOptions(Options, total=False):
+class EmbeddingOptions(EmbedderOptions, FrameworkOptions, total=False):
     """Keywords of the embeddings' constructors; `EmbriefEmbedding` and `BaseEmbedding` say what they mean."""
 
-    dim: int | None
-    task: str | None
-    normalize: bool
     title_metadata_key: str | None
     embed_batch_size: int
     num_workers: int | None
     embeddings_cache: BaseKVStore | None
     rate_limiter: Any
+
+
+class RerankOptions(RerankerOptions, FrameworkOptions, total=False):
+    """Keywords of the reranker's constructor; `Qwen3Rerank` says what they mean."""
 
 
 class Configured(BaseModel):
@@ -91,30 +81,23 @@ class Configured(BaseModel):
         cls, kind: type[F], given: F | None, model: str | Path | None, options: Mapping[str, Any]
     ) -> tuple[F, dict[str, Any]]:
         """Return the facade, given or made of the options, and the values of all fields. Loads nothing."""
-        keyword = kind.__name__.lower()
-        field: str = cls._model_field
-        if unknown := sorted(options.keys() - cls.model_fields.keys()):
-            known = ", ".join([keyword, *cls.model_fields])
-            raise ArgumentTypeError(f"{cls.__name__} has no option {', '.join(unknown)}; it takes {known}")
-        settings: dict[str, Any] = {
-            name: options[name] for name in inspect.signature(kind).parameters if name in options
-        }
+        field = cls._model_field
+        names = inspect.signature(kind).parameters
+        framework = cls.model_fields.keys() - names.keys() - {field}
         # `callback_manager=None` and the like: the framework's defaults apply.
-        own = {name: value for name, value in options.items() if name not in settings and value is not None}
-        if given is None:
-            default = cls.model_fields[field].default
-            given = kind(default if model is None else model, **settings)
-        elif not isinstance(given, kind):
-            raise ArgumentTypeError(
-                f"{keyword} is an embrief.{kind.__name__}, not {type(given).__name__}; a name or folder is {field}="
-            )
-        elif model is not None or settings:
-            extra = ", ".join([*([] if model is None else [field]), *settings])
-            raise ArgumentError(
-                f"{keyword}= has its own options; leave out {extra}, or give them to the {kind.__name__}"
-            )
-        values = asdict(given.settings)
-        return given, {field: values.pop("model"), **values, **own}
+        own = {name: value for name, value in options.items() if name in framework and value is not None}
+        facade = choose_facade(
+            kind,
+            given,
+            model,
+            {name: value for name, value in options.items() if name not in framework},
+            default=cls.model_fields[field].default,
+            owner=cls.__name__,
+            field=field,
+            also=sorted(framework),
+        )
+        values = asdict(facade.settings)
+        return facade, {field: values.pop("model"), **values, **own}
 
     def _on(self, facade: Embedder | Reranker) -> Self:
         """Return a twin on another facade, with the same framework options."""

@@ -14,7 +14,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
 from embrief import ArgumentError, RankedItem, Reranker
-from llama_index_embrief.options import Configured, Options
+from llama_index_embrief.options import Configured, RerankOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
         *,
         top_n: int | None = None,
         reranker: Reranker | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[RerankOptions],
     ) -> None:
         """Check the arguments; nothing is loaded before the first node.
 

@@ -84,7 +84,7 @@ def test_the_facades_checks_come_through_with_their_types(fake: FakeRuntime) -> 
         Qwen3Embedding("Qwen/Qwen3-Embedding")
     with pytest.raises(ArgumentError, match="both say"):
         Qwen3Embedding(fake.qwen3, instruction="a", task="retrieval")
-    with pytest.raises(ArgumentError, match="model is empty"):
+    with pytest.raises(ArgumentError, match="name is empty"):
         EmbriefEmbedding()
     with pytest.raises(ValueError, match="embed_batch_size"):
         Qwen3Embedding(fake.qwen3, embed_batch_size=0)

@@ -1,0 +1,89 @@
+"""For authors of wrappers: the constructor keywords that every wrapper takes, and the facade behind them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from embrief.embedder import Embedder
+from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.reranker import Reranker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embrief.specs import Truncate
+
+F = TypeVar("F", Embedder, Reranker)
+
+
+class RerankerOptions(TypedDict, total=False):
+    """Keywords of a reranker's constructor, without the model; `Reranker` says what they mean."""
+
+    backend: str | None
+    revision: str | None
+    instruction: str | None
+    device: str
+    dtype: str
+    max_tokens: int | None
+    truncate: Truncate
+    batch_tokens: int | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+    trust_remote_code: bool
+    like: str | None
+
+
+class EmbedderOptions(RerankerOptions, total=False):
+    """Keywords of an embedder's constructor, without the model; `Embedder` says what they mean."""
+
+    dim: int | None
+    task: str | None
+    normalize: bool
+
+
+def choose_facade(
+    kind: type[F],
+    given: F | None,
+    model: str | Path | None,
+    options: Mapping[str, Any],
+    *,
+    default: str,
+    owner: str,
+    field: str = "model",
+    also: Iterable[str] = (),
+) -> F:
+    """Return the facade that a wrapper was given, or make one of its options. Loads nothing.
+
+    Args:
+        kind: `Embedder` or `Reranker`.
+        given: A facade that exists, if the caller passed one.
+        model: The model, if the caller named one.
+        options: The other keywords the caller gave, with no others among them.
+        default: The model of a wrapper that was given none.
+        owner: Name of the wrapper's class, for messages.
+        field: The wrapper's keyword for the model.
+        also: The wrapper's own keywords, for the message that lists what it takes.
+
+    Raises:
+        ArgumentTypeError: There is no such option, or `given` is something else.
+        ArgumentError: A facade and options that it would ignore were both given; or a value cannot work.
+        UnknownModelError: No model has this name.
+    """
+    keyword = kind.__name__.lower()
+    known: list[str] = [name for name in inspect.signature(kind).parameters if name != "model"]
+    if unknown := sorted(options.keys() - set(known)):
+        takes = ", ".join([keyword, field, *known, *also])
+        raise ArgumentTypeError(f"{owner} has no option {', '.join(unknown)}; it takes {takes}")
+    if given is None:
+        return kind(default if model is None else model, **options)
+    if not isinstance(given, kind):
+        raise ArgumentTypeError(
+            f"{keyword} is an embrief.{kind.__name__}, not {type(given).__name__}; a name or folder goes to {field}="
+        )
+    if extra := [*([field] if model is not None else []), *options]:
+        raise ArgumentError(
+            f"{keyword}= has its own options; leave out {', '.join(extra)}, or give them to the {kind.__name__}"
+        )
+    return given
