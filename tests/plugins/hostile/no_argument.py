@@ -1,0 +1,6 @@
+from embrief import hookimpl
+
+
+@hookimpl
+def register_models():
+    raise AssertionError("never called")

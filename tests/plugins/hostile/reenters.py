@@ -1,0 +1,3 @@
+import embrief
+
+EMBEDDER = embrief.Embedder("embrief/hash")

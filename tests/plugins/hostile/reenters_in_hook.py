@@ -1,0 +1,6 @@
+import embrief
+
+
+@embrief.hookimpl
+def register_models(register):
+    embrief.plugins()

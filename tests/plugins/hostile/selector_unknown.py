@@ -1,0 +1,6 @@
+from embrief import hookimpl
+
+
+@hookimpl(tryfirst=True)
+def select_backend(spec):
+    return "warp-drive"

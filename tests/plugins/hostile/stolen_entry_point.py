@@ -1,0 +1,6 @@
+from embrief import Integration, hookimpl
+
+
+@hookimpl
+def register_integrations(register):
+    register(Integration("stolen", "stolen", "stolen", "pip install stolen", ()))

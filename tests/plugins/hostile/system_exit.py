@@ -1,0 +1,1 @@
+raise SystemExit("this plugin does not like your machine")
