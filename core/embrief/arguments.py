@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from embrief.errors import ArgumentError, ArgumentTypeError
@@ -11,6 +13,26 @@ from embrief.specs import EmbeddingSpec, Truncate
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def keywords(kind: type) -> list[str]:
+    """Return the keywords of a constructor, without the model."""
+    parameters = inspect.signature(kind).parameters.values()
+    return [item.name for item in parameters if item.kind is item.KEYWORD_ONLY]
+
+
+def no_unknown(unknown: Mapping[str, object], kind: type) -> None:
+    """Refuse keywords that a constructor does not have.
+
+    Raises:
+        ArgumentTypeError: There is one; the message names near ones.
+    """
+    if not unknown:
+        return
+    name = next(iter(unknown))
+    near = difflib.get_close_matches(name, keywords(kind), n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(keywords(kind))}"
+    raise ArgumentTypeError(f"{kind.__name__} has no keyword {name!r}; {hint}")
 
 
 def text(value: object, what: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Never, Self, cast
 
 import numpy as np
 
@@ -90,6 +90,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         like: str | None = None,
+        **unknown: Never,
     ) -> None:
         """Check the arguments.
 
@@ -99,7 +100,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             revision: Commit on the hub; by default the recorded one.
             dim: Values per vector; the model must have been trained to be cut to it (MRL).
             instruction: What queries are for, in a sentence. `None`: the model's default; `""`: no prompt at all.
-            task: What texts are for, by a name the model knows. Give this or `instruction`.
+            task: What texts are for, by a name the model knows. With `instruction` too, that decides the queries.
             normalize: Whether vectors get unit length.
             device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`.
             dtype: `"auto"` (bfloat16 where the device computes in it natively, else float32), or a format by name.
@@ -110,6 +111,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             local_files_only: Never ask the network.
             trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
             like: For a model without a record: the record to take prompts, pooling and limits from.
+            **unknown: Nothing may be here; it gives a misspelt keyword an error with the right one.
 
         Raises:
             UnknownModelError: No model has this name.
@@ -118,6 +120,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             AmbiguousModelError: The files of a folder fit several kinds of model.
             MissingDependencyError: The runtime is not installed.
         """
+        arguments.no_unknown(unknown, type(self))
         self._start(
             EmbedderSettings(
                 model=path_text(model, "model") or "",
@@ -196,10 +199,10 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     def with_instruction(self, instruction: str | None) -> Self:
         """Return an embedder with another instruction for queries, on the same loaded model.
 
-        `None` goes back to the model's default, `""` uses no prompt. A task given before no longer applies.
+        `None` goes back to the task's own, `""` uses no prompt. Documents, and so the vector space, stay as they are.
         """
         arguments.optional_text(instruction, "instruction")
-        return self._view(instruction=instruction, task=None)
+        return self._view(instruction=instruction)
 
     def with_task(self, task: str | None) -> Self:
         """Return an embedder for another task, on the same loaded model. An instruction given before is dropped."""
@@ -234,6 +237,10 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         arguments.optional_text(call.task, "task")
         check_choice(spec.prompts, call, model=spec.id)
         if role == "query":
+            if call.instruction is not None and call.task is not None:
+                raise ArgumentError(
+                    f"instruction={call.instruction!r} and task={call.task!r} both say what this query is for; give one"
+                )
             if titles is not None:
                 raise ArgumentError("titles belong to documents; a query has none")
             prefix = query_prefix(spec.prompts, call, default, model=spec.id)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PromptChoice:
-    """What one level (a call, or a constructor) asks for. At most one of the two is given."""
+    """What one level (a call, or a constructor) asks for. An instruction decides queries, a task documents too."""
 
     instruction: str | None = None
     task: str | None = None
@@ -49,12 +49,8 @@ def check_choice(prompts: EmbeddingPrompts, choice: PromptChoice, *, model: str)
     """Refuse a choice that the model cannot follow.
 
     Raises:
-        ArgumentError: Both are given, the task is unknown, or the model has no place for an instruction.
+        ArgumentError: The task is unknown, or the model has no place for an instruction.
     """
-    if choice.instruction is not None and choice.task is not None:
-        raise ArgumentError(
-            f"instruction={choice.instruction!r} and task={choice.task!r} both say what the query is for; give one"
-        )
     if choice.task is not None:
         find_task(prompts, choice.task, model=model)
     if choice.instruction and prompts.instructed is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypeVar
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         like: str | None = None,
+        **unknown: Never,
     ) -> None:
         """Check the arguments.
 
@@ -86,6 +87,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             local_files_only: Never ask the network.
             trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
             like: For a model without a record: the record to take the template and limits from.
+            **unknown: Nothing may be here; it gives a misspelt keyword an error with the right one.
 
         Raises:
             UnknownModelError: No model has this name.
@@ -94,6 +96,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             AmbiguousModelError: The files of a folder fit several kinds of model.
             MissingDependencyError: The runtime is not installed.
         """
+        arguments.no_unknown(unknown, type(self))
         self._start(
             Settings(
                 model=path_text(model, "model") or "",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+from embrief import arguments
 from embrief.embedder import Embedder
 from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.reranker import Reranker
@@ -72,10 +72,11 @@ def choose_facade(
         UnknownModelError: No model has this name.
     """
     keyword = kind.__name__.lower()
-    known: list[str] = [name for name in inspect.signature(kind).parameters if name != "model"]
+    known: list[str] = arguments.keywords(kind)
     if unknown := sorted(options.keys() - set(known)):
         takes = ", ".join([keyword, field, *known, *also])
-        raise ArgumentTypeError(f"{owner} has no option {', '.join(unknown)}; it takes {takes}")
+        hint = f". The model is {field}= here" if {"model", "model_name"} & set(unknown) else ""
+        raise ArgumentTypeError(f"{owner} has no option {', '.join(unknown)}; it takes {takes}{hint}")
     if given is None:
         return kind(default if model is None else model, **options)
     if not isinstance(given, kind):

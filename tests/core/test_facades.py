@@ -44,7 +44,7 @@ def test_the_signatures_are_the_published_ones() -> None:
         "truncate", "batch_tokens", "cache_dir", "local_files_only",
     ]  # fmt: skip
     kinds = {item.kind for name, item in inspect.signature(Embedder).parameters.items() if name != "model"}
-    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
+    assert kinds == {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
     assert Embedder().spec.id == "Qwen/Qwen3-Embedding-0.6B"
     assert Reranker().spec.id == "Qwen/Qwen3-Reranker-0.6B"
 
@@ -166,8 +166,10 @@ def test_wrong_types_are_named_with_their_index(fake: FakeRuntime) -> None:
         Embedder(fake.gemma).embed_documents(["a", "b"], titles=["T"])
     with pytest.raises(ArgumentTypeError, match=r"titles\[1\]"):
         Embedder(fake.gemma).embed_documents(["a", "b"], titles=["T", 3])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="instructions"):
-        Embedder(fake.qwen3, instructions="typo")  # type: ignore[call-arg]
+    with pytest.raises(ArgumentTypeError, match="no keyword 'instructions'; did you mean instruction"):
+        Embedder(fake.qwen3, instructions="typo")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match="no keyword 'top_n'; it has backend, revision"):
+        Reranker(fake.reranker, top_n=3)  # type: ignore[arg-type]
     assert fake.loads == 0, "bad input is refused before work starts"
 
 

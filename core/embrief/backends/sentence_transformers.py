@@ -30,7 +30,8 @@ class SentenceTransformersEmbedder:
 
         self._spec = cast("EmbeddingSpec", request.spec)
         self._device = request.device
-        model = _load_modules(request, self._spec)
+        with torch_common.quiet_loading():
+            model = _load_modules(request, self._spec)
         _check_complete(model[0].model, cast("Path", request.folder), self._spec)
         self._tokenizer = model.tokenizer
         # Normalising is left to `vectors.finish`, which does it after the cut and in float32.

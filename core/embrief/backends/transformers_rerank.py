@@ -154,14 +154,15 @@ class ClassifierReranker(_Reranker):
 def _load(kind: Any, request: LoadRequest) -> Any:
     import torch
 
-    model, report = kind.from_pretrained(
-        request.folder,
-        dtype=getattr(torch, request.dtype),
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=request.trust_remote_code,
-        output_loading_info=True,
-    )
+    with torch_common.quiet_loading():
+        model, report = kind.from_pretrained(
+            request.folder,
+            dtype=getattr(torch, request.dtype),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=request.trust_remote_code,
+            output_loading_info=True,
+        )
     if report["missing_keys"]:
         # transformers fills missing tensors with random numbers and only logs it.
         raise ModelMismatchError(

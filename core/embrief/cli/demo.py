@@ -33,13 +33,15 @@ _BETTER = ("Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Reranker-0.6B")
 
 
 def demo(
-    ask: Annotated[list[str] | None, typer.Option(help="A question of your own; may be given several times.")] = None,
+    ask: Annotated[
+        list[str] | None, typer.Option(metavar="QUESTION", help="A question of your own; may be given several times.")
+    ] = None,
     model: Annotated[str, typer.Option(help="The embedding model.")] = DEFAULT_MODEL,
     reranker: Annotated[str | None, typer.Option(help="A reranker for the best 20 of each question.")] = None,
     dim: Annotated[int | None, typer.Option(help="Values per vector.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Docstrings to read at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Docstrings to read at most.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the vectors; used again by the next run.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Answers to show per question.")] = 3,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="Answers to show per question.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     instruction: Annotated[str | None, typer.Option(help="What the questions are for, in a sentence.")] = None,
 ) -> None:
@@ -57,6 +59,9 @@ def demo(
     judge = Reranker(reranker, device=device, instruction=instruction, truncate="silent") if reranker else None
     out = console()
     _print_head(out, embedder, judge)
+    if judge is not None:
+        # Before the long part: if it cannot be had, this is the time to say so.
+        judge.load()
     with open_store(folder, embedder) as store:
         start = time.perf_counter()
         with console(stderr=True).status("Reading the standard library"):
@@ -69,8 +74,6 @@ def demo(
         index = store.index(entries)
         _fill(out, index, embedder, len(entries))
         _line(out, f"Stored    {'in ' + str(folder) if folder else 'in a temporary folder (--folder keeps it)'}")
-        if judge is not None:
-            judge.load()
         for question in (*QUESTIONS, *(ask or ())):
             _answer(out, index, embedder, judge, question, top)
     if embedder.spec.lexical:
@@ -134,7 +137,7 @@ def _answer(
     shown = table(title=plain(question))
     for heading in headings:
         shown.add_column(heading, justify="right", no_wrap=True)
-    shown.add_column("name", overflow="fold", width=width, style="cyan")
+    shown.add_column("name", overflow="ellipsis", no_wrap=True, width=width, style="cyan")
     shown.add_column("first line")
     for name, (hit, scores) in zip(names, rows, strict=True):
         line = plain(hit.entry.first_line)

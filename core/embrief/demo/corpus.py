@@ -107,7 +107,8 @@ class Entry:
 def read_corpus(limit: int | None = None, *, stdlib: Path | None = None) -> list[Entry]:
     """Return the docstrings of this interpreter's standard library, always in the same order.
 
-    Tests, IDLE and installed packages are left out, and so are docstrings under `MIN_CHARACTERS`. Of equal names,
+    Tests, IDLE, installed packages and private names are left out, and so are docstrings under `MIN_CHARACTERS`. Of
+    equal names,
     and of equal docstrings, the first counts.
 
     Args:
@@ -127,6 +128,8 @@ def _distinct(pairs: Iterator[tuple[str, str]]) -> Iterator[Entry]:
     names: set[str] = set()
     docs: set[str] = set()
     for name, raw in pairs:
+        if any(part.startswith("_") for part in name.split(".")):
+            continue  # nobody asks for what is private
         doc = inspect.cleandoc(raw).strip()
         if len(doc) < MIN_CHARACTERS or name in names or doc in docs or _has_surrogates(doc):
             continue

@@ -66,17 +66,20 @@ class EmbriefEmbeddingFunction(PersistedFunction):
         """
         return self.embed_documents(input)
 
-    def embed_documents(self, input: Documents, *, titles: Sequence[str | None] | None = None) -> Embeddings:
+    def embed_documents(
+        self, input: Documents, *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> Embeddings:
         """Embed documents, with titles where the model has a place for them.
 
         Args:
             input: The documents.
             titles: One title or `None` per document.
+            task: The task of this call; wins over the constructor's.
 
         Returns:
             One finite float32 array per document, for `collection.upsert(embeddings=...)`.
         """
-        return list(self.embedder.embed_documents(input, titles=titles))
+        return list(self.embedder.embed_documents(input, titles=titles, task=task))
 
     def embed_query(self, input: Documents, *, instruction: str | None = None, task: str | None = None) -> Embeddings:
         """Embed queries, with the query prompt. Chroma calls this for `collection.query(query_texts=...)`.
@@ -94,9 +97,11 @@ class EmbriefEmbeddingFunction(PersistedFunction):
         """
         return list(self.embedder.embed_queries(input, instruction=instruction, task=task))
 
-    async def aembed_documents(self, input: Documents, *, titles: Sequence[str | None] | None = None) -> Embeddings:
+    async def aembed_documents(
+        self, input: Documents, *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> Embeddings:
         """`embed_documents` without blocking the event loop."""
-        return await self.embedder.off_loop(partial(self.embed_documents, input, titles=titles))
+        return await self.embedder.off_loop(partial(self.embed_documents, input, titles=titles, task=task))
 
     async def aembed_query(
         self, input: Documents, *, instruction: str | None = None, task: str | None = None
@@ -107,3 +112,11 @@ class EmbriefEmbeddingFunction(PersistedFunction):
     def with_instruction(self, instruction: str | None) -> Self:
         """Return a function with another instruction for queries, on the same loaded model."""
         return type(self)(embedder=self.embedder.with_instruction(instruction))
+
+    def with_task(self, task: str | None) -> Self:
+        """Return a function for another task, on the same loaded model."""
+        return type(self)(embedder=self.embedder.with_task(task))
+
+    def with_dim(self, dim: int | None) -> Self:
+        """Return a function of another width, on the same loaded model. `None` is the full width."""
+        return type(self)(embedder=self.embedder.with_dim(dim))

@@ -126,10 +126,15 @@ def _attach(text: str, function: str) -> Embedder:
     config = json.loads(text)
     model, revision = config["model"], config["revision"]
     if model == LOCAL:
+        kept = [
+            f"{name}={config[name]!r}"
+            for name in ("dim", "normalize", "task", "instruction", "max_tokens")
+            if config[name] is not None
+        ]
         raise WeightsUnavailableError(
             f"the documents were embedded with a model from a folder (weights {config['space']['weights']}), "
             "and a collection never says where a folder is; when you get the collection, pass "
-            f"embedding_function={function}(model_name=<the folder>)"
+            f"embedding_function={function}(<the folder>, {', '.join(kept)})"
         )
     record = plugins().registry.find_model(model)
     if record is None:

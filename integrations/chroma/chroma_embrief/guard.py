@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from chroma_embrief import config as stored
 from chroma_embrief.base import EmbriefEmbeddingFunction
 from chroma_embrief.functions import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
-from embrief import ArgumentTypeError, SpaceMismatchError, VectorSpace
+from embrief import ArgumentError, ArgumentTypeError, SpaceMismatchError, VectorSpace
 from embrief.stores import read_stamp, require_same
 
 if TYPE_CHECKING:
@@ -54,6 +54,20 @@ def require_same_space(collection: Collection | AsyncCollection, embedding_funct
             "embedding function would ask with the wrong model; put it right with restore_configuration"
         )
     require_same(kept.space, space, where=where)
+
+
+def require_same_function(collection: Collection, embedding_function: EmbriefEmbeddingFunction) -> None:
+    """Refuse the other of our two classes: Chroma compares names, and its message does not say what to do.
+
+    Raises:
+        ArgumentError: The collection keeps the other class's name.
+    """
+    kept = (collection.configuration_json.get("embedding_function") or {}).get("name")
+    if kept in _OURS and kept != embedding_function.name():  # type: ignore[attr-defined]  # the framework's classes add it
+        raise ArgumentError(
+            f"the collection {collection.name!r} was made with {_OURS[kept].__name__}; use that class, with the same "
+            "arguments, instead of a " + type(embedding_function).__name__
+        )
 
 
 def restore_configuration(client: ClientAPI, name: str, embedding_function: EmbriefEmbeddingFunction) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import NotFoundError
 
-from chroma_embrief.guard import checked_space, require_same_space
+from chroma_embrief.guard import checked_space, require_same_function, require_same_space
 from embrief import ArgumentError, ArgumentTypeError
 from embrief.stores import stamp
 
@@ -41,7 +41,8 @@ def open_collection(
 
     Raises:
         SpaceMismatchError: The collection holds vectors of another model, revision, width or document prompt.
-        ArgumentError: `configuration` has an embedding function too.
+        ArgumentError: `configuration` has an embedding function too, or the collection was made with the other of
+            our classes, whose name it keeps.
         ArgumentTypeError: The embedding function is not ours, or the client is asynchronous.
     """
     if inspect.iscoroutinefunction(client.get_collection):
@@ -59,6 +60,7 @@ def open_collection(
         existing = None
     if existing is not None:
         require_same_space(existing, embedding_function)
+        require_same_function(existing, embedding_function)
         return client.get_collection(name, embedding_function=embedding_function)  # type: ignore[arg-type]  # subclasses implement the protocol
     collection = client.get_or_create_collection(
         name,

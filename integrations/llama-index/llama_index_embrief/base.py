@@ -13,7 +13,7 @@ from embrief import Embedder
 from llama_index_embrief.cache import RoleCache, Rows
 from llama_index_embrief.identity import Configuration
 from llama_index_embrief.options import Configured, EmbeddingOptions
-from llama_index_embrief.titles import embed_texts
+from llama_index_embrief.titles import embed_texts, warn_untitled
 from llama_index_embrief.vectors import aembed, embed
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> Rows:
+        warn_untitled(texts, self.title_metadata_key)
         return embed(self._embedder, self.embeddings_cache, texts, "document")
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
@@ -171,6 +172,7 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     async def _aget_text_embeddings(self, texts: list[str]) -> Rows:
+        warn_untitled(texts, self.title_metadata_key)
         return await aembed(self._embedder, self.embeddings_cache, texts, "document")
 
 

@@ -82,8 +82,8 @@ class Configured(BaseModel):
     ) -> tuple[F, dict[str, Any]]:
         """Return the facade, given or made of the options, and the values of all fields. Loads nothing."""
         field = cls._model_field
-        names = inspect.signature(kind).parameters
-        framework = cls.model_fields.keys() - names.keys() - {field}
+        names = {*inspect.signature(kind).parameters, field}
+        framework = cls.model_fields.keys() - names
         # `callback_manager=None` and the like: the framework's defaults apply.
         own = {name: value for name, value in options.items() if name in framework and value is not None}
         facade = choose_facade(

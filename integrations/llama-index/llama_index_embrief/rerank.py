@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -48,6 +48,9 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
         >>> rerank.model, rerank.top_n
         ('Qwen/Qwen3-Reranker-0.6B', 3)
     """
+
+    # People set `top_n` on a postprocessor that exists.
+    model_config = ConfigDict(validate_assignment=True)
 
     model: str = Field(default="Qwen/Qwen3-Reranker-0.6B", frozen=True)
     """A recorded name, a folder, or an id on the hub."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -38,6 +39,18 @@ def _titled(node: BaseNode, key: str) -> TitledText:
     # A shallow copy: other threads may read the node.
     body = node.model_copy(update={"excluded_embed_metadata_keys": excluded})
     return TitledText(body.get_content(metadata_mode=MetadataMode.EMBED), node.metadata.get(key))
+
+
+def warn_untitled(texts: Sequence[str], title_key: str | None) -> None:
+    """Warn if titles are wanted and the framework passed bare strings, as indexes do."""
+    if title_key is not None and texts and not any(isinstance(text, TitledText) for text in texts):
+        warnings.warn(
+            f"title_metadata_key={title_key!r} has no effect on these texts: an index passes strings, not nodes. Put "
+            "the embedding into the transformations of an IngestionPipeline, or call it on the nodes before you "
+            "index them",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def title_of(text: str) -> str | None:

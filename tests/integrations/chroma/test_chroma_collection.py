@@ -316,3 +316,26 @@ def test_a_query_with_an_instruction_of_its_own(fake, open_client):
     found = collection.query(query_embeddings=function.embed_query(["alpha"], instruction="Greek"), n_results=1)
     assert found["ids"] == [["a"]]
     assert fake.texts[-1] == "Instruct: Greek\nQuery:alpha"
+
+
+def test_the_other_class_is_told_to_use_the_one_that_the_collection_keeps(tmp_path):
+    import chromadb
+
+    from chroma_embrief import GemmaEmbeddingFunction, Qwen3EmbeddingFunction, open_collection
+
+    client = chromadb.PersistentClient(str(tmp_path))
+    open_collection(client, "texts", Qwen3EmbeddingFunction("embrief/hash", dim=64))
+    with pytest.raises(ArgumentError, match="was made with Qwen3EmbeddingFunction"):
+        open_collection(client, "texts", GemmaEmbeddingFunction("embrief/hash", dim=64))
+
+
+def test_views_for_another_task_and_width():
+    from chroma_embrief import GemmaEmbeddingFunction
+
+    with FakeRuntime() as fake:
+        function = GemmaEmbeddingFunction(fake.gemma)
+        assert function.with_dim(16).embed_query(["q"])[0].shape == (16,)
+        function.with_task("clustering")(["d"])
+        function.embed_documents(["d"], task="classification")
+        assert fake.texts[1:] == ["task: clustering | query: d", "task: classification | query: d"]
+        assert fake.loads == 1

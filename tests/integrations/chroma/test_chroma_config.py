@@ -302,7 +302,7 @@ def test_a_reopened_folder_collection_is_not_legacy_and_says_what_to_pass(folder
     collection.upsert(ids=["a"], embeddings=[[0.5] * 64], documents=["text"])
     for _ in range(2):
         with pytest.raises(
-            WeightsUnavailableError, match=r"Qwen3EmbeddingFunction\(model_name=<the folder>\)"
+            WeightsUnavailableError, match=r"Qwen3EmbeddingFunction\(<the folder>, dim=64, normalize=True"
         ) as caught:
             collection.query(query_texts=["q"])
         assert str(caught.value).count("in query.") == 1

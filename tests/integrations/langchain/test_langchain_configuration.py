@@ -38,7 +38,8 @@ def test_defaults_are_the_published_models() -> None:
 
 def test_every_keyword_of_the_facades_is_taken_by_the_same_name_and_default() -> None:
     for kind, facade in ((Qwen3Embeddings, Embedder), (GemmaEmbeddings, Embedder), (Qwen3Reranker, Reranker)):
-        theirs = {name: item.default for name, item in inspect.signature(facade).parameters.items() if name != "model"}
+        parameters = inspect.signature(facade).parameters.values()
+        theirs = {item.name: item.default for item in parameters if item.kind is item.KEYWORD_ONLY}
         ours = {name: kind.model_fields[name].default for name in theirs}
         assert ours == theirs
         shown = inspect.signature(kind).parameters

@@ -82,8 +82,6 @@ def test_the_facades_checks_come_through_with_their_types(fake: FakeRuntime) -> 
         Qwen3Embedding(fake.qwen3, dim=65)
     with pytest.raises(UnknownModelError):
         Qwen3Embedding("Qwen/Qwen3-Embedding")
-    with pytest.raises(ArgumentError, match="both say"):
-        Qwen3Embedding(fake.qwen3, instruction="a", task="retrieval")
     with pytest.raises(ArgumentError, match="name is empty"):
         EmbriefEmbedding()
     with pytest.raises(ValueError, match="embed_batch_size"):

@@ -256,3 +256,11 @@ def test_reranked_node_is_a_node_with_score() -> None:
     assert isinstance(node, NodeWithScore)
     assert node.to_dict()["retrieval_score"] == 0.25
     assert node.class_name() == "RerankedNode"
+
+
+def test_top_n_is_checked_when_it_is_assigned(fake: FakeRuntime) -> None:
+    rerank = Qwen3Rerank(fake.reranker, top_n=1)
+    rerank.top_n = 2
+    assert rerank.top_n == 2
+    with pytest.raises(ValueError, match="top_n"):
+        rerank.top_n = 0

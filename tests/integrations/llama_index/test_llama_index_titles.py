@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.node_parser import SentenceSplitter
@@ -100,3 +102,12 @@ def test_index_with_the_model_as_a_transformation_keeps_titled_vectors(fake: Fak
     )
     assert fake.texts == ["title: Mars | text: the red planet"]
     assert index.as_retriever().retrieve("red")[0].node.metadata["title"] == "Mars"
+
+
+def test_titles_that_an_index_cannot_pass_on_are_not_lost_silently(fake: FakeRuntime) -> None:
+    embedding = GemmaEmbedding(fake.gemma, title_metadata_key="title")
+    with pytest.warns(UserWarning, match="has no effect on these texts"):
+        embedding.get_text_embedding_batch(["bare text"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embedding([TextNode(text="body", metadata={"title": "T"})])
