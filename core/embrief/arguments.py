@@ -42,6 +42,7 @@ def text(value: object, what: str) -> str:
         ArgumentTypeError: It is not.
     """
     if isinstance(value, str):
+        _check_unicode(value, what)
         return value
     remedy = "; for several texts there is a method of its own" if isinstance(value, (list, tuple)) else ""
     raise ArgumentTypeError(f"{what} is one string, not {type(value).__name__}{remedy}")
@@ -61,7 +62,28 @@ def texts(values: object, what: str) -> list[str]:
     for index, item in enumerate(items):
         if not isinstance(item, str):
             raise ArgumentTypeError(f"{what}[{index}] is {type(item).__name__}; it must be a string", index=index)
+        _check_unicode(item, f"{what}[{index}]", index)
     return items
+
+
+def _check_unicode(value: str, what: str, index: int | None = None) -> None:
+    """Refuse lone surrogates, which are no Unicode text and which no tokenizer takes."""
+    if value.isascii():
+        return
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"{what} holds half a surrogate pair at position {error.start}, so it is no Unicode text; decode it "
+            "again, or with errors='replace'",
+            index=index,
+        ) from None
+
+
+def flag(value: object, what: str) -> None:
+    """Refuse what is neither `True` nor `False`: a string such as "false" would count as true."""
+    if not isinstance(value, bool):
+        raise ArgumentTypeError(f"{what} is True or False, not {value!r}")
 
 
 def pairs(values: object, what: str) -> list[tuple[str, str]]:
@@ -76,6 +98,7 @@ def pairs(values: object, what: str) -> list[tuple[str, str]]:
     for index, pair in enumerate(values):
         match pair:
             case [str(query), str(document)]:
+                _check_unicode(query + document, f"{what}[{index}]", index)
                 found.append((query, document))
             case _:
                 raise ArgumentTypeError(f"{what}[{index}] is no pair (query, document) of strings", index=index)

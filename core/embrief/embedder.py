@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, Self, cast
 
@@ -14,7 +14,7 @@ import numpy as np
 from embrief import arguments
 from embrief.backends.base import EmbeddingBackend, Encoded
 from embrief.errors import ArgumentError, InputTooLongError, NonFiniteVectorError, TruncationWarning, warn
-from embrief.facade import Facade, Settings, path_text
+from embrief.facade import Facade, Settings, model_text, path_text
 from embrief.progress import Progress, progress_bar
 from embrief.prompts import PromptChoice, active_task, check_choice, query_prefix, render_embedding
 from embrief.space import VectorSpace
@@ -123,7 +123,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         arguments.no_unknown(unknown, type(self))
         self._start(
             EmbedderSettings(
-                model=path_text(model, "model") or "",
+                model=model_text(model),
                 backend=backend,
                 revision=revision,
                 dim=dim,
@@ -143,6 +143,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         )
 
     def _check_kind(self, spec: EmbeddingSpec) -> None:
+        arguments.flag(self._settings.normalize, "normalize")
         arguments.dim(self._settings.dim, spec)
         arguments.optional_text(self._settings.task, "task")
         check_choice(spec.prompts, self._settings.prompt_choice, model=spec.id)
@@ -292,55 +293,44 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             InputTooLongError: A text is too long and `truncate="error"`. Nothing was computed.
             NonFiniteVectorError: The model returned NaN or infinity; the error has the index.
         """
+        # Bound first: another thread may close this facade while the model runs.
+        shared, spec = self._shared, self.spec
         items = arguments.texts(texts, "texts")
         call = PromptChoice(instruction, task)
         rendered = self._render(items, role, call, titles)
-        space = self._space(call)
+        space, dim = self._space(call), self._settings.dim or spec.dim
         if not rendered:
-            empty = np.empty((0, self.dim), np.float32)
+            empty = np.empty((0, dim), np.float32)
             return EmbeddingResult(empty, np.empty(0, np.int64), np.empty(0, np.bool_), space)
         first: dict[str, int] = {}
         for index, text in enumerate(rendered):
             first.setdefault(text, index)
+        prompts = {whole[: len(whole) - len(text)] for whole, text in zip(rendered, items, strict=True)}
+        options = replace(self._options(dim), prompts=tuple(sorted(prompts - {""})))
         bar: AbstractContextManager[Progress] = progress_bar(len(first)) if progress else nullcontext(Progress())
-        with bar as shown:
-            encoded, vectors = self._run(list(first), list(first.values()), shown)
+        with bar as shown, _callers_index(list(first.values())):
+            options = replace(options, on_progress=shown.advance)
+            encoded = shared.model.run(lambda backend: backend.encode(list(first), options))
+            vectors = finish(
+                encoded.vectors,
+                count=len(first),
+                dim=dim,
+                normalize=self._settings.normalize,
+                what=spec.id,
+            )
         if len(first) < len(rendered):
             rows = {text: row for row, text in enumerate(first)}
             order = [rows[text] for text in rendered]
             vectors = vectors[order]
             encoded = Encoded(vectors, encoded.token_counts[order], encoded.truncated[order])
-        self._warn_truncated(encoded)
+        self._warn_truncated(encoded, options.max_tokens)
         return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
 
-    def _run(self, texts: list[str], places: list[int], shown: Progress) -> tuple[Encoded, Matrix]:
-        """Run the model; an error names the index in the caller's list."""
-        options = self._options(self.dim, shown.advance)
-        try:
-            encoded = self._shared.model.run(lambda backend: backend.encode(texts, options))
-            vectors = finish(
-                encoded.vectors,
-                count=len(texts),
-                dim=self.dim,
-                normalize=self._settings.normalize,
-                what=self.spec.id,
-            )
-        except InputTooLongError as error:
-            index = places[cast("int", error.index)]
-            message = str(error).replace(f"index {error.index} ", f"index {index} ")
-            raise InputTooLongError(message, index=index, tokens=error.tokens, limit=error.limit) from None
-        except NonFiniteVectorError as error:
-            index = places[error.index]
-            raise NonFiniteVectorError(
-                str(error).replace(f"index {error.index} ", f"index {index} "), index=index
-            ) from None
-        return encoded, vectors
-
-    def _warn_truncated(self, encoded: Encoded) -> None:
+    def _warn_truncated(self, encoded: Encoded, max_tokens: int) -> None:
         cut = np.flatnonzero(encoded.truncated)
         if len(cut) and self._settings.truncate == "warn":
             warn(
-                f"{len(cut)} of {len(encoded.truncated)} texts are longer than {self.max_tokens} tokens and lost "
+                f"{len(cut)} of {len(encoded.truncated)} texts are longer than {max_tokens} tokens and lost "
                 f"their end (first at index {cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, raise "
                 "max_tokens, or pass truncate='error' or 'silent'",
                 TruncationWarning,
@@ -442,3 +432,19 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             "space": self.space.id,
             "fingerprint": self.fingerprint,
         }
+
+
+@contextmanager
+def _callers_index(places: Sequence[int]) -> Iterator[None]:
+    """Turn the index of a text in the run, where equal texts are one, into its index in the caller's list."""
+    try:
+        yield
+    except InputTooLongError as error:
+        index = places[cast("int", error.index)]
+        message = str(error).replace(f"index {error.index} ", f"index {index} ")
+        raise InputTooLongError(message, index=index, tokens=error.tokens, limit=error.limit) from None
+    except NonFiniteVectorError as error:
+        index = places[error.index]
+        raise NonFiniteVectorError(
+            str(error).replace(f"index {error.index} ", f"index {index} "), index=index
+        ) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from embrief import arguments
 from embrief.backends.base import EmbeddingBackend, RerankBackend, RunOptions
-from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError
+from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, UnknownModelError
 from embrief.loading import ModelChoice, SharedModel, shared_model
 from embrief.specs import EmbeddingSpec, RerankerSpec, Truncate
 
@@ -56,6 +56,20 @@ class Settings:
         )
 
 
+def model_text(value: str | Path) -> str:
+    """Return a model's name as a string. A `Path` is always a folder, never a name.
+
+    Raises:
+        UnknownModelError: There is no such folder.
+    """
+    if isinstance(value, Path):
+        folder = value.expanduser().absolute()
+        if not folder.is_dir():
+            raise UnknownModelError(f"there is no model folder {str(value)!r}")
+        return os.fspath(folder)
+    return path_text(value, "model") or ""
+
+
 def path_text(value: str | Path | None, what: str) -> str | None:
     """Return a name or path as a string."""
     if value is None or isinstance(value, (str, Path)):
@@ -74,6 +88,8 @@ class Facade(Generic[S, B]):
         for what in ("backend", "revision", "instruction", "like"):
             arguments.optional_text(getattr(settings, what), what)
         arguments.runtime(settings.device, settings.dtype, settings.truncate)
+        arguments.flag(settings.local_files_only, "local_files_only")
+        arguments.flag(settings.trust_remote_code, "trust_remote_code")
         arguments.positive(settings.max_tokens, "max_tokens")
         arguments.positive(settings.batch_tokens, "batch_tokens")
         self._settings = settings
@@ -163,13 +179,12 @@ class Facade(Generic[S, B]):
             twin._check_spec()
         return twin
 
-    def _options(self, dim: int | None = None, on_progress: Callable[[int], None] | None = None) -> RunOptions:
+    def _options(self, dim: int | None = None) -> RunOptions:
         return RunOptions(
             max_tokens=self.max_tokens,
             refuse_long=self._settings.truncate == "error",
             batch_tokens=self._settings.batch_tokens,
             dim=dim,
-            on_progress=on_progress,
         )
 
     def info(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError
+from embrief.folders import read_modules, transformer_folder
 from embrief.specs import (
     EmbeddingPrompts,
     EmbeddingSpec,
@@ -33,6 +34,7 @@ _POOLING_FLAGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
 }
 _POOLING_NAMES: dict[str, Pooling] = {"lasttoken": "last", "mean": "mean", "cls": "cls"}
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"}
 _QUERY_NAMES = ("query",)
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
 
@@ -42,6 +44,8 @@ class ModelFiles:
     """The small files of a model folder, read once."""
 
     folder: Path
+    base: Path
+    """Where config.json and the tokenizer are: the folder, or that of its Transformer module."""
     config: dict[str, Any]
     modules: tuple[str, ...] | None
     """Class names in modules.json, `None` without that file."""
@@ -78,6 +82,8 @@ class ModelFiles:
             ModelMismatchError: It is a mode, or a mix of modes, that no record describes.
         """
         config = self.module_config("Pooling")[0]
+        if config.get("include_prompt") is False:
+            raise ModelMismatchError(f"{self.folder} leaves the prompt out of the pooling, which is not supported")
         modes: list[str] = []
         if (named := config.get("pooling_mode")) is not None:
             modes = [named] if isinstance(named, str) else list(named)
@@ -99,7 +105,7 @@ class ModelFiles:
 
     def appended_token(self) -> str | None:
         """Return the special token that the tokenizer puts at the end of a text, if any."""
-        data = _read(self.folder / "tokenizer.json", required=False)
+        data = _read(self.base / "tokenizer.json", required=False)
         steps = data.get("post_processor") or {}
         for step in steps.get("processors", [steps]):
             last = (step.get("single") or [{}])[-1]
@@ -124,36 +130,55 @@ def _read(file: Path, *, required: bool = True) -> dict[str, Any]:
     return data
 
 
-def read_files(folder: Path) -> ModelFiles:
+def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
     """Read the small files of a model folder.
+
+    Args:
+        folder: The model.
+        trusted: Whether modules of other packages than sentence-transformers may be named.
 
     Raises:
         WeightsUnavailableError: config.json, or a file that modules.json points to, is missing.
         ModelMismatchError: A file is not what it should be.
     """
-    names: tuple[str, ...] | None = None
-    paths: tuple[str, ...] = ()
-    if (modules_file := folder / "modules.json").is_file():
-        entries = json.loads(modules_file.read_text("utf-8"))
-        names = tuple(str(entry["type"]).rpartition(".")[2] for entry in entries)
-        paths = tuple(str(entry["path"]) for entry in entries)
+    modules = read_modules(folder)
+    for kind, _ in modules or ():
+        if not trusted and not kind.startswith("sentence_transformers."):
+            raise ModelMismatchError(
+                f"{folder} wants to run the module {kind!r}, which is not part of sentence-transformers; if you have "
+                "read its code, pass trust_remote_code=True"
+            )
+    base = transformer_folder(folder)
+    if not (base / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        raise WeightsUnavailableError(
+            f"{folder} is a PEFT adapter without its model; load both with peft, call merge_and_unload() and save the "
+            "result"
+        )
     saved = _read(folder / "config_sentence_transformers.json", required=False)
     prompts = saved.get("prompts")
-    length = _read(folder / "sentence_bert_config.json", required=False).get("max_seq_length")
+    length = _read(base / "sentence_bert_config.json", required=False).get("max_seq_length")
     if length is None:
-        length = _read(folder / "tokenizer_config.json", required=False).get("model_max_length")
-    config = _read(folder / "config.json")
-    context = config.get("max_position_embeddings")
-    lengths = [int(value) for value in (length, context) if isinstance(value, int) and 0 < value < 10**9]
+        length = _read(base / "tokenizer_config.json", required=False).get("model_max_length")
+    config = _read(base / "config.json")
+    lengths = [int(value) for value in (length, _context(config)) if isinstance(value, int) and 0 < value < 10**9]
     return ModelFiles(
         folder=folder,
+        base=base,
         config=config,
-        modules=names,
-        module_paths=paths,
+        modules=None if modules is None else tuple(kind.rpartition(".")[2] for kind, _ in modules),
+        module_paths=tuple(path for _, path in modules or ()),
         prompts={str(key): str(value) for key, value in prompts.items() if value is not None} if prompts else None,
         default_prompt=saved.get("default_prompt_name"),
         max_length=min(lengths, default=None),
     )
+
+
+def _context(config: dict[str, Any]) -> int | None:
+    """Return the tokens a model can hold. RoBERTa's family counts positions from the padding id on."""
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and str(config.get("model_type")) in _OFFSET_POSITIONS:
+        return positions - int(config.get("pad_token_id", 1)) - 1
+    return positions if isinstance(positions, int) else None
 
 
 def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingSpec | None) -> EmbeddingSpec:
@@ -190,7 +215,7 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
         )
     dim = files.dim()
     pooling = files.pooling() if files.modules is not None else family.pooling if family else "mean"
-    context = int(files.config.get("max_position_embeddings") or files.max_length or 512)
+    context = _context(files.config) or files.max_length or 512
     base = EmbeddingSpec(
         id=files.folder.name,
         revision="",
@@ -202,9 +227,9 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
         max_tokens=files.max_length or context,
         context=context,
         pooling=pooling,
-        padding_side="left" if pooling == "last" else "right",
+        padding_side="right",
         prompts=_prompts(files, family.prompts if family else None),
-        final_token=family.final_token if family else files.appended_token(),
+        final_token=family.final_token if family and family.pooling == pooling else files.appended_token(),
         source=str(files.folder),
     )
     if family is None:
@@ -236,13 +261,14 @@ def _prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> EmbeddingPro
     document = next((own[name] for name in _DOCUMENT_NAMES if name in own), fallback)
     retrieval = Task("retrieval", query, document, aliases=("query", "document"))
     others: dict[str, Task] = {}
+    fits = family is not None and _fits(query, family)
     if family is not None:
         first = family.tasks[0]
         # Titles keep working as long as the folder's document prompt is the family's.
         retrieval = replace(
             first, query=query, document=document, titled=first.titled if document == first.document else None
         )
-        others = {task.name: task for task in family.tasks[1:]}
+        others = {task.name: task for task in family.tasks[1:]} if fits else {}
     for name, prompt in own.items():
         if name in (*_QUERY_NAMES, *_DOCUMENT_NAMES) or name in retrieval.aliases:
             continue
@@ -254,9 +280,15 @@ def _prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> EmbeddingPro
             others[match.name] = replace(match, query=prompt, document=prompt if symmetric else match.document)
     return EmbeddingPrompts(
         tasks=(retrieval, *others.values()),
-        instructed=family.instructed if family else None,
-        default_instruction=family.default_instruction if family else None,
+        instructed=family.instructed if family and fits else None,
+        default_instruction=family.default_instruction if family and fits and query == family.tasks[0].query else None,
     )
+
+
+def _fits(query: str, family: EmbeddingPrompts) -> bool:
+    """Return whether a folder's query prompt is of its family's kind: none, the family's, or with other words in it."""
+    before, _, after = (family.instructed or "").partition("{instruction}")
+    return not query or (bool(before) and query.startswith(before) and query.endswith(after))
 
 
 def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSpec | None) -> RerankerSpec:
@@ -270,7 +302,7 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
         raise ModelMismatchError(
             f"{files.folder} is an embedding model (modules.json pools its states): use Embedder(...)"
         )
-    context = int(files.config.get("max_position_embeddings") or files.max_length or 512)
+    context = _context(files.config) or files.max_length or 512
     classifier = any(name.endswith("ForSequenceClassification") for name in files.classes)
     family = like or registry.family(files.architecture, RerankerSpec)
     if classifier and family is not None and family.scoring != "classifier":
@@ -310,8 +342,11 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
             f"the tokenizer of {files.folder} appends {files.appended_token()!r}, as embedders do and rerankers never: "
             "use Embedder(...)"
         )
+    own = (files.prompts or {}).get(files.default_prompt or "")
+    prompt = replace(family.prompt, default_instruction=own) if own is not None else family.prompt
     return replace(
         family,
+        prompt=prompt,
         id=files.folder.name,
         revision="",
         license="unknown",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
 from embrief.errors import ArgumentError, WeightsUnavailableError
-from embrief.fingerprints import folder_weights
+from embrief.folders import Stamp, missing_files, weights_digest
+from embrief.folders import stamp as folder_stamp
 from embrief.identify import ModelFiles, identify_embedder, identify_reranker, read_files, verify_files
 from embrief.plugins import plugins
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
-from embrief.weights import COMMIT, CachedModel, ModelSource, fetch, has_weights
+from embrief.weights import COMMIT, CachedModel, ModelSource, fetch
 
 if TYPE_CHECKING:
     from embrief.registry import Registry
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 B = TypeVar("B", EmbeddingBackend, RerankBackend)
 T = TypeVar("T")
-Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,10 @@ class LoadedModel(Generic[B]):
             if self._backend is None:
                 self._backend = self._load()
             return call(self._backend)
+
+    def reset(self) -> None:
+        """Take a new lock, in a child process."""
+        self._lock = threading.RLock()
 
     def close(self) -> None:
         """Free the model, after a call that is under way."""
@@ -109,9 +114,13 @@ class SharedModel(Generic[S, B]):
     def __init__(self, choice: ModelChoice, stamp: Stamp = ()) -> None:
         self.choice = choice
         self._stamp = stamp
-        self._lock = threading.RLock()
         self._model: LoadedModel[B] | None = None
-        # Threads start with the first call. Made here: a lock would make the event loop wait for a download under it.
+        self.reset()
+
+    def reset(self) -> None:
+        """Take a new lock and a new thread: at the start, and in a child process."""
+        self._lock = threading.RLock()
+        # The thread starts with the first call. Made here: under a lock the event loop might wait for a download.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="embrief")
 
     @property
@@ -159,7 +168,11 @@ class SharedModel(Generic[S, B]):
                 "hex digits>'"
             )
         if recorded is not None or self.folder is not None:
-            self.backend_for(self.spec)
+            backend = self.backend_for(self.spec)
+            if revision is not None and not backend.needs_files and self._resolved != recorded:
+                raise ArgumentError(
+                    f"revision={revision!r} is for models on the hub; {self.spec.id} has no files there"
+                )
 
     @property
     def spec(self) -> S:
@@ -203,20 +216,27 @@ class SharedModel(Generic[S, B]):
                 revision=choice.revision,
                 cache_dir=Path(choice.cache_dir).expanduser() if choice.cache_dir else None,
                 local_files_only=choice.local_files_only,
+                code=choice.trust_remote_code,
             )
         )
 
     @cached_property
     def files(self) -> ModelFiles:
         """Return the small files of the model."""
-        return read_files(self.folder if self.folder is not None else self.cached.folder)
+        folder = self.folder if self.folder is not None else self.cached.folder
+        return read_files(folder, trusted=self.choice.trust_remote_code)
 
-    @property
+    @cached_property
     def weights(self) -> str:
-        """Return what names the weights: a commit id, or a digest of a folder."""
+        """Return what names the weights: a commit id, or a digest of a folder. Settled once, at the latest at load."""
         if self.folder is not None:
-            return folder_weights(self.folder)
-        return self.spec.revision
+            return weights_digest(self.folder)
+        revision = self.spec.revision
+        # A branch or tag may point elsewhere tomorrow; what was fetched has a commit.
+        return revision if self._is_settled(revision) else self.cached.revision
+
+    def _is_settled(self, revision: str) -> bool:
+        return COMMIT.fullmatch(revision) is not None or not self.backend.needs_files
 
     def backend_for(self, spec: S) -> Backend:
         """Return the runtime that serves the model."""
@@ -249,20 +269,24 @@ class SharedModel(Generic[S, B]):
         with self._lock:
             if self._model is None:
                 self._model = self._acquire()
-                weakref.finalize(self, _release, self._model)
+                # Not at exit: it would wait for a call under way, perhaps for an hour.
+                weakref.finalize(self, _release, self._model).atexit = False
             return self._model
 
     def _acquire(self) -> LoadedModel[B]:
         device, dtype = self.device_and_dtype
         spec, backend, trust = self.spec, self.backend, self.choice.trust_remote_code
         folder = self.files.folder if backend.needs_files else None
-        if folder is not None and not has_weights(folder):
+        if folder is not None and (missing := missing_files(folder)):
             raise WeightsUnavailableError(
-                f"{folder} holds no *.safetensors weights, or not all of them; other formats can run code when loaded "
-                "and are never read"
+                f"{folder} lacks {', '.join(missing)}; weights must be safetensors, since other formats can run code "
+                "when loaded"
             )
         if folder is not None and self.recorded is not None:
             verify_files(self.files, spec)
+        if isinstance(spec, EmbeddingSpec):
+            # Before the weights are read: what is in the folder later is another model's.
+            _ = self.weights
         request = LoadRequest(spec, folder, device, dtype, trust)
         load = backend.load_embedder if self.choice.kind is EmbeddingSpec else backend.load_reranker
         return _acquire(
@@ -281,18 +305,10 @@ _shared_lock = threading.RLock()
 _shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp], SharedModel[Any, Any]] = weakref.WeakValueDictionary()
 
 
-def _folder_stamp(name: str) -> Stamp:
-    """Return names, sizes and times of a folder's files: a model saved again to the same folder is another model."""
-    path = Path(name).expanduser()
-    if not path.is_dir():
-        return ()
-    files = [*path.glob("*.json"), *path.glob("*.safetensors"), *path.glob("*/config.json")]
-    return tuple((str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in sorted(files))
-
-
 def shared_model(choice: ModelChoice) -> SharedModel[Any, Any]:
     """Return the one `SharedModel` of a choice, checked."""
-    key = (choice, _folder_stamp(choice.model))
+    path = Path(choice.model).expanduser()
+    key = (choice, folder_stamp(path) if path.is_dir() else ())
     with _shared_lock:
         model = _shared.get(key)
         if model is None:
@@ -300,3 +316,17 @@ def shared_model(choice: ModelChoice) -> SharedModel[Any, Any]:
             model.check()
             _shared[key] = model
         return model
+
+
+def _after_fork() -> None:
+    """Give a child process its own locks and threads: those of the parent may be held, or gone."""
+    global _table_lock, _shared_lock
+    _table_lock, _shared_lock = threading.RLock(), threading.RLock()
+    for model in _loaded.values():
+        model.reset()
+    for shared in list(_shared.values()):
+        shared.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -227,6 +227,15 @@ def _warn(found: Plugins) -> None:
         warn(f"{VARIABLE} names plugins that are not installed: {', '.join(absent)}", PluginWarning)
 
 
+def _after_fork() -> None:
+    """Give a child process a lock of its own: the parent's may be held by a thread that the child does not have."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 # Re-entrant, so that a plugin that comes back here while it is loaded gets an error and no deadlock.
 _lock = threading.RLock()
 _found: Plugins | None = None

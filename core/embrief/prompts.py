@@ -55,8 +55,9 @@ def check_choice(prompts: EmbeddingPrompts, choice: PromptChoice, *, model: str)
         find_task(prompts, choice.task, model=model)
     if choice.instruction and prompts.instructed is None:
         raise ArgumentError(
-            f"{model} was not trained with instructions, so instruction={choice.instruction!r} would only disturb it; "
-            "leave it out, or use a model that follows instructions such as Qwen/Qwen3-Embedding-0.6B"
+            f"{model} has no place for instruction={choice.instruction!r}: it was not trained with instructions, or "
+            "its folder has prompts of its own kind; leave it out, or use a model that follows instructions such as "
+            "Qwen/Qwen3-Embedding-0.6B"
         )
 
 

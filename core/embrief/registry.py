@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -143,9 +144,18 @@ class Registry:
             return folder.resolve()
         if name.startswith((".", "/", "~")) or "\\" in name:
             raise UnknownModelError(f"there is no model folder {name!r}")
-        if name.count("/") != 1 or (not pinned and self.near_names(name, cutoff=0.93)):
+        if name.count("/") != 1 or (not pinned and self._is_misspelt(name)):
             raise self.unknown(name)
         return None
+
+    def _is_misspelt(self, name: str) -> bool:
+        """Return whether a name is a recorded one but for a letter or two. Another number is another model."""
+
+        def digits(text: str) -> str:
+            return re.sub(r"\D", "", text)
+
+        near = self.near_names(name, cutoff=0.93)
+        return any(digits(known) == digits(name) and abs(len(known) - len(name)) < 3 for known in near)
 
     def near_names(self, name: str, *, cutoff: float = 0.6) -> list[str]:
         """Return recorded ids that look like `name`, best first."""
@@ -158,7 +168,7 @@ class Registry:
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         return UnknownModelError(
             f"no model has the name {name!r}: {hint}`embrief models` lists the names; a folder must exist, "
-            "and an id on the hub has the form 'owner/name'"
+            "and an id on the hub has the form 'owner/name' (if it is close to a recorded one, give its revision= too)"
         )
 
     def family(self, architecture: str, kind: type[Spec]) -> Spec | None:

@@ -12,7 +12,7 @@ import numpy as np
 from embrief import arguments
 from embrief.backends.base import RerankBackend
 from embrief.errors import ArgumentError, BackendError, TruncationWarning, warn
-from embrief.facade import Facade, Settings, path_text
+from embrief.facade import Facade, Settings, model_text, path_text
 from embrief.prompts import RenderedPair, render_pair
 from embrief.specs import RerankerSpec, Truncate
 from embrief.vectors import check_finite
@@ -99,7 +99,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         arguments.no_unknown(unknown, type(self))
         self._start(
             Settings(
-                model=path_text(model, "model") or "",
+                model=model_text(model),
                 backend=backend,
                 revision=revision,
                 instruction=instruction,

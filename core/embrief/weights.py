@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,10 @@ from embrief.errors import (
     NotEnoughSpaceError,
     UnknownModelError,
     WeightsUnavailableError,
+    warn,
 )
+from embrief.folders import missing_files
+from embrief.specs import EmbeddingSpec
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from embrief.specs import ModelSpec
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_INDEX = "model.safetensors.index.json"
 _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 # Conversions for other runtimes and training leftovers lie beside the weights in some repositories.
 _IGNORED = ("onnx/*", "openvino/*", "*/checkpoint-*", "coreml/*", "original/*", "*.gguf")
@@ -44,6 +45,10 @@ class ModelSource:
     gated: bool = False
     cache_dir: Path | None = None
     local_files_only: bool = False
+    code: bool = False
+    """Whether to fetch Python files too."""
+    modules: bool = False
+    """Whether the model is known to have a modules.json, without which its pooling would be a guess."""
 
     @classmethod
     def of(
@@ -54,11 +59,13 @@ class ModelSource:
         revision: str | None = None,
         cache_dir: Path | None = None,
         local_files_only: bool = False,
+        code: bool = False,
     ) -> ModelSource:
         """Return the source of a model by its record, or by its name on the hub if it has none."""
         if spec is None:
-            return cls(name, revision, False, cache_dir, local_files_only)
-        return cls(spec.id, revision or spec.revision, spec.gated, cache_dir, local_files_only)
+            return cls(name, revision, False, cache_dir, local_files_only, code)
+        modules = isinstance(spec, EmbeddingSpec)
+        return cls(spec.id, revision or spec.revision, spec.gated, cache_dir, local_files_only, code, modules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +90,6 @@ def _hub() -> Any:
     return huggingface_hub
 
 
-def has_weights(folder: Path) -> bool:
-    """Return whether a folder holds complete safetensors weights; a configuration alone does not count."""
-    index = folder / _INDEX
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError):
-            return False
-        return bool(shards) and all((folder / shard).is_file() for shard in shards)
-    return (folder / "model.safetensors").is_file()
-
-
 def cache_folder(cache_dir: Path | None) -> Path:
     """Return the folder in which huggingface_hub keeps its downloads."""
     return cache_dir if cache_dir is not None else Path(_hub().constants.HF_HUB_CACHE)
@@ -104,8 +99,15 @@ def _repository_folder(model: str, cache_dir: Path | None) -> Path:
     return cache_folder(cache_dir) / f"models--{model.replace('/', '--')}"
 
 
+def _missing(source: ModelSource, folder: Path) -> list[str]:
+    missing = missing_files(folder)
+    if source.modules and not (folder / "modules.json").is_file():
+        missing.append("modules.json")
+    return missing
+
+
 def cached_revisions(model: str, cache_dir: Path | None = None) -> list[CachedModel]:
-    """Return the revisions of a model whose weights are on this machine."""
+    """Return the revisions of a model that are complete on this machine, weights and tokenizer included."""
     snapshots = _repository_folder(model, cache_dir) / "snapshots"
     found = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
     return [
@@ -116,7 +118,7 @@ def cached_revisions(model: str, cache_dir: Path | None = None) -> list[CachedMo
             sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         )
         for folder in found
-        if has_weights(folder)
+        if not missing_files(folder)
     ]
 
 
@@ -128,14 +130,19 @@ def cached_models(cache_dir: Path | None = None) -> Iterator[CachedModel]:
 
 
 def find_cached(source: ModelSource) -> CachedModel | None:
-    """Return the asked revision if its weights are on this machine."""
+    """Return the asked revision if it is complete on this machine."""
+    revision = _commit(source)
+    found = (item for item in cached_revisions(source.id, source.cache_dir) if item.revision == revision)
+    return next((item for item in found if not _missing(source, item.folder)), None)
+
+
+def _commit(source: ModelSource) -> str | None:
+    """Return the commit that is asked for, `None` for a branch that was never fetched."""
     revision = source.revision or "main"
-    if not COMMIT.fullmatch(revision):
-        reference = _repository_folder(source.id, source.cache_dir) / "refs" / revision
-        if not reference.is_file():
-            return None
-        revision = reference.read_text("utf-8").strip()
-    return next((item for item in cached_revisions(source.id, source.cache_dir) if item.revision == revision), None)
+    if COMMIT.fullmatch(revision):
+        return revision
+    reference = _repository_folder(source.id, source.cache_dir) / "refs" / revision
+    return reference.read_text("utf-8").strip() if reference.is_file() else None
 
 
 def _offline(source: ModelSource) -> bool:
@@ -145,7 +152,10 @@ def _offline(source: ModelSource) -> bool:
 def _not_here(source: ModelSource, reason: str) -> WeightsUnavailableError:
     others = [item.revision for item in cached_revisions(source.id, source.cache_dir)]
     wanted = f"{source.id} at revision {source.revision or 'main'}"
-    if others:
+    partial = _repository_folder(source.id, source.cache_dir) / "snapshots" / (_commit(source) or "none")
+    if partial.is_dir() and (missing := _missing(source, partial)):
+        remedy = f"a part of it is: {partial} lacks {', '.join(missing)}, which `embrief pull {source.id}` completes"
+    elif others:
         remedy = f"another revision is on this machine: to use it, pass revision={others[0]!r}"
         if len(others) > 1:
             remedy += f" (also here: {', '.join(others[1:])})"
@@ -210,8 +220,8 @@ def _gated(source: ModelSource) -> GatedModelError:
 
 
 def _check_disk(source: ModelSource, size: int) -> None:
-    folder = cache_folder(source.cache_dir)
-    while not folder.exists():
+    folder = cache_folder(source.cache_dir).absolute()
+    while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < size + _MARGIN:
@@ -221,12 +231,14 @@ def _check_disk(source: ModelSource, size: int) -> None:
         )
 
 
-def _wanted(info: ModelInfo) -> list[Any]:
+def _wanted(info: ModelInfo, source: ModelSource) -> list[Any]:
+    patterns = (*_PATTERNS, "*.py") if source.code else _PATTERNS
+
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
         return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
     files = info.siblings or ()
-    return [item for item in files if matches(item.rfilename, _PATTERNS) and not matches(item.rfilename, _IGNORED)]
+    return [item for item in files if matches(item.rfilename, patterns) and not matches(item.rfilename, _IGNORED)]
 
 
 def fetch(source: ModelSource) -> CachedModel:
@@ -248,9 +260,16 @@ def fetch(source: ModelSource) -> CachedModel:
     if _offline(source):
         how = "local_files_only=True" if source.local_files_only else "HF_HUB_OFFLINE=1"
         raise _not_here(source, f"downloading is switched off ({how})")
-    info = _describe(source)
-    wanted = _wanted(info)
-    if not any(item.rfilename.endswith(".safetensors") and "/" not in item.rfilename for item in wanted):
+    try:
+        info = _describe(source)
+    except WeightsUnavailableError as error:
+        if cached is None:
+            raise
+        # A branch, and nobody to ask where it points today.
+        warn(f"{error.__cause__!r}; using {source.id} as it was fetched before ({cached.revision})", UserWarning)
+        return cached
+    wanted = _wanted(info, source)
+    if not any(item.rfilename.endswith(".safetensors") and "Dense" not in item.rfilename for item in wanted):
         raise WeightsUnavailableError(
             f"{source.id} at revision {source.revision or 'main'} has no safetensors weights, and other formats can "
             "run code when loaded; pass revision= with a commit that has them, or convert the model and pass its folder"
@@ -266,10 +285,11 @@ def fetch(source: ModelSource) -> CachedModel:
             allow_patterns=[item.rfilename for item in wanted],
         )
     _remember_reference(source, str(info.sha))
-    found = find_cached(ModelSource(source.id, info.sha, source.gated, source.cache_dir))
+    found = find_cached(replace(source, revision=info.sha))
     if found is None:
         raise WeightsUnavailableError(
-            f"{source.id} was downloaded to {folder}, but its weights are incomplete; delete that folder and try again"
+            f"{source.id} was downloaded to {folder} and lacks {', '.join(_missing(source, Path(folder)))}; this "
+            "repository does not hold a complete model in safetensors"
         )
     return found
 
@@ -285,4 +305,4 @@ def _remember_reference(source: ModelSource, commit: str) -> None:
 
 def download_size(source: ModelSource) -> int:
     """Return the bytes that `fetch` would download for a model that is not here."""
-    return sum(item.size or 0 for item in _wanted(_describe(source)))
+    return sum(item.size or 0 for item in _wanted(_describe(source), source))

@@ -15,14 +15,14 @@ pytest.importorskip("chromadb")
 
 HINT = "embrief demo --model Qwen/Qwen3-Embedding-0.6B --reranker Qwen/Qwen3-Reranker-0.6B"
 
-# Any socket but a unix one is an error; so is a look-up of a name.
+# Anything sent to anywhere is an error; so is a look-up of a name. Making a socket is not: older releases of urllib3,
+# which chromadb brings, bind one at import to see whether the machine has IPv6.
 NO_NETWORK = """
 import socket, sys
 class Blocked(socket.socket):
-    def __init__(self, family=socket.AF_INET, *rest, **named):
-        if family != getattr(socket, "AF_UNIX", None):
-            print("SOCKET OPENED", file=sys.stderr); sys.exit(99)
-        super().__init__(family, *rest, **named)
+    def _refuse(self, *_, **__):
+        print("SOCKET USED", file=sys.stderr); sys.exit(99)
+    connect = connect_ex = send = sendall = sendto = sendmsg = listen = _refuse
 def refuse(*_, **__):
     print("NAME LOOKED UP", file=sys.stderr); sys.exit(99)
 socket.socket, socket.getaddrinfo, socket.create_connection = Blocked, refuse, refuse

@@ -48,6 +48,7 @@ def test_every_runtime_requirement_is_among_the_packages():
 def fake_torch(monkeypatch, *, gpus=0, mps=False, native=True, cpu=()):
     torch = types.ModuleType("torch")
     torch.cuda = types.SimpleNamespace(
+        current_device=lambda: 0,
         is_available=lambda: gpus > 0,
         device_count=lambda: gpus,
         is_bf16_supported=lambda including_emulation=True: native or including_emulation,
@@ -63,8 +64,8 @@ def fake_torch(monkeypatch, *, gpus=0, mps=False, native=True, cpu=()):
 @pytest.mark.parametrize(
     ("machine", "device", "dtype", "why"),
     [
-        ({"gpus": 2}, "cuda", "bfloat16", "torch sees CUDA; bfloat16 is computed natively there"),
-        ({"gpus": 1, "native": False}, "cuda", "float32", "torch sees CUDA; bfloat16 is not known to be fast there"),
+        ({"gpus": 2}, "cuda:0", "bfloat16", "torch sees CUDA; bfloat16 is computed natively there"),
+        ({"gpus": 1, "native": False}, "cuda:0", "float32", "torch sees CUDA; bfloat16 is not known to be fast there"),
         ({"mps": True}, "mps", "float32", "torch sees MPS and no CUDA; bfloat16 is not known to be fast there"),
         ({"cpu": ["amx_bf16"]}, "cpu", "bfloat16", "neither CUDA nor MPS; bfloat16 is computed natively there"),
         ({}, "cpu", "float32", "neither CUDA nor MPS; bfloat16 is not known to be fast there"),

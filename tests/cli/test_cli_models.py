@@ -23,7 +23,8 @@ def put(cache, model, revision, *, complete=True, branch=None):
     folder = cache / f"models--{model.replace('/', '--')}"
     snapshot = folder / "snapshots" / revision
     snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text("{}")
+    for name, text in (("config.json", "{}"), ("tokenizer.json", "{}"), ("modules.json", "[]")):
+        (snapshot / name).write_text(text)
     if complete:
         (snapshot / "model.safetensors").write_bytes(b"x" * 3000)
     if branch:
@@ -87,7 +88,7 @@ def test_the_cache_is_shown(tmp_path, hub, pinned):
     assert row(output, "Qwen/Qwen3-Embedding-8B").endswith("-")
     assert "someone/else at dddddddddddd, 3 KiB" in output
     data = json.loads(run("models", "--json", "--cache-dir", str(tmp_path)).output)
-    assert data["others"] == [{"id": "someone/else", "revision": "d" * 40, "bytes": 3002}]
+    assert data["others"] == [{"id": "someone/else", "revision": "d" * 40, "bytes": 3006}]
 
 
 def test_without_huggingface_hub_the_cache_is_unknown(monkeypatch):

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import inspect
+import os
 import pickle
 import subprocess
 import sys
@@ -487,3 +488,76 @@ def test_info_tells_what_is_used(fake: FakeRuntime) -> None:
     assert info["dim"] == 64
     assert info["device"] == "cpu"
     assert Reranker(fake.reranker).info()["instruction"].startswith("Given a web search")
+
+
+def test_a_child_process_gets_its_own_locks_and_threads() -> None:
+    """gunicorn --preload and multiprocessing's fork: the parent's threads are gone, its locks may be held."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    code = (
+        "import asyncio, os, threading, time, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "from embrief import Embedder\nfrom embrief.testing import FakeRuntime\n"
+        "with FakeRuntime(delay=0.3) as fake:\n"
+        "    embedder = Embedder(fake.qwen3)\n"
+        "    asyncio.run(embedder.aembed_query('parent'))\n"
+        "    busy = threading.Thread(target=embedder.embed_query, args=('held',)); busy.start(); time.sleep(0.1)\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        embedder.embed_query('child'); asyncio.run(embedder.aembed_query('child')); os._exit(7)\n"
+        "    busy.join()\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "7", done.stderr
+
+
+def test_a_call_under_way_in_a_daemon_thread_does_not_hold_up_the_exit() -> None:
+    code = (
+        "import threading, time\nfrom embrief import Embedder\nfrom embrief.testing import FakeRuntime\n"
+        "fake = FakeRuntime(delay=20).__enter__()\nembedder = Embedder(fake.qwen3)\n"
+        "threading.Thread(target=embedder.embed_query, args=('long',), daemon=True).start(); time.sleep(0.3)\n"
+    )
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    assert time.perf_counter() - start < 10
+
+
+def test_closing_while_a_call_runs_lets_it_finish() -> None:
+    with FakeRuntime(delay=0.3) as fake:
+        embedder = Embedder(fake.qwen3)
+        results: list[np.ndarray] = []
+        thread = threading.Thread(target=lambda: results.append(embedder.embed_query("q")))
+        thread.start()
+        time.sleep(0.1)
+        embedder.close()
+        thread.join()
+        assert results[0].shape == (64,)
+
+
+@pytest.mark.parametrize(
+    "name", ["sentence-transformers/all-MiniLM-L12-v2", "Qwen/Qwen3-VL-Reranker-8B", "Qwen/Qwen3-Embedding-0.6B-GGUF"]
+)
+def test_a_name_close_to_a_recorded_one_may_be_a_model_of_its_own(name: str) -> None:
+    assert Embedder(name).settings.model == name
+
+
+def test_text_that_is_no_unicode_is_refused_with_its_index(fake: FakeRuntime) -> None:
+    with pytest.raises(ArgumentError, match=r"texts\[1\] holds half a surrogate pair at position 2") as caught:
+        Embedder(fake.qwen3).embed_documents(["ok", "ab\ud800"])
+    assert caught.value.index == 1
+    with pytest.raises(ArgumentError, match="surrogate"):
+        Reranker(fake.reranker).score("\udcff", ["d"])
+
+
+def test_what_is_no_flag_is_refused() -> None:
+    for keyword in ("normalize", "local_files_only", "trust_remote_code"):
+        with pytest.raises(ArgumentTypeError, match=f"{keyword} is True or False, not 'false'"):
+            Embedder("embrief/hash", **{keyword: "false"})
+
+
+def test_the_hash_model_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ArgumentError, match="CPU in float32 only"):
+        Embedder("embrief/hash", device="cuda:7").embed_query("q")
+    with pytest.raises(ArgumentError, match="has no files there"):
+        Embedder("embrief/hash", revision="x")

@@ -37,7 +37,7 @@ def reference(text: str, dim: int) -> np.ndarray:
 
 
 def test_vectors_follow_the_definition(texts: list[str], corpus: list[str]) -> None:
-    many = [*texts, *corpus, "\ud800 lone", "ab", "a a a b"]
+    many = [*texts, *corpus, "ab", "a a a b"]
     for dim in (8, 100, 1024):
         ours = Embedder("embrief/hash", dim=dim).embed_documents(many)
         np.testing.assert_allclose(ours, [reference(text, dim) for text in many], atol=1e-6)

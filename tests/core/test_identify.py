@@ -85,7 +85,24 @@ def test_a_reranker_with_modules_is_no_embedder(reranker_folder: Path, other_fol
     (other_folder / "modules.json").write_text(json.dumps(modules), "utf-8")
     with pytest.raises(ModelMismatchError, match="a reranker: use Reranker"):
         Embedder(other_folder)
-    assert Reranker(other_folder).score("q", ["d"]).shape == (1,)
+    with pytest.raises(WeightsUnavailableError, match=r"lacks 1_LogitScore/config\.json"):
+        Reranker(other_folder).load()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(other_folder)
+    yes, no = (tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
+    head = other_folder / "1_LogitScore" / "config.json"
+    head.parent.mkdir()
+    head.write_text(json.dumps({"true_token_id": yes, "false_token_id": no}), "utf-8")
+    expected = Reranker(reranker_folder).score("q", ["d"])
+    np.testing.assert_allclose(Reranker(other_folder).score("q", ["d"]), expected)
+    head.write_text(json.dumps({"true_token_id": 50, "false_token_id": 51}), "utf-8")
+    with pytest.raises(ModelMismatchError, match=r"reads the tokens \[51, 50\]"):
+        Reranker(other_folder).load()
+    saved = {"prompts": {"main": "Find astronomy"}, "default_prompt_name": "main"}
+    (other_folder / "config_sentence_transformers.json").write_text(json.dumps(saved), "utf-8")
+    assert "<Instruct>: Find astronomy\n" in Reranker(other_folder).render("q", "d").head
+    assert "<Instruct>: told\n" in Reranker(other_folder, instruction="told").render("q", "d").head
 
 
 def test_the_end_token_tells_an_embedder_without_modules(
@@ -127,10 +144,17 @@ def test_a_fine_tunes_own_prompts_beat_the_familys(qwen3_copy: Path) -> None:
     assert embedder.render("q", role="query") == "my query: {title} q"
     assert embedder.render("d", role="document") == "my passage: d"
     assert embedder.render("x", role="query", task="legal") == "law: x"
-    assert embedder.render("q", role="query", instruction="told") == "Instruct: told\nQuery:q", "call > folder"
-    assert Embedder(qwen3_copy, instruction="told").render("q", role="query") == "Instruct: told\nQuery:q"
+    with pytest.raises(ArgumentError, match="prompts of its own kind"):
+        embedder.render("q", role="query", instruction="told")
+    with pytest.raises(ArgumentError, match="has no task 'code_retrieval'"):
+        embedder.with_task("code_retrieval")
     assert embedder.info()["prompts_from"] == "folder"
     assert embedder.space.document_prompt == "my passage: "
+    edit(file, prompts={"query": "Instruct: The task it was tuned for\nQuery:", "document": ""})
+    tuned = Embedder(qwen3_copy)
+    assert tuned.render("q", role="query") == "Instruct: The task it was tuned for\nQuery:q"
+    assert tuned.render("q", role="query", instruction="told") == "Instruct: told\nQuery:q", "call > folder"
+    assert Embedder(qwen3_copy, instruction="told").render("q", role="query") == "Instruct: told\nQuery:q"
     edit(file, prompts={"query": "", "document": ""})
     assert Embedder(qwen3_copy).render("q", role="query") == "q", "empty prompts are the folder's own too"
     edit(file, prompts=...)
@@ -199,7 +223,7 @@ def test_pickled_weights_are_refused(qwen3_copy: Path) -> None:
     file = qwen3_copy / "model.safetensors"
     torch.save(load_file(file), qwen3_copy / "pytorch_model.bin")
     file.unlink()
-    with pytest.raises(WeightsUnavailableError, match=r"no \*\.safetensors"):
+    with pytest.raises(WeightsUnavailableError, match=r"lacks model\.safetensors"):
         Embedder(qwen3_copy).load()
 
 
@@ -287,7 +311,10 @@ def test_a_model_saved_again_to_its_folder_is_loaded_again(qwen3_copy: Path) -> 
     old = Embedder(qwen3_copy, dtype="float32")
     before = old.embed_query("q")
     file = qwen3_copy / "model.safetensors"
-    save_file({name: tensor * 1.1 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    changed = {name: tensor * 1.1 for name, tensor in load_file(file).items()}
+    # A new file in its place: the old one may still be mapped into memory.
+    save_file(changed, file.with_suffix(".new"), metadata={"format": "pt"})
+    file.with_suffix(".new").replace(file)
     new = Embedder(qwen3_copy, dtype="float32")
     assert np.abs(new.embed_query("q") - before).max() > 1e-4
     np.testing.assert_array_equal(old.embed_query("q"), before)
@@ -329,3 +356,122 @@ def test_minilm_retrieves(minilm_folder: Path) -> None:
     embedder = Embedder(minilm_folder, dtype="float32")
     scores = embedder.embed_documents(planets) @ embedder.embed_query("Which planet is known as the Red Planet?")
     np.testing.assert_allclose(scores, [0.46371, 0.81205, 0.72828, 0.75051], atol=5e-3)
+
+
+def rewrite(file: Path, change) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(file)
+    change(tensors)
+    # A new file in its place: the old one may still be mapped into memory.
+    save_file(tensors, file.with_suffix(".new"), metadata={"format": "pt"})
+    file.with_suffix(".new").replace(file)
+
+
+def test_a_rewritten_dense_layer_is_another_model(gemma_copy: Path) -> None:
+    old = Embedder(gemma_copy, dtype="float32")
+    before, space = old.embed_documents(["d"]), old.space
+    rewrite(gemma_copy / "2_Dense" / "model.safetensors", lambda tensors: tensors["linear.weight"].mul_(-1.5))
+    new = Embedder(gemma_copy, dtype="float32")
+    assert np.abs(new.embed_documents(["d"]) - before).max() > 1e-3
+    assert new.space != space
+    assert old.space == space, "a loaded model keeps the space of what it loaded"
+    np.testing.assert_array_equal(old.embed_documents(["d"]), before)
+
+
+def test_a_few_changed_rows_are_another_space(qwen3_folder: Path, qwen3_copy: Path) -> None:
+    rewrite(qwen3_copy / "model.safetensors", lambda tensors: tensors["embed_tokens.weight"][:2].add_(0.5))
+    assert Embedder(qwen3_copy).space != Embedder(qwen3_folder).space
+
+
+def test_a_loaded_model_outlives_its_folder(qwen3_copy: Path) -> None:
+    embedder = Embedder(qwen3_copy, dtype="float32")
+    before = embedder.embed_documents(["d"])
+    shutil.rmtree(qwen3_copy)
+    np.testing.assert_array_equal(embedder.embed_documents(["d"]), before)
+
+
+def test_what_is_not_the_model_does_not_change_its_space(qwen3_folder: Path, qwen3_copy: Path) -> None:
+    shutil.copytree(qwen3_folder, qwen3_copy / "checkpoint-500")
+    (qwen3_copy / "README.md").write_text("notes", "utf-8")
+    edit(qwen3_copy / "config.json", transformers_version="99")
+    assert Embedder(qwen3_copy).space == Embedder(qwen3_folder).space
+    edit(qwen3_copy / "config.json", rope_theta=7)
+    assert Embedder(qwen3_copy).space != Embedder(qwen3_folder).space
+
+
+def test_dense_weights_must_be_safetensors(gemma_copy: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    file = gemma_copy / "3_Dense" / "model.safetensors"
+    torch.save(load_file(file), file.with_name("pytorch_model.bin"))
+    file.unlink()
+    with pytest.raises(WeightsUnavailableError, match=r"lacks 3_Dense/model\.safetensors"):
+        Embedder(gemma_copy).load()
+
+
+def test_foreign_modules_are_refused(qwen3_copy: Path) -> None:
+    file = qwen3_copy / "modules.json"
+    file.write_text(
+        file.read_text("utf-8").replace("sentence_transformers.models.Normalize", "evil.code.Normalize"), "utf-8"
+    )
+    with pytest.raises(ModelMismatchError, match="not part of sentence-transformers"):
+        Embedder(qwen3_copy)
+    file.write_text("[{]", "utf-8")
+    with pytest.raises(ModelMismatchError, match="not a list of modules"):
+        Embedder(qwen3_copy)
+
+
+def test_pooling_without_the_prompt_is_refused(qwen3_copy: Path) -> None:
+    edit(qwen3_copy / "1_Pooling" / "config.json", include_prompt=False)
+    with pytest.raises(ModelMismatchError, match="leaves the prompt out"):
+        Embedder(qwen3_copy)
+
+
+def test_an_adapter_says_how_to_merge_it(qwen3_copy: Path) -> None:
+    (qwen3_copy / "config.json").rename(qwen3_copy / "adapter_config.json")
+    with pytest.raises(WeightsUnavailableError, match="merge_and_unload"):
+        Embedder(qwen3_copy)
+
+
+def test_old_names_of_layer_norms_are_not_missing(minilm_folder: Path, other_folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(minilm_folder, other_folder)
+    file = other_folder / "model.safetensors"
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(old, file, metadata={"format": "pt"})
+    ours = Embedder(other_folder, dtype="float32").embed_query("planets")
+    np.testing.assert_allclose(ours, Embedder(minilm_folder, dtype="float32").embed_query("planets"), atol=1e-6)
+
+
+def test_roberta_counts_positions_from_the_padding_id(classifier_folder: Path, texts: list[str]) -> None:
+    spec = Reranker(classifier_folder).spec
+    assert (spec.context, spec.max_tokens) == (258, 256)
+    with pytest.raises(ArgumentError, match=r"more than .* can hold"):
+        Reranker(classifier_folder, max_tokens=259)
+    full = Reranker(classifier_folder, max_tokens=258, truncate="silent")
+    assert full.score("q", [texts[-1] * 5]).shape == (1,)
+
+
+def test_a_limit_that_holds_only_the_prompt_is_refused(qwen3_folder: Path) -> None:
+    short = Embedder(qwen3_folder, max_tokens=8, truncate="silent")
+    with pytest.raises(InputTooLongError, match="the prompt of the text at index 0 has"):
+        short.embed_queries(["", "cats and quantum physics"])
+    assert short.embed_documents(["cats and quantum physics and more of them"]).shape == (1, 48)
+
+
+def test_a_path_is_a_folder_and_never_a_name(
+    minilm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "all-MiniLM-L6-v2").symlink_to(minilm_folder)
+    monkeypatch.chdir(tmp_path)
+    assert Embedder("all-MiniLM-L6-v2").info()["folder"] is None
+    assert Embedder(Path("all-MiniLM-L6-v2")).info()["folder"] == str(minilm_folder)
+    assert Embedder("./all-MiniLM-L6-v2").info()["folder"] == str(minilm_folder)
+    with pytest.raises(UnknownModelError, match="no model folder"):
+        Embedder(Path("models/none"))

@@ -223,3 +223,52 @@ def test_a_classifier_equals_the_cross_encoder(classifier_folder: Path, texts: l
     expected = oracle.predict([("which planet is red?", text) for text in texts])
     np.testing.assert_allclose(ours, expected, atol=1e-4)
     assert ours.std() > 1e-3
+
+
+def test_a_bert_classifier_equals_the_cross_encoder(other_folder: Path, corpus: list[str], texts: list[str]) -> None:
+    """BERT is told which token belongs to the query; without that every score is slightly wrong."""
+    import torch
+    from sentence_transformers import CrossEncoder
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    torch.manual_seed(5)
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=500, special_tokens=specials))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    BertTokenizerFast(tokenizer_object=tokenizer, model_max_length=128).save_pretrained(other_folder)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=48, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=128, num_labels=1,
+    )  # fmt: skip
+    model = BertForSequenceClassification(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(other_folder)
+    oracle = CrossEncoder(str(other_folder), device="cpu", model_kwargs={"dtype": torch.float32})
+    pairs = [("which planet is red?", text[:200]) for text in texts]
+    ours = Reranker(other_folder, dtype="float32", device="cpu").score_pairs(pairs)
+    np.testing.assert_allclose(ours, oracle.predict(pairs), atol=1e-4)
+
+
+def test_folders_that_sentence_transformers_saved_itself(
+    qwen3_folder: Path, gemma_folder: Path, tmp_path: Path
+) -> None:
+    """The newer generation of names, and the layout with the transformer in a folder of its own."""
+    for name, folder in (("qwen3", qwen3_folder), ("gemma", gemma_folder)):
+        saved = tmp_path / name
+        peer(folder).save_pretrained(str(saved))
+        expected, ours = (Embedder(place, dtype="float32").embed_documents(["one", "two"]) for place in (folder, saved))
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+    apart = tmp_path / "apart"
+    shutil.copytree(qwen3_folder, apart)
+    (apart / "0_Transformer").mkdir()
+    for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (apart / file).rename(apart / "0_Transformer" / file)
+    modules = (apart / "modules.json").read_text("utf-8").replace('"path": ""', '"path": "0_Transformer"')
+    (apart / "modules.json").write_text(modules, "utf-8")
+    expected = Embedder(qwen3_folder, dtype="float32").embed_documents(["one"])
+    np.testing.assert_allclose(Embedder(apart, dtype="float32").embed_documents(["one"]), expected, atol=1e-6)

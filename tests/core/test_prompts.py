@@ -39,7 +39,6 @@ AWKWARD = [
     "{title} {instruction} {query} {0} %s $A",
     "a\nb\r\n\tc",
     "日本語 🙂 e\u0301",
-    "\ud800",
 ]
 
 

@@ -25,10 +25,14 @@ def load(folder: Path):
     return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
+def ids_of(tokenizer, texts: list[str], max_tokens: int) -> list[list[int]]:
+    return [row.tolist() for row in torch_common.tokenize(tokenizer, texts, RunOptions(max_tokens=max_tokens)).ids]
+
+
 def test_qwen3_embedding_ends_with_endoftext_also_when_truncated(tokenizers: Path) -> None:
     tokenizer = load(tokenizers / "qwen3-embedding-0.6b")
     torch_common.check_final_token(tokenizer, Embedder().spec)
-    assert torch_common.tokenize(tokenizer, ["test"], RunOptions(max_tokens=8)).ids == [[1944, 151643]]
+    assert ids_of(tokenizer, ["test"], 8) == [[1944, 151643]]
     cut = torch_common.tokenize(tokenizer, ["test " * 50], RunOptions(max_tokens=3))
     assert cut.ids[0][-1] == 151643
     assert len(cut.ids[0]) == 3
@@ -38,7 +42,7 @@ def test_qwen3_embedding_ends_with_endoftext_also_when_truncated(tokenizers: Pat
 
 def test_the_query_prompt_is_followed_directly_by_the_text(tokenizers: Path) -> None:
     tokenizer = load(tokenizers / "qwen3-embedding-0.6b")
-    ours = torch_common.tokenize(tokenizer, [Embedder().render(QUERY, role="query")], RunOptions(max_tokens=99)).ids[0]
+    ours = ids_of(tokenizer, [Embedder().render(QUERY, role="query")], 99)[0]
     instruction = "Given a web search query, retrieve relevant passages that answer the query"
     assert ours == tokenizer(f"Instruct: {instruction}\nQuery:{QUERY}")["input_ids"]
     assert ours != tokenizer(f"Instruct: {instruction}\nQuery: {QUERY}")["input_ids"], "the blank would be seen"
@@ -83,7 +87,7 @@ def test_a_pair_in_two_pieces_has_the_ids_of_the_cards_three(tokenizers: Path, d
 def test_published_qwen2_ids(tokenizers: Path, data: Path) -> None:
     cases = json.loads((data / "goldens" / "tokenization" / "qwen2_llamacpp.json").read_text("utf-8"))["cases"]
     tokenizer = load(tokenizers / "qwen3-embedding-0.6b")
-    ours = torch_common.tokenize(tokenizer, [case["text"] for case in cases], RunOptions(max_tokens=10_000)).ids
+    ours = ids_of(tokenizer, [case["text"] for case in cases], 10_000)
     for case, row in zip(cases, ours, strict=True):
         assert row == [*case["ids"], 151643], case["text"]
     assert len(cases) > 20

@@ -121,7 +121,7 @@ def repository(qwen3_folder: Path, tmp_path: Path) -> Path:
 
 def run(code: str, hub: Hub, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run code in a new process whose hub is ours. huggingface_hub reads its settings at import."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **variables}
     prelude = (
         "import sys, warnings\n"
@@ -214,14 +214,16 @@ def test_a_configuration_without_weights_does_not_count_as_cached(hub: Hub, repo
 
 
 def test_shards_must_all_be_there(tmp_path: Path) -> None:
-    from embrief.weights import has_weights
+    from embrief.folders import missing_files
 
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
     (tmp_path / "model-1.safetensors").touch()
-    assert not has_weights(tmp_path)
+    assert missing_files(tmp_path) == ["config.json", "tokenizer.json", "model-2.safetensors"]
     (tmp_path / "model-2.safetensors").touch()
-    assert has_weights(tmp_path)
+    (tmp_path / "config.json").touch()
+    (tmp_path / "tokenizer.json").touch()
+    assert missing_files(tmp_path) == []
 
 
 def test_a_gated_model_names_licence_page_and_token(hub: Hub, repository: Path, tmp_path: Path) -> None:
@@ -273,3 +275,35 @@ def test_remote_code_needs_a_pin(hub: Hub, tmp_path: Path) -> None:
     assert "40 hex" in first
     assert "ArgumentError" in second
     assert third.startswith("Embedder(")
+
+
+def test_a_partial_snapshot_is_completed(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    """Another library fetched the weights only; or a download was interrupted."""
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    code = f"print(Embedder('acme/tiny', revision={OTHER!r}, dtype='float32').embed_query('q').shape)"
+    run(code, hub, tmp_path / "home")
+    snapshot = tmp_path / "home" / "hub" / "models--acme--tiny" / "snapshots" / OTHER
+    for lost in ("tokenizer.json", "model.safetensors"):
+        (snapshot / lost).unlink()
+        code_offline = f"attempt(lambda: fetch(source(revision={OTHER!r})))"
+        out = run(code_offline, hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout
+        assert out.startswith("WeightsUnavailableError")
+        assert f"lacks {lost}" in out
+        assert run(code, hub, tmp_path / "home").stdout.strip() == "(48,)"
+
+
+def test_a_branch_that_was_fetched_serves_when_the_hub_is_away(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    run("fetch(source())", hub, tmp_path / "home")
+    done = run("print(fetch(source()).revision)", Hub(url="http://127.0.0.1:9"), tmp_path / "home")
+    assert done.stdout.strip() == OTHER
+    assert "as it was fetched before" in done.stderr
+
+
+def test_a_branch_never_names_a_space(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    out = run("print(Embedder('acme/tiny', revision='main').space.weights)", hub, tmp_path / "home").stdout
+    assert out.strip() == OTHER
+    hub.repositories[QWEN] = {OTHER: repository}
+    out = run(f"print(Embedder({QWEN!r}, revision='main').space.weights)", hub, tmp_path / "home").stdout
+    assert out.strip() == OTHER

@@ -43,6 +43,8 @@ class RunOptions:
     """Tokens per batch, padding included; `None` lets the runtime choose."""
     dim: int | None = None
     """Width that will be kept. A runtime that can produce it natively may; others return the full width."""
+    prompts: tuple[str, ...] = ()
+    """The prompts that stand before the texts. A limit that leaves room for nothing else is refused."""
     on_progress: Callable[[int], None] | None = None
     """Called with the number of texts just finished."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embrief.backends.base import Backend, Encoded, LoadRequest, RunOptions, too_long
+from embrief.errors import ArgumentError
 from embrief.specs import EmbeddingSpec, ModelSpec
 
 if TYPE_CHECKING:
@@ -127,6 +128,10 @@ def _supports(spec: ModelSpec) -> bool:
 
 
 def _resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
+    if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
+        raise ArgumentError(
+            f"{spec.id} runs on the CPU in float32 only, not with device={device!r} and dtype={dtype!r}"
+        )
     return "cpu", "float32"
 
 

@@ -6,6 +6,7 @@ normalising are this library's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,7 @@ import numpy as np
 from embrief.backends import torch_common
 from embrief.backends.base import Backend, Encoded, LoadRequest, RerankBackend, RunOptions
 from embrief.errors import ModelMismatchError
+from embrief.folders import transformer_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,7 @@ class SentenceTransformersEmbedder:
         self._device = request.device
         with torch_common.quiet_loading():
             model = _load_modules(request, self._spec)
-        _check_complete(model[0].model, cast("Path", request.folder), self._spec)
+        _check_complete(model[0].model, transformer_folder(cast("Path", request.folder)), self._spec)
         self._tokenizer = model.tokenizer
         # Normalising is left to `vectors.finish`, which does it after the cut and in float32.
         self._modules = [module.eval() for module in model if not isinstance(module, Normalize)]
@@ -67,8 +69,9 @@ class SentenceTransformersEmbedder:
         return Encoded(vectors, tokens.counts, tokens.truncated)
 
     def close(self) -> None:
-        """Let go of the weights."""
+        """Free the weights."""
         self._modules = []
+        torch_common.free(self._device)
 
 
 def _load_modules(request: LoadRequest, spec: EmbeddingSpec) -> Any:
@@ -107,10 +110,18 @@ def _check_complete(model: Any, folder: Path, spec: EmbeddingSpec) -> None:
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "numpy") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a dict
-                # Checkpoints of the same model come with and without a first part such as `model.`.
-                found |= {name, name.partition(".")[2]}
+                # Old names of layer norms; and the same model comes with and without a first part such as `model.`.
+                new = re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", name))
+                found |= {new, new.partition(".")[2]}
+    state = model.state_dict()
+    # A tied tensor is stored under one of its names.
+    there = {state[name].data_ptr() for name in state if name in found}
     # BERT's own pooler is not part of an embedding model, and many checkpoints leave it out.
-    missing = {name for name in model.state_dict() if not name.startswith("pooler.")} - found
+    missing = [
+        name
+        for name, tensor in state.items()
+        if name not in found and tensor.data_ptr() not in there and not name.startswith("pooler.")
+    ]
     if missing:
         raise ModelMismatchError(
             f"the weights of {spec.id} lack {len(missing)} tensors, {min(missing)!r} for one; they would be random. "

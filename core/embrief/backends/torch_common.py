@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embrief.backends.base import too_long
 from embrief.errors import ArgumentError, ModelMismatchError
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
     from embrief.backends.base import RunOptions
     from embrief.specs import EmbeddingSpec, ModelSpec
 
+IdRow = NDArray[np.int32]
+_TOKENIZE_BLOCK = 1024
 _BATCH_TOKENS = {"cpu": 8192, "mps": 16384, "cuda": 65536}
 
 
@@ -43,6 +46,8 @@ def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     }
     if int(number or 0) >= there[kind]:
         raise ArgumentError(f"device={device!r} is not there; torch sees {there}; use device='auto' or 'cpu'")
+    if kind == "cuda" and not number:
+        device = f"cuda:{torch.cuda.current_device()}"
     if dtype == "auto":
         fast = _bfloat16_is_fast(kind) and "bfloat16" not in spec.banned_dtypes
         dtype = "bfloat16" if fast else "float32"
@@ -79,29 +84,56 @@ def quiet_loading() -> Iterator[None]:
 class Tokenized:
     """Token ids of each text, cut to the limit."""
 
-    ids: list[list[int]]
+    ids: list[IdRow]
     counts: NDArray[np.int64]
     truncated: NDArray[np.bool_]
+    types: list[IdRow] | None = None
+    """Which part of a pair each token belongs to, for models that are told."""
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], options: RunOptions) -> Tokenized:
-    """Return token ids with special tokens; a text over the limit loses its end but keeps the final special token."""
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=True, verbose=False)["input_ids"]
+    """Return token ids with special tokens; a text over the limit loses its end but keeps the final special token.
+
+    Raises:
+        InputTooLongError: A text is over the limit and may not be cut, or its prompt alone fills the limit.
+    """
+    ids: list[IdRow] = []
+    for start in range(0, len(texts), _TOKENIZE_BLOCK):
+        ids += _rows(tokenizer, list(texts[start : start + _TOKENIZE_BLOCK]))
     counts = np.fromiter(map(len, ids), np.int64, len(ids))
     truncated = counts > options.max_tokens
     long = np.flatnonzero(truncated).tolist()
     if long and options.refuse_long:
         raise too_long(long[0], int(counts[long[0]]), options)
     if long:
-        cut = tokenizer(
-            [texts[index] for index in long],
-            add_special_tokens=True,
-            truncation=True,
-            max_length=options.max_tokens,
-        )["input_ids"]
+        _check_room(tokenizer, [texts[index] for index in long], long, options)
+        cut = _rows(tokenizer, [texts[index] for index in long], truncation=True, max_length=options.max_tokens)
         for index, row in zip(long, cut, strict=True):
             ids[index] = row
     return Tokenized(ids, counts, truncated)
+
+
+def _rows(tokenizer: Any, texts: list[str], **cut: Any) -> list[IdRow]:
+    """Return ids as arrays: as lists of Python integers a large corpus would take gigabytes."""
+    found = tokenizer(
+        texts,
+        add_special_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+        **cut,
+    )
+    return [np.array(row, np.int32) for row in found["input_ids"]]
+
+
+def _check_room(tokenizer: Any, texts: list[str], places: list[int], options: RunOptions) -> None:
+    """Refuse a limit that cuts a text off whole: all such texts would get one vector."""
+    for prompt in options.prompts:
+        tokens = len(_rows(tokenizer, [prompt])[0])
+        if tokens >= options.max_tokens:
+            index = next((place for place, text in zip(places, texts, strict=True) if text.startswith(prompt)), None)
+            if index is not None:
+                raise too_long(index, tokens, options, "the prompt of the text")
 
 
 def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
@@ -137,15 +169,25 @@ def batches(lengths: Sequence[int], budget: int | None, device: str) -> Iterator
         yield batch
 
 
-def pad(rows: Sequence[Sequence[int]], side: str, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and attention mask, (n, longest), on the device."""
+def pad(rows: Sequence[IdRow], side: str, fill: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return values (token ids, for instance) and attention mask, (n, longest), on the device."""
     import torch
 
     width = max(map(len, rows))
-    ids = np.full((len(rows), width), pad_id, np.int64)
+    ids = np.full((len(rows), width), fill, np.int64)
     mask = np.zeros((len(rows), width), np.int64)
     for number, row in enumerate(rows):
         place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
         ids[number, place] = row
         mask[number, place] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def free(device: str) -> None:
+    """Give the memory of a model that nobody holds any more back to the system."""
+    import torch
+
+    # Loaded models contain reference cycles.
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -10,8 +12,11 @@ import numpy as np
 from embrief.backends import torch_common
 from embrief.backends.base import LoadRequest, RerankBackend, RunOptions, Scored, too_long
 from embrief.errors import InputTooLongError, ModelMismatchError
+from embrief.folders import read_modules, transformer_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embrief.prompts import RenderedPair
     from embrief.specs import RerankerSpec
 
@@ -28,7 +33,7 @@ class _Reranker:
     def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
         raise NotImplementedError
 
-    def _logits(self, ids: Any, mask: Any) -> Any:
+    def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
         raise NotImplementedError
 
     def score(self, pairs: Sequence[RenderedPair], options: RunOptions) -> Scored:
@@ -42,15 +47,21 @@ class _Reranker:
         for batch in torch_common.batches(lengths, options.batch_tokens, self._device):
             rows = [tokens.ids[index] for index in batch]
             ids, mask = torch_common.pad(rows, self._spec.padding_side, pad_id, self._device)
+            types = None
+            if tokens.types is not None:
+                types, _ = torch_common.pad(
+                    [tokens.types[index] for index in batch], self._spec.padding_side, 0, self._device
+                )
             with torch.inference_mode():
-                logits[batch] = self._logits(ids, mask).float().cpu().numpy()
+                logits[batch] = self._logits(ids, mask, types).float().cpu().numpy()
             if options.on_progress:
                 options.on_progress(len(batch))
         return Scored(logits, tokens.counts, tokens.truncated)
 
     def close(self) -> None:
-        """Let go of the weights."""
+        """Free the weights."""
         self._model = None
+        torch_common.free(self._device)
 
     def _collect(self, ids: list[list[int]], full: list[int], options: RunOptions) -> torch_common.Tokenized:
         counts = np.array(full, np.int64)
@@ -58,7 +69,7 @@ class _Reranker:
         if options.refuse_long and truncated.any():
             index = int(np.argmax(truncated))
             raise too_long(index, int(counts[index]), options, "the query with the document")
-        return torch_common.Tokenized(ids, counts, truncated)
+        return torch_common.Tokenized([np.array(row, np.int32) for row in ids], counts, truncated)
 
     def _query_too_long(self, index: int, tokens: int, options: RunOptions) -> InputTooLongError:
         return InputTooLongError(
@@ -78,10 +89,13 @@ class YesNoReranker(_Reranker):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(
-            request.folder, local_files_only=True, trust_remote_code=request.trust_remote_code
+            transformer_folder(cast("Path", request.folder)),
+            local_files_only=True,
+            trust_remote_code=request.trust_remote_code,
         )
         super().__init__(request, tokenizer, _load(AutoModelForCausalLM, request))
         self._answers = [self._single(self._spec.false_token), self._single(self._spec.true_token)]
+        self._check_head(cast("Path", request.folder))
         self._rows = self._model.get_output_embeddings().weight[self._answers].float()
 
     def _single(self, token: str) -> int:
@@ -92,6 +106,18 @@ class YesNoReranker(_Reranker):
                 "this is not the tokenizer of a yes/no reranker"
             )
         return int(ids[0])
+
+    def _check_head(self, folder: Path) -> None:
+        """Refuse a folder whose own score head reads other tokens than the template's answers."""
+        for kind, path in read_modules(folder) or ():
+            if kind.rpartition(".")[2] == "LogitScore":
+                head = json.loads((folder / path / "config.json").read_text("utf-8"))
+                asked = [head.get("false_token_id"), head.get("true_token_id")]
+                if asked != self._answers:
+                    raise ModelMismatchError(
+                        f"the score head of {self._spec.id} reads the tokens {asked} for no and yes, and the "
+                        f"template's answers are {self._answers}; this reranker needs a record of its own"
+                    )
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
@@ -112,7 +138,7 @@ class YesNoReranker(_Reranker):
         rows = [body[: options.max_tokens - len(tail)] + tail for body, tail in zip(bodies, tails, strict=True)]
         return self._collect(rows, full, options)
 
-    def _logits(self, ids: Any, mask: Any) -> Any:
+    def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
         import torch
 
         hidden = self._model.get_decoder()(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -129,7 +155,9 @@ class ClassifierReranker(_Reranker):
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(
-            request.folder, local_files_only=True, trust_remote_code=request.trust_remote_code
+            transformer_folder(cast("Path", request.folder)),
+            local_files_only=True,
+            trust_remote_code=request.trust_remote_code,
         )
         super().__init__(request, tokenizer, _load(AutoModelForSequenceClassification, request))
         if self._model.config.num_labels != 1:
@@ -144,11 +172,15 @@ class ClassifierReranker(_Reranker):
             if len(ids) >= options.max_tokens:
                 raise self._query_too_long(heads.index(query), len(ids), options)
         full = [len(row) for row in self._tokenizer(heads, documents, verbose=False)["input_ids"]]
-        cut = self._tokenizer(heads, documents, truncation="only_second", max_length=options.max_tokens)["input_ids"]
-        return self._collect(cut, full, options)
+        cut = self._tokenizer(heads, documents, truncation="only_second", max_length=options.max_tokens)
+        rows = self._collect(cut["input_ids"], full, options)
+        types = cut.get("token_type_ids")
+        return rows if types is None else replace(rows, types=[np.array(row, np.int32) for row in types])
 
-    def _logits(self, ids: Any, mask: Any) -> Any:
-        return self._model(input_ids=ids, attention_mask=mask).logits[:, 0]
+    def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
+        # BERT tells query from document by these; RoBERTa's family has none.
+        extra = {} if types is None else {"token_type_ids": types}
+        return self._model(input_ids=ids, attention_mask=mask, **extra).logits[:, 0]
 
 
 def _load(kind: Any, request: LoadRequest) -> Any:
@@ -156,7 +188,7 @@ def _load(kind: Any, request: LoadRequest) -> Any:
 
     with torch_common.quiet_loading():
         model, report = kind.from_pretrained(
-            request.folder,
+            transformer_folder(cast("Path", request.folder)),
             dtype=getattr(torch, request.dtype),
             local_files_only=True,
             use_safetensors=True,

@@ -19,8 +19,7 @@ def key(embed_model) -> str:
     return get_transformation_hash(NODES, embed_model)
 
 
-VECTOR_CHANGES = [{"dim": 16}, {"normalize": False}, {"max_tokens": 50}, {"task": "sentence_similarity"},
-                  {"revision": "a" * 40}]  # fmt: skip
+VECTOR_CHANGES = [{"dim": 16}, {"normalize": False}, {"max_tokens": 50}, {"task": "sentence_similarity"}]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", VECTOR_CHANGES, ids=str)
