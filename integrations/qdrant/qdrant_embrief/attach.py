@@ -24,8 +24,8 @@ def attach(client: Client, embedders: Embedder | Mapping[str, Embedder] | None =
     Points get the document prompt, queries and prefetches the query prompt. `options` of a document may hold
     `instruction` (queries), `task`, `title` (points) and `mrl`, the number of values to cut the vector to.
     Names that are not attached go where they went before: to fastembed, or to the server's BM25. Attaching
-    again adds names; a name that is taken goes to the new embedder. Vectors of another space or width than
-    the collection's are refused.
+    again adds names; a name that is taken goes to the new embedder. Each document is compared with the vector
+    field it is for: another space or width is refused, and for a stamped field also a name that is not attached.
 
     Args:
         client: A `QdrantClient` or `AsyncQdrantClient`, embedded or connected to a server.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
@@ -13,6 +14,7 @@ from qdrant_embrief.guard import NAMED_KEY, Stored
 from qdrant_embrief.schema import (
     Embedders,
     by_name,
+    off_loop,
     require_async,
     require_sync,
     space_metadata,
@@ -81,13 +83,14 @@ async def acreate_collection(
 ) -> bool:
     """`create_collection` for an `AsyncQdrantClient`."""
     require_async(client, "create_collection")
-    stamped = _metadata(embedder, metadata)
+    stamped = await off_loop(embedder, partial(_metadata, embedder, metadata))
     if await client.collection_exists(name):
         await acheck_collection(client, name, embedder)
         return False
+    vectors = await off_loop(embedder, partial(vectors_config, embedder, distance=distance, on_disk=on_disk))
     return await client.create_collection(
         name,
-        vectors_config=vectors_config(embedder, distance=distance, on_disk=on_disk),
+        vectors_config=vectors,
         sparse_vectors_config=sparse_vectors_config,
         quantization_config=quantization_config,
         metadata=stamped,
@@ -110,7 +113,9 @@ def check_collection(client: QdrantClient, name: str, embedder: Embedders) -> No
 async def acheck_collection(client: AsyncQdrantClient, name: str, embedder: Embedders) -> None:
     """`check_collection` for an `AsyncQdrantClient`."""
     require_async(client, "check_collection")
-    Stored(name, await client.get_collection(name)).require(by_name(embedder))
+    embedders = by_name(embedder)
+    stored = Stored(name, await client.get_collection(name))
+    await off_loop(embedder, partial(stored.require, embedders))
 
 
 def _metadata(embedder: Embedders, extra: Mapping[str, Any] | None) -> dict[str, Any]:

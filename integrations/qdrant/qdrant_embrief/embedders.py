@@ -52,7 +52,7 @@ class NamedEmbedders:
 
         Raises:
             UnknownModelError: The name is a known mistake; the message names the right one.
-            ArgumentError: The name is that of a recorded reranker.
+            ArgumentError: The name is that of a recorded reranker, or of a model attached by another name only.
         """
         if (found := self._embedders.get(name.lower())) is not None:
             return found
@@ -62,4 +62,25 @@ class NamedEmbedders:
         if (found := self._embedders.get(spec.id.lower())) is None and self._records:
             # Two threads may both come here: facades on one model share it, so either may win.
             found = self._embedders.setdefault(spec.id.lower(), Embedder(spec.id))
+        if found is None and (keys := self._keys_of(spec.id)):
+            # fastembed may list it, and would embed queries without their prompt.
+            raise ArgumentError(
+                f"{name!r} is attached to this client as {' and '.join(map(repr, keys))}; use this name in the "
+                f"Document, or attach the model by its own: attach(client, Embedder({spec.id!r})), or attach(client) "
+                "for all recorded models"
+            )
         return found
+
+    @property
+    def known(self) -> str:
+        """Name what is attached, for messages."""
+        names = [repr(name) for name in self._embedders]
+        return ", ".join([*names, *(["every recorded model"] if self._records else [])]) or "nothing"
+
+    def _keys_of(self, model: str) -> list[str]:
+        find = plugins().registry.find_model
+        return [
+            key
+            for key, embedder in self._embedders.items()
+            if (spec := find(embedder.settings.model)) is not None and spec.id == model
+        ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from qdrant_client import models
@@ -47,6 +45,7 @@ class Stored:
     def __init__(self, name: str, info: models.CollectionInfo) -> None:
         self.name = name
         self.max_batch: int | None = getattr(info.config.strict_mode_config, "upsert_max_batchsize", None)
+        self.sparse = set(info.config.params.sparse_vectors or {})
         vectors, metadata = info.config.params.vectors or {}, info.config.metadata or {}
         stamps = metadata.get(NAMED_KEY) or {}
         where = f"the Qdrant collection {name!r}"
@@ -67,6 +66,8 @@ class Stored:
         if using in self.vectors:
             return self.vectors[using]
         asked = f"no vector named {using!r}" if using else "no unnamed vector"
+        if using in self.sparse:
+            asked = f"only a sparse vector named {using!r}, and embrief's models make dense ones"
         there = ", ".join(repr(name) for name in self.vectors) or "no dense vectors"
         remedy = "only the unnamed one: leave the name out" if "" in self.vectors else f"{there}: name it"
         raise ArgumentError(f"the Qdrant collection {self.name!r} has {asked}; it has {remedy}")
@@ -76,43 +77,18 @@ class Stored:
         for using, embedder in embedders.items():
             self.field(using).require(embedder)
 
-    def require_any(self, embedder: Embedder) -> None:
-        """Refuse an embedder whose vectors belong into none of the fields."""
-        problems: list[SpaceMismatchError] = []
-        for stored in self.vectors.values():
-            try:
-                return stored.require(embedder)
-            except SpaceMismatchError as error:
-                problems.append(error)
-        if len(problems) == 1:
-            raise problems[0]
-        raise SpaceMismatchError(
-            f"no vector of the Qdrant collection {self.name!r} takes those of {embedder.settings.model}: "
-            f"{'; '.join(map(str, problems)) or 'it has no dense vectors'}"
-        )
+    def refuse_stranger(self, using: str, model: str, *, attached: str) -> None:
+        """Refuse a model of which no space is known, unless the field is sparse or has no stamp.
 
-
-_reader: ContextVar[Callable[[], Stored] | None] = ContextVar("collection", default=None)
-
-
-@contextmanager
-def collection_in_use(read: Callable[[], Stored]) -> Iterator[None]:
-    """Let `check_current` compare with the collection that `read` returns, asked for at most once."""
-    known: list[Stored] = []
-
-    def once() -> Stored:
-        if not known:
-            known.append(read())
-        return known[0]
-
-    token = _reader.set(once)
-    try:
-        yield
-    finally:
-        _reader.reset(token)
-
-
-def check_current(embedder: Embedder) -> None:
-    """Refuse an embedder whose vectors do not belong into the collection of the client call under way."""
-    if (read := _reader.get()) is not None:
-        read().require_any(embedder)
+        Args:
+            using: The field.
+            model: The name that is not attached.
+            attached: Names that are, for the message.
+        """
+        stored = self.vectors.get(using)
+        if stored is not None and stored.space is not None:
+            raise SpaceMismatchError(
+                f"{stored.where} holds vectors of the space {stored.space.id}, and {model!r} is not attached to this "
+                f"client: its vectors are of no known space. Attached: {attached}. Use one of these, or another vector "
+                "or collection"
+            )

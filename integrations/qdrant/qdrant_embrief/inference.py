@@ -14,8 +14,8 @@ from qdrant_client import models
 from qdrant_client.embed.model_embedder import ModelEmbedder
 from qdrant_client.fastembed_common import FastEmbedMisc
 
+from qdrant_embrief.checks import checked
 from qdrant_embrief.embedders import NamedEmbedders
-from qdrant_embrief.guard import check_current
 from qdrant_embrief.options import embed_objects
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class LocalModelEmbedder(ModelEmbedder):
         self, raw_models: Iterable[Any], batch_size: int = 8, parallel: int | None = None
     ) -> Iterable[Any]:
         """Embed in this process whatever `parallel` says: each worker would load the model once more."""
-        yield from super().embed_models_strict(raw_models, batch_size, None)
+        yield from super().embed_models_strict(checked(raw_models), batch_size, None)
 
     def embed_models_batch(
         self, raw_models: list[Any], is_query: bool = False, inference_batch_size: int = 8
@@ -71,7 +71,7 @@ class LocalModelEmbedder(ModelEmbedder):
                 FastEmbedMisc.import_fastembed()
             super()._embed_accumulator(is_query, inference_batch_size)
         for name, objects in ours.items():
-            vectors: Any = embed_objects(found[name], objects, is_query=is_query, check=check_current)
+            vectors: Any = embed_objects(found[name], objects, is_query=is_query)
             self._embed_storage[name] = vectors
 
     def _resolve_inference_object(self, data: Any) -> Any:

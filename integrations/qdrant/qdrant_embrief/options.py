@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdrant_client import models
@@ -23,20 +23,27 @@ class _Group(NamedTuple):
     task: str | None
 
 
-def embed_objects(
-    embedder: Embedder,
-    objects: Sequence[object],
-    *,
-    is_query: bool,
-    check: Callable[[Embedder], None],
-) -> list[list[float]]:
+def view_of(embedder: Embedder, options: object) -> Embedder:
+    """Return the embedder whose vectors a document with these options gets.
+
+    Raises:
+        ArgumentTypeError: An option has the wrong type.
+        ArgumentError: An option is unknown, or does not fit the model.
+    """
+    given = _options(options, embedder)
+    if (mrl := given.get("mrl")) is not None:
+        embedder = embedder.with_dim(mrl)
+    # A task may have a document prompt of its own, which makes a space of its own.
+    return embedder if (task := given.get("task")) is None else embedder.with_task(task)
+
+
+def embed_objects(embedder: Embedder, objects: Sequence[object], *, is_query: bool) -> list[list[float]]:
     """Embed Qdrant's inference objects.
 
     Args:
         embedder: The model.
         objects: `models.Document`s, whose options may differ.
         is_query: Which side of the search the texts are on.
-        check: Called with the embedder of each width and task before it runs; may refuse.
 
     Returns:
         Plain vectors in input order.
@@ -60,9 +67,6 @@ def embed_objects(
         texts.append(item.text)
         titles.append(options.get("title"))
     views = {group: embedder if group.mrl is None else embedder.with_dim(group.mrl) for group in groups}
-    for group, view in views.items():
-        # A task may have a document prompt of its own, which makes a space of its own.
-        check(view if group.task is None else view.with_task(group.task))
     vectors: list[list[float]] = [[] for _ in texts]
     for group, places in groups.items():
         given = [titles[place] for place in places]

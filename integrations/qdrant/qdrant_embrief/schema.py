@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
@@ -11,6 +11,8 @@ from embrief import Embedder
 from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.stores import stamp
 from qdrant_embrief.guard import NAMED_KEY
+
+T = TypeVar("T")
 
 Embedders = Embedder | Mapping[str, Embedder]
 """One embedder for the unnamed vector, or one per vector name."""
@@ -36,6 +38,11 @@ def by_name(embedder: Embedders) -> dict[str, Embedder]:
     if not embedder or "" in embedder:
         raise ArgumentError("embedder needs a name for each vector; pass one Embedder alone for an unnamed vector")
     return dict(embedder)
+
+
+async def off_loop(embedder: Embedders, call: Callable[[], T]) -> T:
+    """Run what asks embedders for their width or space: the first to ask may wait for a download or a disk."""
+    return await next(iter(by_name(embedder).values())).off_loop(call)
 
 
 def vectors_config(

@@ -43,6 +43,7 @@ CLIENT_NAMES = (
     "_resolve_query_batch_request",
     "cloud_inference",
     "get_embedding_size",
+    "init_options",
     "local_inference_batch_size",
 )
 MODEL_EMBEDDER_NAMES = (

@@ -60,7 +60,8 @@ def query_texts(
     """
     require_sync(client, "aquery_texts")
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
-    _check(name, client.get_collection(name), embedder, using, task)
+    _check_type(embedder)
+    _check_space(name, client.get_collection(name), embedder, using, task)
     vector = _vector(embedder, query, instruction, task)
     found = client.query_points(
         name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
@@ -92,7 +93,9 @@ async def aquery_texts(
     """`query_texts` for an `AsyncQdrantClient`; embeds and reranks without blocking the event loop."""
     require_async(client, "query_texts")
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
-    _check(name, await client.get_collection(name), embedder, using, task)
+    _check_type(embedder)
+    info = await client.get_collection(name)
+    await embedder.off_loop(partial(_check_space, name, info, embedder, using, task))
     vector = await embedder.off_loop(partial(_vector, embedder, query, instruction, task))
     found = await client.query_points(
         name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
@@ -111,8 +114,13 @@ def _vector(embedder: Embedder, query: str, instruction: str | None, task: str |
     return vector
 
 
-def _check(name: str, info: models.CollectionInfo, embedder: Embedder, using: str | None, task: str | None) -> None:
+def _check_type(embedder: Embedder) -> None:
     if not isinstance(embedder, Embedder):
         raise ArgumentTypeError(f"embedder is an Embedder, not {type(embedder).__name__}; name the vector with using=")
+
+
+def _check_space(
+    name: str, info: models.CollectionInfo, embedder: Embedder, using: str | None, task: str | None
+) -> None:
     # A task may have a document prompt of its own, which makes a space of its own.
     Stored(name, info).require({using or "": embedder if task is None else embedder.with_task(task)})

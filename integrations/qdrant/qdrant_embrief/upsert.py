@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from embrief.errors import ArgumentError
 from qdrant_embrief.guard import Stored
 from qdrant_embrief.points import PointId, TextPoint, embed_points, plan
-from qdrant_embrief.schema import Embedders, by_name, require_async, require_sync
+from qdrant_embrief.schema import Embedders, by_name, off_loop, require_async, require_sync
 
 if TYPE_CHECKING:
     import uuid
@@ -84,10 +84,9 @@ async def aupsert_texts(
     embedders = by_name(embedder)
     points = plan(texts, ids=ids, payloads=payloads, titles=titles, text_key=text_key, id_key=id_key)
     stored = Stored(name, await client.get_collection(name))
-    stored.require(embedders)
-    runner = next(iter(embedders.values()))
+    await off_loop(embedder, partial(stored.require, embedders))
     for start, batch in _batches(points, batch_size, stored):
-        structs = await runner.off_loop(partial(embed_points, embedders, batch, start=start))
+        structs = await off_loop(embedder, partial(embed_points, embedders, batch, start=start))
         await client.upsert(name, structs, wait=wait)
     return [point.id for point in points]
 

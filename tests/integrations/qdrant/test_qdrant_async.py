@@ -12,6 +12,7 @@ from qdrant_client.models import Document, PointStruct, PointVectors, Prefetch
 
 from embrief import Embedder, Reranker
 from embrief.errors import ArgumentError, ArgumentTypeError, SpaceMismatchError
+from embrief.loading import SharedModel
 from qdrant_embrief import (
     acheck_collection,
     acreate_collection,
@@ -80,6 +81,64 @@ async def test_helpers_never_stop_the_event_loop(aclient, fake):
         hits = await aquery_texts(aclient, "docs", embedder, "Venus is", reranker=reranker, top_n=1)
     assert hits[0].text == "Venus is bright"
     assert threading.current_thread().name not in fake.threads
+
+
+@pytest.fixture
+def slow_facts(monkeypatch):
+    """Facts that take their time to come, as those of a model without a record do; keeps who waited for them."""
+    waited = []
+    facts = SharedModel.spec.fget
+
+    def spec(shared):
+        waited.append(threading.current_thread().name)
+        if len(waited) == 1:
+            time.sleep(0.4)  # where a download happens
+        return facts(shared)
+
+    def start():
+        waited.clear()
+        monkeypatch.setattr(SharedModel, "spec", property(spec))
+        return waited
+
+    return start
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_helpers_never_wait_for_facts_on_the_event_loop(aclient, fake, slow_facts, named):
+    embedder, reranker = Embedder(fake.qwen3), Reranker(fake.reranker)
+    given, using = ({"a": embedder, "b": Embedder(fake.gemma)}, "a") if named else (embedder, None)
+    calls = {
+        "new": lambda: acreate_collection(aclient, "docs", given),
+        "kept": lambda: acreate_collection(aclient, "docs", given),
+        "check": lambda: acheck_collection(aclient, "docs", given),
+        "upsert": lambda: aupsert_texts(aclient, "docs", given, ["Mars is red"]),
+        "query": lambda: aquery_texts(aclient, "docs", embedder, "Mars is", using=using, task="code_retrieval"),
+        "rerank": lambda: aquery_texts(aclient, "docs", embedder, "Mars is", using=using, reranker=reranker),
+    }
+    for call in calls.values():
+        waited = slow_facts()
+        async with heartbeat():
+            await call()
+        assert waited != []
+        assert threading.current_thread().name not in waited
+
+
+async def test_attached_clients_never_wait_for_facts_on_the_event_loop(attached, fake, slow_facts):
+    options = {"mrl": 64, "task": "code_retrieval"}
+    query = Document(text="a", model=fake.qwen3, options=options)
+    point = PointStruct(id=1, vector=Document(text="a", model=fake.qwen3))
+    calls = {
+        "query": lambda: attached.query_points("docs", query=query, prefetch=Prefetch(query=query)),
+        "batch": lambda: attached.query_batch_points("docs", [models.QueryRequest(query=query)]),
+        "upsert": lambda: attached.upsert("docs", [point]),
+        "vectors": lambda: attached.update_vectors("docs", [PointVectors(id=1, vector=point.vector)]),
+    }
+    for call in calls.values():
+        waited = slow_facts()
+        async with heartbeat():
+            await call()
+        assert waited != []
+        assert threading.current_thread().name not in waited
 
 
 async def test_every_write_is_a_document(attached, fake):

@@ -411,14 +411,6 @@ def test_a_wrong_width_is_refused_before_numpy_sees_it(client, fake):
     client.query_points("docs", query=Document(text="a", model=fake.qwen3, options={"mrl": 16}))
 
 
-def test_a_model_for_none_of_several_named_vectors_is_refused(client, fake):
-    big = Embedder(fake.qwen3)
-    attach(client, big)
-    create_collection(client, "docs", {"full": big, "small": big.with_dim(16)})
-    with pytest.raises(SpaceMismatchError, match=r"'full'.*'small'"):
-        client.query_points("docs", query=Document(text="a", model=fake.qwen3, options={"mrl": 32}), using="full")
-
-
 def test_a_collection_without_a_stamp_takes_any_space_of_its_width(client, fake):
     attach(client, Embedder(fake.gemma))
     client.create_collection("docs", vectors_config=models.VectorParams(size=64, distance="Cosine"))

@@ -4,11 +4,12 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient, fastembed_common, models
-from qdrant_client.models import Document, PointStruct
+from qdrant_client import AsyncQdrantClient, QdrantClient, fastembed_common, models
+from qdrant_client.models import Document, PointStruct, Prefetch
 
 from embrief import Embedder
-from qdrant_embrief import attach, create_collection, vectors_config
+from embrief.errors import ArgumentError, SpaceMismatchError
+from qdrant_embrief import acreate_collection, attach, create_collection, space_metadata, vectors_config
 
 pytest.importorskip("fastembed")
 FOREIGN = "BAAI/bge-small-en-v1.5"
@@ -128,6 +129,81 @@ def test_local_bm25_goes_to_fastembed(collection, fake, monkeypatch):
     attach(collection, Embedder(fake.qwen3))
     with pytest.raises(RuntimeError, match="Qdrant/bm25"):
         collection.upsert("docs", [PointStruct(id=1, vector={"s": Document(text="a", model="Qdrant/bm25")})])
+
+
+@pytest.fixture
+def stamped(client, fake):
+    """A stamped unnamed vector, and beside it a collection with a stamped and a plain named one."""
+    embedder = Embedder(fake.qwen3)
+    create_collection(client, "docs", embedder, sparse_vectors_config={"words": models.SparseVectorParams()})
+    plain = models.VectorParams(size=64, distance="Cosine")
+    client.create_collection(
+        "mixed",
+        vectors_config={"ours": vectors_config(embedder), "plain": plain},
+        metadata=space_metadata({"ours": embedder}),
+    )
+    return attach(client, {"docs-model": embedder})
+
+
+def test_a_foreign_name_for_a_stamped_vector_is_refused(stamped, fake, fastembed):
+    foreign = Document(text="a", model=FOREIGN)
+    refused = pytest.raises(SpaceMismatchError, match=rf"'{FOREIGN}' is not attached.*Attached: 'docs-model'\.")
+    with refused:
+        stamped.query_points("docs", query=foreign)
+    with refused:
+        stamped.query_points("docs", prefetch=Prefetch(query=foreign), query=models.FusionQuery(fusion="rrf"))
+    with refused:
+        stamped.upsert("docs", [PointStruct(id=1, vector=foreign)])
+    with refused:
+        stamped.upload_collection("docs", [foreign], ids=[1])
+    with refused:
+        stamped.upsert("mixed", [PointStruct(id=1, vector={"plain": foreign, "ours": foreign})])
+    assert (fastembed.made, stamped.count("docs").count) == ([], 0)
+
+
+async def test_a_foreign_name_for_a_stamped_vector_is_refused_by_async_clients(fake, fastembed):
+    client, embedder = AsyncQdrantClient(":memory:"), Embedder(fake.qwen3)
+    await acreate_collection(attach(client, embedder), "docs", embedder)
+    foreign = Document(text="a", model=FOREIGN)
+    with pytest.raises(SpaceMismatchError, match="is not attached"):
+        await client.query_points("docs", query=foreign)
+    with pytest.raises(SpaceMismatchError, match="is not attached"):
+        await client.upsert("docs", [PointStruct(id=1, vector=foreign)])
+    with pytest.raises(SpaceMismatchError, match="is not attached"):
+        client.upload_points("docs", [PointStruct(id=1, vector=foreign)])
+    assert fastembed.made == []
+    await client.close()
+
+
+def test_foreign_names_stay_free_where_there_is_no_stamp(stamped, fastembed, monkeypatch):
+    import qdrant_client.embed.embedder as seam
+
+    class Sparse:
+        def __init__(self, model_name, **options):
+            raise RuntimeError(f"fastembed was asked for {model_name}")
+
+    monkeypatch.setattr(seam, "SparseTextEmbedding", Sparse)
+    stamped.upsert("mixed", [PointStruct(id=1, vector={"plain": Document(text="a", model=FOREIGN)})])
+    assert stamped.query_points("mixed", query=Document(text="a", model=FOREIGN), using="plain").points[0].score > 0.999
+    with pytest.raises(RuntimeError, match="Qdrant/bm25"):
+        stamped.query_points("docs", query=Document(text="a", model="Qdrant/bm25"), using="words")
+
+
+def test_a_model_attached_by_another_name_never_reaches_fastembed(collection, fake, fastembed, monkeypatch):
+    listed = [{"model": fake.qwen3, "dim": 64}]
+    monkeypatch.setattr(fastembed, "list_supported_models", staticmethod(lambda: listed))
+    attach(collection, {"docs": Embedder(fake.qwen3), "notes": Embedder(fake.qwen3), "gemma": Embedder(fake.gemma)})
+    for name in (fake.qwen3, fake.qwen3.upper()):
+        with pytest.raises(ArgumentError, match=r"as 'docs' and 'notes'.*attach\(client\) for all recorded models"):
+            collection.query_points("docs", query=Document(text="a", model=name))
+        with pytest.raises(ArgumentError, match="as 'docs' and 'notes'"):
+            collection.upsert("docs", [PointStruct(id=1, vector=Document(text="a", model=name))])
+        with pytest.raises(ArgumentError, match="as 'docs' and 'notes'"):
+            collection.get_embedding_size(name)
+    assert (fastembed.made, fake.runs) == ([], [])
+    attach(collection)
+    collection.query_points("docs", query=Document(text="a", model=fake.qwen3))
+    assert (fastembed.made, len(fake.runs)) == ([], 1)
 
 
 @pytest.fixture
