@@ -326,6 +326,53 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         self._warn_truncated(encoded, options.max_tokens)
         return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
 
+    def encode_dims(
+        self,
+        texts: Sequence[str],
+        dims: Sequence[int],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+    ) -> dict[int, EmbeddingResult]:
+        """Embed texts once and cut the vectors to several widths, for a search in two stages.
+
+        Args:
+            texts: Any number of texts, also none.
+            dims: The widths.
+            role: Which side of the search the texts are on.
+            titles: As in `encode`.
+            instruction: As in `encode`.
+            task: As in `encode`.
+
+        Returns:
+            For each width what `with_dim(width).encode(...)` returns.
+
+        Raises:
+            ArgumentError: The model's vectors cannot be cut to one of the widths.
+        """
+        views = {dim: self.with_dim(dim) for dim in dims}
+        call = partial(Embedder.encode, texts=texts, role=role, titles=titles, instruction=instruction, task=task)
+        if self._shared.backend.native_dims:
+            return {dim: call(view) for dim, view in views.items()}
+        whole = call(self._view(dim=None, normalize=False))
+        return {
+            dim: EmbeddingResult(
+                finish(
+                    whole.vectors,
+                    count=len(whole.vectors),
+                    dim=dim,
+                    normalize=self._settings.normalize,
+                    what=self.spec.id,
+                ),
+                whole.token_counts,
+                whole.truncated,
+                view._space(PromptChoice(instruction, task)),
+            )
+            for dim, view in views.items()
+        }
+
     def _warn_truncated(self, encoded: Encoded, max_tokens: int) -> None:
         cut = np.flatnonzero(encoded.truncated)
         if len(cut) and self._settings.truncate == "warn":

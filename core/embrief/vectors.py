@@ -23,7 +23,7 @@ def check_finite(values: NDArray[Any], what: str) -> None:
     Raises:
         NonFiniteVectorError: Some value is NaN or infinite; it names the first such row.
     """
-    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     if bad.any():
         index = int(np.argmax(bad))
         raise NonFiniteVectorError(

@@ -561,3 +561,20 @@ def test_the_hash_model_refuses_what_it_cannot_do() -> None:
         Embedder("embrief/hash", device="cuda:7").embed_query("q")
     with pytest.raises(ArgumentError, match="has no files there"):
         Embedder("embrief/hash", revision="x")
+
+
+def test_several_widths_of_one_run(fake: FakeRuntime) -> None:
+    embedder = Embedder(fake.gemma)
+    texts = ["red planet", "blue sea", "red planet"]
+    results = embedder.encode_dims(texts, [64, 16, 8], role="document", titles=["T", None, None])
+    assert fake.runs == [3]
+    for dim, result in results.items():
+        view = embedder.with_dim(dim)
+        np.testing.assert_array_equal(result.vectors, view.embed_documents(texts, titles=["T", None, None]))
+        assert result.space == view.space
+    assert embedder.encode_dims([], [8], role="query")[8].vectors.shape == (0, 8)
+    with pytest.raises(ArgumentError, match="dim=7"):
+        embedder.encode_dims(texts, [7], role="query")
+    lexical = Embedder("embrief/hash")
+    hashed = lexical.encode_dims(texts, [32, 1024], role="document")[32].vectors
+    np.testing.assert_array_equal(hashed, lexical.with_dim(32).embed_documents(texts))

@@ -119,6 +119,8 @@ class Backend:
     load_reranker: Callable[[LoadRequest], RerankBackend] | None = None
     preference: int = 0
     """Where several runtimes serve a model, the installed one with the highest preference runs it."""
+    native_dims: bool = False
+    """Whether it makes a shorter vector itself (`RunOptions.dim`) instead of the full one to be cut."""
     needs_files: bool = True
     """Whether the model's files must be on this machine."""
 

@@ -135,4 +135,6 @@ def _resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     return "cpu", "float32"
 
 
-BACKEND = Backend(name="hash", supports=_supports, resolve=_resolve, load_embedder=_load, needs_files=False)
+BACKEND = Backend(
+    name="hash", supports=_supports, resolve=_resolve, load_embedder=_load, native_dims=True, needs_files=False
+)

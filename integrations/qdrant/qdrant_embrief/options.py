@@ -18,7 +18,6 @@ OPTIONS = ("instruction", "mrl", "task", "title")
 class _Group(NamedTuple):
     """What texts must share to go through the model together."""
 
-    mrl: int | None
     instruction: str | None
     task: str | None
 
@@ -55,6 +54,7 @@ def embed_objects(embedder: Embedder, objects: Sequence[object], *, is_query: bo
     groups: dict[_Group, list[int]] = {}
     texts: list[str] = []
     titles: list[str | None] = []
+    dims: list[int] = []
     for index, item in enumerate(objects):
         if not isinstance(item, models.Document):
             raise ArgumentTypeError(
@@ -62,23 +62,26 @@ def embed_objects(embedder: Embedder, objects: Sequence[object], *, is_query: bo
                 index=index,
             )
         options = _options(item.options, embedder)
-        group = _Group(options.get("mrl"), options.get("instruction"), options.get("task"))
+        group = _Group(options.get("instruction"), options.get("task"))
         groups.setdefault(group, []).append(index)
         texts.append(item.text)
         titles.append(options.get("title"))
-    views = {group: embedder if group.mrl is None else embedder.with_dim(group.mrl) for group in groups}
+        mrl = options.get("mrl")
+        dims.append(embedder.dim if mrl is None else mrl)
     vectors: list[list[float]] = [[] for _ in texts]
     for group, places in groups.items():
         given = [titles[place] for place in places]
-        result = views[group].encode(
+        # One run for a text that is wanted at several widths.
+        results = embedder.encode_dims(
             [texts[place] for place in places],
+            sorted({dims[place] for place in places}),
             role="query" if is_query else "document",
             titles=given if any(title is not None for title in given) else None,
             instruction=group.instruction,
             task=group.task,
         )
-        for place, vector in zip(places, result.vectors.tolist(), strict=True):
-            vectors[place] = vector
+        for row, place in enumerate(places):
+            vectors[place] = results[dims[place]].vectors[row].tolist()
     return vectors
 
 

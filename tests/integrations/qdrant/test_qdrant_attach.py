@@ -446,3 +446,27 @@ def test_an_attached_client_is_freed_at_once(fake):
 def test_unknown_keywords_stay_errors(attached, fake):
     with pytest.raises((TypeError, AssertionError), match="nonsense"):
         attached.query_points("docs", query=Document(text="a", model=fake.qwen3), nonsense=1)
+
+
+def test_a_text_at_two_widths_goes_through_the_model_once(fake):
+    embedder = Embedder(fake.qwen3)
+    client = attach(QdrantClient(":memory:"), embedder)
+    create_collection(client, "docs", {"full": embedder, "small": embedder.with_dim(16)})
+    texts = ["red planet", "blue sea"]
+    points = [
+        PointStruct(
+            id=number,
+            vector={
+                "full": Document(text=text, model=fake.qwen3),
+                "small": Document(text=text, model=fake.qwen3, options={"mrl": 16}),
+            },
+        )
+        for number, text in enumerate(texts)
+    ]
+    client.upsert("docs", points)
+    assert fake.texts == texts
+    stored = client.retrieve("docs", [0, 1], with_vectors=True)
+    for point, text in zip(stored, texts, strict=True):
+        np.testing.assert_allclose(point.vector["full"], embedder.embed_documents([text])[0], atol=1e-6)
+        np.testing.assert_allclose(point.vector["small"], embedder.with_dim(16).embed_documents([text])[0], atol=1e-6)
+    client.close()
