@@ -261,8 +261,10 @@ def test_folders_that_sentence_transformers_saved_itself(
     for name, folder in (("qwen3", qwen3_folder), ("gemma", gemma_folder)):
         saved = tmp_path / name
         peer(folder).save_pretrained(str(saved))
-        expected, ours = (Embedder(place, dtype="float32").embed_documents(["one", "two"]) for place in (folder, saved))
-        np.testing.assert_allclose(ours, expected, atol=1e-6)
+        # Not compared with the original: transformers 5.0 halves Gemma's sliding window each time it saves.
+        expected = peer(saved).encode_document(["one", "two words"])
+        ours = Embedder(saved, dtype="float32").embed_documents(["one", "two words"])
+        assert cosines(ours, expected).min() > 0.99999
     apart = tmp_path / "apart"
     shutil.copytree(qwen3_folder, apart)
     (apart / "0_Transformer").mkdir()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 IdRow = NDArray[np.int32]
 _TOKENIZE_BLOCK = 1024
-_BATCH_TOKENS = {"cpu": 8192, "mps": 16384, "cuda": 65536}
+_BATCH_TOKENS = {"cpu": 1024, "mps": 16384, "cuda": 65536}
 
 
 def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
