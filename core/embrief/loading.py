@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -104,6 +104,27 @@ def _release(model: LoadedModel[Any]) -> None:
     model.close()
 
 
+class settled(Generic[T]):
+    """A property that is computed once per instance, under the instance's lock.
+
+    functools' `cached_property` has one lock for all instances before Python 3.12, so that one model's download would
+    hold up another's; and none since, so that two threads would both compute.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        # Reached only until the value is in the instance's dictionary, which goes first.
+        with instance._lock:
+            if self._name not in instance.__dict__:
+                instance.__dict__[self._name] = self._compute(instance)
+            value: T = instance.__dict__[self._name]
+            return value
+
+
 class SharedModel(Generic[S, B]):
     """One choice of model, resolved step by step and each step once; shared by all facades that chose the same.
 
@@ -127,7 +148,7 @@ class SharedModel(Generic[S, B]):
     def _registry(self) -> Registry:
         return plugins().registry
 
-    @cached_property
+    @settled
     def _resolved(self) -> ModelSpec | Path | None:
         return self._registry.resolve(self.choice.model, pinned=self.choice.revision is not None)
 
@@ -136,7 +157,7 @@ class SharedModel(Generic[S, B]):
         """Return the model folder, if the name is one."""
         return self._resolved if isinstance(self._resolved, Path) else None
 
-    @cached_property
+    @settled
     def recorded(self) -> S | None:
         """Return the record, `None` for a folder or a name without one.
 
@@ -174,14 +195,9 @@ class SharedModel(Generic[S, B]):
                     f"revision={revision!r} is for models on the hub; {self.spec.id} has no files there"
                 )
 
-    @property
+    @settled
     def spec(self) -> S:
         """Return the facts about the model. May read small files, or fetch a model without a record."""
-        with self._lock:
-            return self._spec
-
-    @cached_property
-    def _spec(self) -> S:
         if self.recorded is not None:
             return self.recorded
         files = self.files
@@ -205,7 +221,7 @@ class SharedModel(Generic[S, B]):
             raise ArgumentError(f"like={self.choice.like!r} is a model of another kind")
         return cast("S", spec)
 
-    @cached_property
+    @settled
     def cached(self) -> CachedModel:
         """Return the files from the hub, fetching them if they are missing."""
         choice = self.choice
@@ -220,13 +236,13 @@ class SharedModel(Generic[S, B]):
             )
         )
 
-    @cached_property
+    @settled
     def files(self) -> ModelFiles:
         """Return the small files of the model."""
         folder = self.folder if self.folder is not None else self.cached.folder
         return read_files(folder, trusted=self.choice.trust_remote_code)
 
-    @cached_property
+    @settled
     def weights(self) -> str:
         """Return what names the weights: a commit id, or a digest of a folder. Settled once, at the latest at load."""
         if self.folder is not None:
@@ -245,12 +261,12 @@ class SharedModel(Generic[S, B]):
         preferred = None if self.choice.backend is not None else found.preferred_backend(spec, available)
         return found.registry.choose_backend(spec, self.choice.backend, preferred)
 
-    @cached_property
+    @settled
     def backend(self) -> Backend:
         """Return the runtime that serves the model, chosen once."""
         return self.backend_for(self.spec)
 
-    @cached_property
+    @settled
     def device_and_dtype(self) -> tuple[str, str]:
         """Return the device and number format in use."""
         device, dtype = self.backend.resolve(self.spec, self.choice.device, self.choice.dtype)

@@ -581,3 +581,29 @@ def test_several_widths_of_one_run(fake: FakeRuntime) -> None:
     lexical = Embedder("embrief/hash")
     hashed = lexical.encode_dims(texts, [32, 1024], role="document")[32].vectors
     np.testing.assert_array_equal(hashed, lexical.with_dim(32).embed_documents(texts))
+
+
+def test_what_is_settled_once_is_computed_once_and_holds_up_no_other_instance() -> None:
+    from embrief.loading import settled
+
+    class Slow:
+        def __init__(self, seconds: float) -> None:
+            self._lock = threading.RLock()
+            self.seconds, self.calls = seconds, 0
+
+        @settled
+        def value(self) -> int:
+            self.calls += 1
+            time.sleep(self.seconds)
+            return 7
+
+    slow, quick = Slow(0.6), Slow(0)
+    threads = [threading.Thread(target=lambda: slow.value) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    start = time.perf_counter()
+    assert quick.value == 7
+    assert time.perf_counter() - start < 0.4
+    for thread in threads:
+        thread.join()
+    assert (slow.value, slow.calls) == (7, 1)
