@@ -195,9 +195,13 @@ class SharedModel(Generic[S, B]):
                     f"revision={revision!r} is for models on the hub; {self.spec.id} has no files there"
                 )
 
-    @settled
+    @property
     def spec(self) -> S:
         """Return the facts about the model. May read small files, or fetch a model without a record."""
+        return self._spec
+
+    @settled
+    def _spec(self) -> S:
         if self.recorded is not None:
             return self.recorded
         files = self.files
