@@ -16,7 +16,7 @@ from embrief.backends.base import EmbeddingBackend, Encoded
 from embrief.errors import ArgumentError, InputTooLongError, NonFiniteVectorError, TruncationWarning, warn
 from embrief.facade import Facade, Settings, model_text, path_text
 from embrief.progress import Progress, progress_bar
-from embrief.prompts import PromptChoice, active_task, check_choice, query_prefix, render_embedding
+from embrief.prompts import PromptChoice, active_task, check_choice, document_prefix, query_prefix
 from embrief.space import VectorSpace
 from embrief.specs import EmbeddingSpec, Role, Truncate
 from embrief.vectors import Matrix, Vector, finish
@@ -250,17 +250,9 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             raise ArgumentError(
                 f"instruction={call.instruction!r} is for queries; documents are embedded once for all instructions"
             )
+        applies = active_task(spec.prompts, call, default, model=spec.id)
         return [
-            render_embedding(
-                text,
-                spec.prompts,
-                role=role,
-                call=call,
-                default=default,
-                title=title,
-                model=spec.id,
-                index=index,
-            )
+            document_prefix(applies, title, model=spec.id, index=index) + text
             for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True))
         ]
 

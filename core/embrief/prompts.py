@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from embrief.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from embrief.specs import EmbeddingPrompts, RerankPrompt, Role, Task
+    from embrief.specs import EmbeddingPrompts, RerankPrompt, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +92,6 @@ def document_prefix(task: Task, title: str | None, *, model: str, index: int | N
             index=index,
         )
     return task.titled.replace("{title}", title)
-
-
-def render_embedding(
-    text: str,
-    prompts: EmbeddingPrompts,
-    *,
-    role: Role,
-    call: PromptChoice,
-    default: PromptChoice,
-    title: str | None = None,
-    model: str,
-    index: int | None = None,
-) -> str:
-    """Return the exact string that the tokenizer gets for one text."""
-    if role == "query":
-        return query_prefix(prompts, call, default, model=model) + text
-    task = active_task(prompts, call, default, model=model)
-    return document_prefix(task, title, model=model, index=index) + text
 
 
 @dataclass(frozen=True, slots=True)

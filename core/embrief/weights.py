@@ -301,8 +301,3 @@ def _remember_reference(source: ModelSource, commit: str) -> None:
         reference = _repository_folder(source.id, source.cache_dir) / "refs" / revision
         reference.parent.mkdir(parents=True, exist_ok=True)
         reference.write_text(commit, "utf-8")
-
-
-def download_size(source: ModelSource) -> int:
-    """Return the bytes that `fetch` would download for a model that is not here."""
-    return sum(item.size or 0 for item in _wanted(_describe(source), source))
