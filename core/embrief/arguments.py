@@ -12,7 +12,7 @@ from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.specs import EmbeddingSpec, Truncate
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 def keywords(kind: type) -> list[str]:

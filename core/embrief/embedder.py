@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, Self, cast
@@ -13,16 +13,25 @@ import numpy as np
 
 from embrief import arguments
 from embrief.backends.base import EmbeddingBackend, Encoded
-from embrief.errors import ArgumentError, InputTooLongError, NonFiniteVectorError, TruncationWarning, warn
-from embrief.facade import Facade, Settings, model_text, path_text
+from embrief.errors import (
+    ArgumentError,
+    ItemFailedError,
+    NonFiniteVectorError,
+    TruncationWarning,
+    warn,
+)
+from embrief.facade import Facade, Plan, Settings, model_text, path_text
+from embrief.jobs import Request
 from embrief.progress import Progress, progress_bar
 from embrief.prompts import PromptChoice, active_task, check_choice, document_prefix, query_prefix
 from embrief.space import VectorSpace
 from embrief.specs import EmbeddingSpec, Role, Truncate
-from embrief.vectors import Matrix, Vector, finish
+from embrief.vectors import Matrix, Vector
+from embrief.vectors import finish as finish_vectors
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -285,38 +294,55 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             InputTooLongError: A text is too long and `truncate="error"`. Nothing was computed.
             NonFiniteVectorError: The model returned NaN or infinity; the error has the index.
         """
-        # Bound first: another thread may close this facade while the model runs.
-        shared, spec = self._shared, self.spec
+        return self._run(partial(self._plan, texts, role, titles, PromptChoice(instruction, task), progress))
+
+    def _plan(
+        self,
+        texts: Sequence[str],
+        role: Role,
+        titles: Sequence[str | None] | None,
+        call: PromptChoice,
+        progress: bool = False,
+    ) -> Plan[Encoded, EmbeddingResult]:
+        """Check and render the texts. Loads nothing."""
+        spec, settings = self.spec, self._settings
         items = arguments.texts(texts, "texts")
-        call = PromptChoice(instruction, task)
         rendered = self._render(items, role, call, titles)
-        space, dim = self._space(call), self._settings.dim or spec.dim
-        if not rendered:
-            empty = np.empty((0, dim), np.float32)
-            return EmbeddingResult(empty, np.empty(0, np.int64), np.empty(0, np.bool_), space)
+        space, dim = self._space(call), settings.dim or spec.dim
         first: dict[str, int] = {}
         for index, text in enumerate(rendered):
             first.setdefault(text, index)
+        distinct = list(first)
         prompts = {whole[: len(whole) - len(text)] for whole, text in zip(rendered, items, strict=True)}
-        options = replace(self._options(dim), prompts=tuple(sorted(prompts - {""})))
-        bar: AbstractContextManager[Progress] = progress_bar(len(first)) if progress else nullcontext(Progress())
-        with bar as shown, _callers_index(list(first.values())):
-            options = replace(options, on_progress=shown.advance)
-            encoded = shared.model.run(lambda backend: backend.encode(list(first), options))
-            vectors = finish(
-                encoded.vectors,
-                count=len(first),
-                dim=dim,
-                normalize=self._settings.normalize,
-                what=spec.id,
+        shown = _Shown(progress, list(first.values()))
+        options = replace(
+            self._options(dim), prompts=tuple(sorted(prompts - {""})), on_progress=shown.advance if progress else None
+        )
+
+        def finish(encoded: Encoded | None) -> EmbeddingResult:
+            if encoded is None:
+                return EmbeddingResult(
+                    np.empty((0, dim), np.float32), np.empty(0, np.int64), np.empty(0, np.bool_), space
+                )
+            vectors = finish_vectors(
+                encoded.vectors, count=len(distinct), dim=dim, normalize=settings.normalize, what=spec.id
             )
-        if len(first) < len(rendered):
-            rows = {text: row for row, text in enumerate(first)}
-            order = [rows[text] for text in rendered]
-            vectors = vectors[order]
-            encoded = Encoded(vectors, encoded.token_counts[order], encoded.truncated[order])
-        self._warn_truncated(encoded, options.max_tokens)
-        return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
+            if len(distinct) < len(rendered):
+                rows = {text: row for row, text in enumerate(distinct)}
+                order = [rows[text] for text in rendered]
+                vectors = vectors[order]
+                encoded = Encoded(vectors, encoded.token_counts[order], encoded.truncated[order])
+            self._warn_truncated(encoded, options.max_tokens)
+            return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
+
+        request = Request(
+            inputs=distinct,
+            options=options,
+            whole=lambda backend: cast("EmbeddingBackend", backend).encode(distinct, options),
+            collect=Encoded,
+            urgent=role == "query",
+        )
+        return Plan(request, finish, shown)
 
     def encode_dims(
         self,
@@ -351,7 +377,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         whole = call(self._view(dim=None, normalize=False))
         return {
             dim: EmbeddingResult(
-                finish(
+                finish_vectors(
                     whole.vectors,
                     count=len(whole.vectors),
                     dim=dim,
@@ -414,13 +440,15 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
     async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
         """`embed_query` without blocking the event loop."""
-        return await self.off_loop(partial(self.embed_query, text, instruction=instruction, task=task))
+        checked = arguments.text(text, "text")
+        vector: Vector = (await self.aembed_queries([checked], instruction=instruction, task=task))[0]
+        return vector
 
     async def aembed_queries(
         self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None
     ) -> Matrix:
         """`embed_queries` without blocking the event loop."""
-        return await self.off_loop(partial(self.embed_queries, texts, instruction=instruction, task=task))
+        return (await self.aencode(texts, role="query", instruction=instruction, task=task)).vectors
 
     async def aembed_documents(
         self,
@@ -431,7 +459,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         progress: bool = False,
     ) -> Matrix:
         """`embed_documents` without blocking the event loop."""
-        return await self.off_loop(partial(self.embed_documents, texts, titles=titles, task=task, progress=progress))
+        return (await self.aencode(texts, role="document", titles=titles, task=task, progress=progress)).vectors
 
     async def aencode(
         self,
@@ -443,17 +471,9 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         task: str | None = None,
         progress: bool = False,
     ) -> EmbeddingResult:
-        """`encode` without blocking the event loop."""
-        call = partial(
-            self.encode,
-            texts,
-            role=role,
-            titles=titles,
-            instruction=instruction,
-            task=task,
-            progress=progress,
-        )
-        return await self.off_loop(call)
+        """`encode` without blocking the event loop. Calls at the same time share batches."""
+        plan = partial(self._plan, texts, role, titles, PromptChoice(instruction, task), progress)
+        return await self._arun(plan, urgent=role == "query")
 
     def info(self) -> dict[str, Any]:
         """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
@@ -473,17 +493,26 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         }
 
 
-@contextmanager
-def _callers_index(places: Sequence[int]) -> Iterator[None]:
-    """Turn the index of a text in the run, where equal texts are one, into its index in the caller's list."""
-    try:
-        yield
-    except InputTooLongError as error:
-        index = places[cast("int", error.index)]
-        message = str(error).replace(f"index {error.index} ", f"index {index} ")
-        raise InputTooLongError(message, index=index, tokens=error.tokens, limit=error.limit) from None
-    except NonFiniteVectorError as error:
-        index = places[error.index]
-        raise NonFiniteVectorError(
-            str(error).replace(f"index {error.index} ", f"index {index} "), index=index
-        ) from None
+class _Shown:
+    """Around a run: the progress bar, and errors with the caller's index instead of the index among distinct texts."""
+
+    def __init__(self, progress: bool, places: list[int]) -> None:
+        self._places = places
+        self._bar = progress_bar(len(places)) if progress else nullcontext(Progress())
+        self._shown = Progress()
+
+    def advance(self, count: int) -> None:
+        """Note that texts are done."""
+        self._shown.advance(count)
+
+    def __enter__(self) -> None:
+        self._shown = self._bar.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+        if isinstance(error, (ArgumentError, ItemFailedError, NonFiniteVectorError)) and error.index is not None:
+            index = self._places[error.index]
+            error.args = (str(error).replace(f"index {error.index} ", f"index {index} "),)
+            error.index = index

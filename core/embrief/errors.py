@@ -107,6 +107,31 @@ class NonFiniteVectorError(BackendError, ArithmeticError):
         self.index = index
 
 
+class ItemFailedError(BackendError):
+    """The runtime failed on one text or pair; its own error is the cause.
+
+    Attributes:
+        index: Position of the text in the call.
+    """
+
+    def __init__(self, message: str, *, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class OutOfMemoryError(ItemFailedError, MemoryError):
+    """There is not enough memory for one text or pair, even alone.
+
+    Attributes:
+        index: Position of the text in the call.
+        tokens: Its length in tokens.
+    """
+
+    def __init__(self, message: str, *, index: int, tokens: int) -> None:
+        super().__init__(message, index=index)
+        self.tokens = tokens
+
+
 class ClosedError(EmbriefError, RuntimeError):
     """The facade was closed and then used."""
 

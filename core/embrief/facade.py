@@ -1,24 +1,29 @@
-"""What embedder and reranker have in common: one shared model, cheap views, pickling, closing, calls off the loop."""
+"""What embedder and reranker have in common: one shared model, cheap views, pickling, closing, how calls run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from embrief import arguments
 from embrief.backends.base import EmbeddingBackend, RerankBackend, RunOptions
 from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, UnknownModelError
-from embrief.loading import ModelChoice, SharedModel, shared_model
+from embrief.loading import LoadedModel, ModelChoice, SharedModel, shared_model
 from embrief.specs import EmbeddingSpec, RerankerSpec, Truncate
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from embrief.jobs import Request
+
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 B = TypeVar("B", EmbeddingBackend, RerankBackend)
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -75,6 +80,17 @@ def path_text(value: str | Path | None, what: str) -> str | None:
     if value is None or isinstance(value, (str, Path)):
         return None if value is None else os.fspath(value)
     raise ArgumentTypeError(f"{what} is a string or a path, not {type(value).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[R, T]):
+    """A call whose arguments have been checked: what the model shall do, and what becomes of its answer."""
+
+    request: Request[R]
+    finish: Callable[[R | None], T]
+    """Makes the result, on any thread; of `None` where there is nothing to compute."""
+    around: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """What to be in while the model runs and the result is made."""
 
 
 class Facade(Generic[S, B]):
@@ -147,7 +163,7 @@ class Facade(Generic[S, B]):
             ModelMismatchError: The files are not those of the model.
         """
         self._check_spec()
-        self._shared.model.run(lambda backend: None)
+        self._shared.model.load()
         return self
 
     def close(self) -> None:
@@ -163,11 +179,38 @@ class Facade(Generic[S, B]):
         self.close()
 
     async def off_loop(self, call: Callable[[], T]) -> T:
-        """Run `call` on the model's own worker thread and wait for it without blocking the event loop.
+        """Run `call` on a thread of the model's and wait for it without blocking the event loop.
 
-        For code that wraps this facade: what it does to the result, such as converting vectors, belongs there too.
+        For code that wraps this facade: what it does to texts and results, such as converting vectors, belongs there.
+        Use the facade's own async methods for the model: calls through them share batches, and these take turns.
         """
         return await self._shared.off_loop(call)
+
+    def _run(self, plan: Callable[[], Plan[R, T]]) -> T:
+        """Carry out a plan on the calling thread; only the model itself runs on its worker."""
+        # Bound first: another thread may close this facade while the model runs.
+        shared = self._shared
+        made = plan()
+        if not made.request.inputs:
+            return made.finish(None)
+        with made.around:
+            return made.finish(shared.model.run(made.request))
+
+    async def _arun(self, plan: Callable[[], Plan[R, T]], *, urgent: bool = False) -> T:
+        """`_run` without blocking the event loop."""
+        shared = self._shared
+        off_loop = partial(shared.off_loop, urgent=urgent)
+
+        def prepare() -> tuple[Plan[R, T], LoadedModel[B] | None]:
+            made = plan()
+            return made, shared.model if made.request.inputs else None
+
+        made, model = await off_loop(prepare)
+        if model is None:
+            return made.finish(None)
+        with made.around:
+            found = await model.arun(made.request, off_loop)
+            return await off_loop(partial(made.finish, found))
 
     def _view(self, **changes: Any) -> Self:
         """Return a facade with other settings on the same loaded model."""
@@ -199,11 +242,13 @@ class Facade(Generic[S, B]):
             "verified": spec.verified,
             "license": spec.license,
             "backend": shared.backend.name,
+            "backend_reason": shared.backend_reason,
             "device": device,
             "dtype": dtype,
             "max_tokens": self.max_tokens,
             "truncate": self._settings.truncate,
             "loaded": shared.loaded,
+            "batch_tokens": shared.batch_tokens(self._settings.batch_tokens),
         }
 
     def __reduce__(self) -> tuple[Any, ...]:

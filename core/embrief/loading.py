@@ -19,6 +19,7 @@ from embrief.folders import Stamp, missing_files, weights_digest
 from embrief.folders import stamp as folder_stamp
 from embrief.identify import ModelFiles, identify_embedder, identify_reranker, read_files, verify_files
 from embrief.plugins import plugins
+from embrief.scheduler import Worker, forget_other_workers
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.weights import COMMIT, CachedModel, ModelSource, fetch
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 B = TypeVar("B", EmbeddingBackend, RerankBackend)
+M = TypeVar("M")
 T = TypeVar("T")
 
 
@@ -46,39 +48,13 @@ class ModelChoice:
     like: str | None = None
 
 
-class LoadedModel(Generic[B]):
-    """One model in memory, its lock, and the number of facades that hold it."""
+class LoadedModel(Worker[M]):
+    """One model in memory, and the number of facades that hold it."""
 
-    def __init__(self, key: Hashable, load: Callable[[], B]) -> None:
+    def __init__(self, key: Hashable, load: Callable[[], M]) -> None:
+        super().__init__(load)
         self.key = key
-        self._load: Callable[[], B] = load
-        # Re-entrant: a garbage collection during a run may let go of the last facade, which closes the model.
-        self._lock = threading.RLock()
-        self._backend: B | None = None
         self.holders = 0
-
-    @property
-    def loaded(self) -> bool:
-        """Return whether the weights are in memory."""
-        return self._backend is not None
-
-    def run(self, call: Callable[[B], T]) -> T:
-        """Load on first use, then run `call` with the model to itself."""
-        with self._lock:
-            if self._backend is None:
-                self._backend = self._load()
-            return call(self._backend)
-
-    def reset(self) -> None:
-        """Take a new lock, in a child process."""
-        self._lock = threading.RLock()
-
-    def close(self) -> None:
-        """Free the model, after a call that is under way."""
-        with self._lock:
-            if self._backend is not None:
-                self._backend.close()
-                self._backend = None
 
 
 # Re-entrant: a garbage collection inside a locked section may finalise a facade, which releases its model.
@@ -139,10 +115,11 @@ class SharedModel(Generic[S, B]):
         self.reset()
 
     def reset(self) -> None:
-        """Take a new lock and a new thread: at the start, and in a child process."""
+        """Take a new lock and new threads: at the start, and in a child process."""
         self._lock = threading.RLock()
-        # The thread starts with the first call. Made here: under a lock the event loop might wait for a download.
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="embrief")
+        # Threads start with the first call. Made here: under a lock the event loop might wait for a download. Two, so
+        # that queries do not wait until a corpus is tokenised.
+        self._executors = {urgent: ThreadPoolExecutor(1, thread_name_prefix="embrief") for urgent in (True, False)}
 
     @property
     def _registry(self) -> Registry:
@@ -260,10 +237,24 @@ class SharedModel(Generic[S, B]):
 
     def backend_for(self, spec: S) -> Backend:
         """Return the runtime that serves the model."""
-        found = plugins()
-        available = tuple(item.name for item in found.registry.backends_for(spec) if not item.missing())
+        found, refusals = plugins(), self._refusals(spec)
+        serving = (item for item in found.registry.backends_for(spec) if item.name not in refusals)
+        available = tuple(item.name for item in serving if not item.missing())
         preferred = None if self.choice.backend is not None else found.preferred_backend(spec, available)
-        return found.registry.choose_backend(spec, self.choice.backend, preferred)
+        return found.registry.choose_backend(spec, self.choice.backend, preferred, refusals)
+
+    def _refusals(self, spec: S) -> dict[str, str]:
+        # A record says all that a runtime asks; its files may not be here yet.
+        return {} if self.recorded is not None else self._registry.refusals(spec, self.files)
+
+    @property
+    def backend_reason(self) -> str:
+        """Say why this runtime runs the model and not another."""
+        if self.choice.backend is not None:
+            return "asked for"
+        chosen, refusals = self.backend, self._refusals(self.spec)
+        best = self._registry.choose_backend(self.spec, None, None, refusals)
+        return self._registry.passed_over(self.spec, chosen, refusals) if chosen is best else "a plugin chose it"
 
     @settled
     def backend(self) -> Backend:
@@ -282,6 +273,10 @@ class SharedModel(Generic[S, B]):
     def loaded(self) -> bool:
         """Return whether the weights are in memory."""
         return self._model is not None and self._model.loaded
+
+    def batch_tokens(self, asked: int | None) -> int | None:
+        """Return the tokens per batch in use, less than asked where memory was short; `None` if not known yet."""
+        return asked if self._model is None else self._model.batch_tokens(asked)
 
     @property
     def model(self) -> LoadedModel[B]:
@@ -313,12 +308,13 @@ class SharedModel(Generic[S, B]):
             (backend.name, request, self._stamp), partial(cast("Callable[[LoadRequest], B]", load), request)
         )
 
-    async def off_loop(self, call: Callable[[], T]) -> T:
-        """Run `call` on this model's own thread, so that an event loop never waits for a tokenizer or a model."""
+    async def off_loop(self, call: Callable[[], T], *, urgent: bool = False) -> T:
+        """Run `call` on a thread of this model's, so that an event loop never waits for a tokenizer or a download."""
         import asyncio
 
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(context.run, call))
+        executor = self._executors[urgent]
+        return await asyncio.get_running_loop().run_in_executor(executor, partial(context.run, call))
 
 
 _shared_lock = threading.RLock()
@@ -342,6 +338,7 @@ def _after_fork() -> None:
     """Give a child process its own locks and threads: those of the parent may be held, or gone."""
     global _table_lock, _shared_lock
     _table_lock, _shared_lock = threading.RLock(), threading.RLock()
+    forget_other_workers()
     for model in _loaded.values():
         model.reset()
     for shared in list(_shared.values()):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from embrief import hookspecs
-from embrief.backends import hashing, sentence_transformers
+from embrief.backends import engine, hashing, sentence_transformers
 from embrief.errors import EmbriefError, PluginError, PluginWarning, warn
 from embrief.models import built_in_models
 from embrief.registry import Registry
@@ -209,7 +209,7 @@ def _discover() -> Plugins:
     manager.add_hookspecs(hookspecs)
     for spec in built_in_models():
         registry.add_model(spec)
-    for backend in (hashing.BACKEND, sentence_transformers.BACKEND):
+    for backend in (engine.BACKEND, hashing.BACKEND, sentence_transformers.BACKEND):
         registry.add_backend(backend)
     taken: dict[str, str] = {}
     for point in _entry_points(reports):

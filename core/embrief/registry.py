@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
 from embrief.backends.base import Backend
 from embrief.errors import (
@@ -22,6 +23,10 @@ from embrief.integrations import Integration
 from embrief.models.mistaken import MISTAKEN_NAMES
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 
+if TYPE_CHECKING:
+    from embrief.identify import ModelFiles
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 Spec = TypeVar("Spec", EmbeddingSpec, RerankerSpec)
 
 
@@ -195,13 +200,45 @@ class Registry:
                 warn(f"{problem}; it is left out", PluginWarning)
             return False
 
-    def choose_backend(self, spec: ModelSpec, asked: str | None, preferred: str | None) -> Backend:
+    def refusals(self, spec: ModelSpec, files: ModelFiles) -> dict[str, str]:
+        """Return why runtimes that support a model cannot run these files of it, by the runtimes' names."""
+        found: dict[str, str] = {}
+        for backend in self.backends_for(spec):
+            if backend.refusal is not None:
+                try:
+                    reason = backend.refusal(spec, files)
+                except (Exception, SystemExit) as error:
+                    reason = f"failed when asked whether it runs {spec.id}: {error!r}"
+                    self._on_fault(backend.name, f"the backend {backend.name!r} {reason}")
+                if reason is not None:
+                    found[backend.name] = reason
+        return found
+
+    def passed_over(self, spec: ModelSpec, chosen: Backend, refusals: Mapping[str, str]) -> str:
+        """Say why no runtime of higher preference runs a model."""
+        better = [backend for backend in self.backends_for(spec) if backend.preference > chosen.preference]
+        reasons = [
+            f"the {backend.name} {refusals[backend.name]}"
+            if backend.name in refusals
+            else f"{backend.name} needs {', '.join(backend.missing())}"
+            for backend in better
+            if backend.name in refusals or backend.missing()
+        ]
+        if reasons:
+            return "; ".join(reasons)
+        first = max(self.backends.values(), key=lambda backend: backend.preference)
+        return "it is the fastest" if chosen is first else f"no faster one runs {spec.architecture!r} models"
+
+    def choose_backend(
+        self, spec: ModelSpec, asked: str | None, preferred: str | None, refusals: Mapping[str, str] = _NONE
+    ) -> Backend:
         """Return the runtime for a model.
 
         Args:
             spec: The model.
             asked: The user's choice; wins.
             preferred: A plugin's choice; else the best installed runtime that serves the model.
+            refusals: Why runtimes cannot run this model's files.
 
         Raises:
             ArgumentError: The runtime asked for does not exist or cannot serve the model.
@@ -216,7 +253,12 @@ class Registry:
             if self.backends[name] not in serving:
                 able = ", ".join(backend.name for backend in serving) or "none"
                 raise ArgumentError(f"the backend {name!r} cannot run {spec.id}; those that can: {able}")
+            if name in refusals:
+                raise ArgumentError(
+                    f"the backend {name!r} cannot run {spec.id}: it {refusals[name]}; leave backend out"
+                )
             serving = [self.backends[name]]
+        serving = [backend for backend in serving if backend.name not in refusals]
         installed = [backend for backend in serving if not backend.missing()]
         if installed:
             return installed[0]

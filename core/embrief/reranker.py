@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypeVar, cast
 
 import numpy as np
 
 from embrief import arguments
-from embrief.backends.base import RerankBackend
+from embrief.backends.base import RerankBackend, Scored
 from embrief.errors import ArgumentError, BackendError, TruncationWarning, warn
-from embrief.facade import Facade, Settings, model_text, path_text
+from embrief.facade import Facade, Plan, Settings, model_text, path_text
+from embrief.jobs import Request
 from embrief.prompts import RenderedPair, render_pair
 from embrief.specs import RerankerSpec, Truncate
 from embrief.vectors import check_finite
@@ -155,9 +156,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             InputTooLongError: The query leaves no room for a document; or a pair is too long and `truncate="error"`.
             NonFiniteVectorError: The model returned NaN or infinity; the error has the index.
         """
-        items = arguments.texts(documents, "documents")
-        arguments.text(query, "query")
-        return self.score_pairs([(query, item) for item in items], instruction=instruction)
+        return self._run(partial(self._plan_query, query, documents, instruction))
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None) -> NDArray[np.float32]:
         """Return how relevant each document is to its own query.
@@ -173,25 +172,41 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             ArgumentTypeError: An item is no pair of strings; the error has the index.
             InputTooLongError, NonFiniteVectorError: As in `score`.
         """
+        return self._run(partial(self._plan, pairs, instruction))
+
+    def _plan_query(
+        self, query: str, documents: Sequence[str], instruction: str | None
+    ) -> Plan[Scored, NDArray[np.float32]]:
+        items = arguments.texts(documents, "documents")
+        arguments.text(query, "query")
+        return self._plan([(query, item) for item in items], instruction)
+
+    def _plan(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Plan[Scored, NDArray[np.float32]]:
+        """Check and render the pairs. Loads nothing."""
+        self._check_instruction(instruction, self.spec)
         rendered = [
             self.render(query, document, instruction=instruction) for query, document in arguments.pairs(pairs, "pairs")
         ]
-        return self._score(rendered, instruction)
-
-    def _score(self, pairs: list[RenderedPair], instruction: str | None) -> NDArray[np.float32]:
-        if not pairs:
-            self._check_instruction(instruction, self.spec)
-            return np.empty(0, np.float32)
         options = self._options()
-        scored = self._shared.model.run(lambda backend: backend.score(pairs, options))
+        request = Request(
+            inputs=rendered,
+            options=options,
+            whole=lambda backend: cast("RerankBackend", backend).score(rendered, options),
+            collect=Scored,
+        )
+        return Plan(request, partial(self._finish, len(rendered)))
+
+    def _finish(self, count: int, scored: Scored | None) -> NDArray[np.float32]:
+        if scored is None:
+            return np.empty(0, np.float32)
         logits = np.asarray(scored.logits, np.float64)
-        if logits.shape != (len(pairs),):
-            raise BackendError(f"{self.spec.id} returned scores of shape {logits.shape} for {len(pairs)} documents")
+        if logits.shape != (count,):
+            raise BackendError(f"{self.spec.id} returned scores of shape {logits.shape} for {count} documents")
         check_finite(logits, self.spec.id)
         cut = np.flatnonzero(scored.truncated)
         if len(cut) and self._settings.truncate == "warn":
             warn(
-                f"{len(cut)} of {len(pairs)} documents do not fit into {self.max_tokens} tokens with the query and "
+                f"{len(cut)} of {count} documents do not fit into {self.max_tokens} tokens with the query and "
                 f"lost their end (first at index {cut[0]}); split them, raise max_tokens, or pass truncate='error' "
                 "or 'silent'",
                 TruncationWarning,
@@ -221,9 +236,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             ArgumentTypeError: `documents` is no list of strings.
         """
         arguments.positive(top_n, "top_n")
-        scores = self.score(query, documents, instruction=instruction)
-        order = np.argsort(-scores, kind="stable")[:top_n]
-        return [RankedDocument(int(index), float(scores[index])) for index in order]
+        return _ranked(self.score(query, documents, instruction=instruction), top_n)
 
     def rerank_items(
         self,
@@ -248,13 +261,19 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         """
         candidates = list(items)
         ranked = self.rerank(query, [text(item) for item in candidates], instruction=instruction, top_n=top_n)
-        return [RankedItem(candidates[place.index], place.index, place.score) for place in ranked]
+        return _with_items(candidates, ranked)
 
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
     ) -> NDArray[np.float32]:
-        """`score` without blocking the event loop."""
-        return await self.off_loop(partial(self.score, query, documents, instruction=instruction))
+        """`score` without blocking the event loop. Calls at the same time share batches."""
+        return await self._arun(partial(self._plan_query, query, documents, instruction))
+
+    async def ascore_pairs(
+        self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None
+    ) -> NDArray[np.float32]:
+        """`score_pairs` without blocking the event loop."""
+        return await self._arun(partial(self._plan, pairs, instruction))
 
     async def arerank(
         self,
@@ -265,7 +284,8 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         top_n: int | None = None,
     ) -> list[RankedDocument]:
         """`rerank` without blocking the event loop."""
-        return await self.off_loop(partial(self.rerank, query, documents, instruction=instruction, top_n=top_n))
+        arguments.positive(top_n, "top_n")
+        return _ranked(await self.ascore(query, documents, instruction=instruction), top_n)
 
     async def arerank_items(
         self,
@@ -277,8 +297,9 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         top_n: int | None = None,
     ) -> list[RankedItem[T]]:
         """`rerank_items` without blocking the event loop."""
-        call = partial(self.rerank_items, query, items, text=text, instruction=instruction, top_n=top_n)
-        return await self.off_loop(call)
+        candidates = list(items)
+        texts = await self.off_loop(lambda: [text(item) for item in candidates])
+        return _with_items(candidates, await self.arerank(query, texts, instruction=instruction, top_n=top_n))
 
     def info(self) -> dict[str, Any]:
         """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
@@ -288,3 +309,12 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             "instruction": default if default is not None else self.spec.prompt.default_instruction,
             "scoring": self.spec.scoring,
         }
+
+
+def _ranked(scores: NDArray[np.float32], top_n: int | None) -> list[RankedDocument]:
+    order = np.argsort(-scores, kind="stable")[:top_n]
+    return [RankedDocument(int(index), float(scores[index])) for index in order]
+
+
+def _with_items(items: Sequence[T], ranked: Sequence[RankedDocument]) -> list[RankedItem[T]]:
+    return [RankedItem(items[place.index], place.index, place.score) for place in ranked]

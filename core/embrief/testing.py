@@ -16,18 +16,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
 from embrief.backends.base import (
     Backend,
+    BatchedEmbedder,
+    BatchedReranker,
     EmbeddingBackend,
     Encoded,
     LoadRequest,
+    Prepared,
     RerankBackend,
     RunOptions,
     Scored,
+    too_long,
 )
 from embrief.backends.hashing import HashBackend
 from embrief.models import gemma, qwen3
@@ -36,6 +40,8 @@ from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from numpy.typing import NDArray
 
     from embrief.prompts import RenderedPair
 
@@ -54,7 +60,13 @@ class FakeRuntime:
     delay: float = 0.0
     """Seconds that each run takes."""
     fault: Callable[[Sequence[str]], None] | None = None
-    """Called with the rendered texts of each run; may raise."""
+    """Called with the rendered texts of each run; may raise, or hold the run up."""
+    batch_tokens: int | None = None
+    """Makes the models `Batched`, with this many tokens per batch. A token is a word, and at least one per text."""
+    memory: int | None = None
+    """Tokens that fit into memory in one run of a `Batched` model; more raises `MemoryError`."""
+    padded: bool = False
+    """Whether batches of a `Batched` model are padded."""
     width: int = 64
     texts: list[str] = field(default_factory=list)
     """Every rendered text that was embedded, in order."""
@@ -120,8 +132,8 @@ class FakeRuntime:
                 name=self._name,
                 supports=lambda spec: spec.architecture == self._name,
                 resolve=lambda spec, device, dtype: ("cpu", "float32"),
-                load_embedder=lambda request: self._load(_FakeEmbedder(self, request)),
-                load_reranker=lambda request: self._load(_FakeReranker(self)),
+                load_embedder=lambda request: self._load(self._embedder(request)),
+                load_reranker=lambda request: self._load(self._reranker()),
                 needs_files=False,
             )
         )
@@ -131,6 +143,14 @@ class FakeRuntime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         registry().remove(self._name, [spec.id for spec in self._models()])
+
+    def _embedder(self, request: LoadRequest) -> EmbeddingBackend:
+        whole = _FakeEmbedder(self, request)
+        return whole if self.batch_tokens is None else _BatchedFakeEmbedder(self, whole)
+
+    def _reranker(self) -> RerankBackend:
+        whole = _FakeReranker(self)
+        return whole if self.batch_tokens is None else _BatchedFakeReranker(self, whole)
 
     def _load(self, model: M) -> M:
         self.loads += 1
@@ -185,6 +205,64 @@ class _FakeReranker:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class _BatchedFake:
+    """The rows of a fake model: the inputs themselves."""
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self.batch_tokens = runtime.batch_tokens or 1
+        self.padded = runtime.padded
+        self._runtime = runtime
+
+    def _prepared(self, inputs: Sequence[Any], texts: Sequence[str], options: RunOptions) -> Prepared:
+        counts = np.array([_words(text) for text in texts], np.int64)
+        truncated = counts > options.max_tokens
+        if options.refuse_long and truncated.any():
+            index = int(np.argmax(truncated))
+            raise too_long(index, int(counts[index]), options)
+        return Prepared(list(inputs), np.minimum(counts, options.max_tokens), counts, truncated)
+
+    def _check_memory(self, texts: Sequence[str]) -> None:
+        sizes = [_words(text) for text in texts]
+        cost = max(sizes) * len(sizes) if self.padded else sum(sizes)
+        if self._runtime.memory is not None and cost > self._runtime.memory:
+            # Counted: an attempt is a run, too.
+            self._runtime.runs.append(len(texts))
+            raise MemoryError(f"no room for {cost} tokens")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _BatchedFakeEmbedder(_BatchedFake, BatchedEmbedder):
+    def __init__(self, runtime: FakeRuntime, whole: _FakeEmbedder) -> None:
+        super().__init__(runtime)
+        self._whole = whole
+
+    def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
+        return self._prepared(inputs, inputs, options)
+
+    def run(self, rows: Sequence[str]) -> NDArray[Any]:
+        self._check_memory(rows)
+        return self._whole.encode(rows, RunOptions(max_tokens=10**6)).vectors
+
+
+class _BatchedFakeReranker(_BatchedFake, BatchedReranker):
+    def __init__(self, runtime: FakeRuntime, whole: _FakeReranker) -> None:
+        super().__init__(runtime)
+        self._whole = whole
+
+    def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
+        return self._prepared(inputs, [pair.head + pair.document for pair in inputs], options)
+
+    def run(self, rows: Sequence[RenderedPair]) -> NDArray[Any]:
+        self._check_memory([pair.head + pair.document for pair in rows])
+        return self._whole.score(rows, RunOptions(max_tokens=10**6)).logits
+
+
+def _words(text: str) -> int:
+    return max(len(text.split()), 1)
 
 
 _PROBES = (

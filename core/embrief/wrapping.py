@@ -1,8 +1,9 @@
-"""For authors of wrappers: the constructor keywords that every wrapper takes, and the facade behind them."""
+"""For authors of wrappers: the constructor keywords that every wrapper takes, the facade behind them, plain floats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from embrief import arguments
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.specs import Truncate
+    from embrief.vectors import Matrix
 
 F = TypeVar("F", Embedder, Reranker)
+_BLOCK = 256
 
 
 class RerankerOptions(TypedDict, total=False):
@@ -88,3 +91,16 @@ def choose_facade(
             f"{keyword}= has its own options; leave out {', '.join(extra)}, or give them to the {kind.__name__}"
         )
     return given
+
+
+def to_lists(vectors: Matrix) -> list[list[float]]:
+    """Return vectors as lists of Python floats, for frameworks that take no arrays.
+
+    Block by block: numpy lets no other thread run, an event loop's neither, while it converts an array.
+    """
+    return [row for start in range(0, len(vectors), _BLOCK) for row in vectors[start : start + _BLOCK].tolist()]
+
+
+async def ato_lists(embedder: Embedder, vectors: Matrix) -> list[list[float]]:
+    """`to_lists` on a thread of the embedder's."""
+    return await embedder.off_loop(partial(to_lists, vectors))

@@ -373,10 +373,11 @@ def test_a_pickle_works_in_a_new_process() -> None:
 
 def test_closing(fake: FakeRuntime) -> None:
     closed: list[int] = []
+    freed = threading.Event()
     load = fake._load
 
     def watch(model):
-        model.close = lambda: closed.append(1)
+        model.close = lambda: (closed.append(1), freed.set())
         return load(model)
 
     fake._load = watch  # type: ignore[method-assign]
@@ -392,12 +393,16 @@ def test_closing(fake: FakeRuntime) -> None:
         first.embed_query("q")
     second.close()
     gc.collect()
-    assert closed == [1]
+    # The worker frees it: whoever lets go of a model does not wait for that.
+    assert freed.wait(30)
+    freed.clear()
     third = Embedder(fake.qwen3)
     third.embed_query("q")
+    assert closed == [1], "the new model is not freed"
     assert fake.loads == 2
     del third
     gc.collect()
+    assert freed.wait(30)
     assert closed == [1, 1], "a facade that is simply dropped frees the model too"
 
 

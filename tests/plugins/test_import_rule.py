@@ -31,7 +31,11 @@ FRAMEWORKS = {item.framework.partition(".")[0] for item in INTEGRATIONS.values()
 }
 # What a plain `pip install embrief` brings, and may therefore stand at the top of a file.
 BASE = {"embrief", "numpy", "pluggy"}
-FACES = ("cli", "demo", "server", "bulk")
+FACES = ("cli", "demo", "bench", "server", "bulk")
+# The engine is torch code; everything else imports it inside functions only, but for its torch-free description.
+ENGINE = "engine"
+ENGINE_BASE = BASE | {"torch", "tokenizers", "safetensors"}
+ENGINE_LIGHT = "embrief.engine.description"
 FACE_BASE = BASE | {"rich", "typer"}
 
 # What a wrapper may import from the core: names that are promised to third parties as well.
@@ -118,6 +122,12 @@ def is_face(path: Path) -> bool:
     return path.parts[0].removesuffix(".py") in FACES
 
 
+def at_the_top(path: Path) -> set[str]:
+    if path.parts[0] == ENGINE:
+        return ENGINE_BASE
+    return FACE_BASE if is_face(path) else BASE
+
+
 def foreign(item: Import) -> bool:
     return item.root not in sys.stdlib_module_names
 
@@ -135,9 +145,23 @@ def test_core_imports_at_the_top_only_what_a_plain_install_brings():
     wrong = [
         f"{item.place} {item.module}"
         for path, item in CORE_IMPORTS
-        if item.at_import and foreign(item) and item.root not in (FACE_BASE if is_face(path) else BASE)
+        if item.at_import and foreign(item) and item.root not in at_the_top(path)
     ]
     assert wrong == []
+
+
+def test_the_engine_is_imported_only_where_it_is_used():
+    wrong = [
+        f"{item.place} {item.module}"
+        for path, item in CORE_IMPORTS
+        if item.at_import
+        and path.parts[0] != ENGINE
+        and any(target.startswith(f"embrief.{ENGINE}.") for target in item.targets())
+        and item.module != ENGINE_LIGHT
+    ]
+    assert wrong == []
+    assert not [item for path, item in CORE_IMPORTS if path.as_posix() == "engine/description.py" and foreign(item)
+                and item.root != "embrief"]  # fmt: skip
 
 
 def test_faces_import_facades_and_never_runtimes():

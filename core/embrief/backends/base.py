@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from embrief.errors import InputTooLongError
 from embrief.installed import is_installed
@@ -13,9 +15,9 @@ from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from embrief.identify import ModelFiles
     from embrief.prompts import RenderedPair
 
 
@@ -82,6 +84,94 @@ class Scored:
     truncated: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The inputs of one call, ready to run: one row per text or pair, in input order."""
+
+    rows: Sequence[Any]
+    """What `run` takes; opaque to everyone else."""
+    sizes: NDArray[np.int64]
+    """(n,) tokens that each row adds to a batch; a prefix that is computed once for many rows does not count."""
+    token_counts: NDArray[np.int64]
+    """(n,) length of each input before truncation, prompt and special tokens included."""
+    truncated: NDArray[np.bool_]
+    """(n,) whether the end of the text or document was cut off."""
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """What a loaded model offers besides `encode` or `score` so that calls can be cut and share batches."""
+
+    batch_tokens: int
+    """Tokens per batch unless the caller says otherwise."""
+    padded: bool
+    """Whether a batch is as wide as its longest row: it costs rows x longest instead of the sum of sizes."""
+
+    def prepare(self, inputs: Sequence[Any], options: RunOptions) -> Prepared:
+        """Turn rendered texts or pairs into rows. Called from any thread, also from several at once.
+
+        Raises:
+            InputTooLongError: An input is over the limit and may not be cut. Nothing was computed.
+        """
+
+    def run(self, rows: Sequence[Any]) -> NDArray[Any]:
+        """Return one result per row: (n, width) pooled vectors or (n,) logits. One call runs at a time.
+
+        A row's result does not depend on the rows beside it. May raise for any of them; the caller finds out for which.
+        """
+
+
+def batches(sizes: Sequence[int], budget: int, *, padded: bool) -> Iterator[list[int]]:
+    """Yield positions in batches of similar size that stay within the token budget; a larger row goes alone.
+
+    Longest first: if memory is short, it shows at once and not after an hour.
+    """
+    batch: list[int] = []
+    cost = 0
+    for position in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        # The longest row of a batch is its first.
+        more = sizes[batch[0]] if padded and batch else sizes[position]
+        if batch and cost + more > budget:
+            yield batch
+            batch, cost, more = [], 0, sizes[position]
+        batch.append(position)
+        cost += more
+    if batch:
+        yield batch
+
+
+def _run_all(backend: Batched, prepared: Prepared, options: RunOptions) -> NDArray[Any]:
+    """Run the rows of one call in batches and put the results back in order."""
+    values: NDArray[Any] | None = None
+    budget = options.batch_tokens or backend.batch_tokens
+    for batch in batches(prepared.sizes.tolist(), budget, padded=backend.padded):
+        found = backend.run([prepared.rows[index] for index in batch])
+        if values is None:
+            values = np.empty((len(prepared.rows), *found.shape[1:]), found.dtype)
+        values[batch] = found
+        if options.on_progress:
+            options.on_progress(len(batch))
+    return np.empty(0, np.float32) if values is None else values
+
+
+class BatchedEmbedder(Batched, Protocol):
+    """Base for a `Batched` embedding model: gives it the `encode` that every runtime has."""
+
+    def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
+        """Return one pooled vector per rendered text. Adds no prompt."""
+        prepared = self.prepare(texts, options)
+        return Encoded(_run_all(self, prepared, options), prepared.token_counts, prepared.truncated)
+
+
+class BatchedReranker(Batched, Protocol):
+    """Base for a `Batched` reranker: gives it the `score` that every runtime has."""
+
+    def score(self, pairs: Sequence[RenderedPair], options: RunOptions) -> Scored:
+        """Return the log-odds of relevance of each rendered pair. Cuts documents only."""
+        prepared = self.prepare(pairs, options)
+        return Scored(_run_all(self, prepared, options), prepared.token_counts, prepared.truncated)
+
+
 class EmbeddingBackend(Protocol):
     """A loaded embedding model. One call runs at a time."""
 
@@ -115,6 +205,9 @@ class Backend:
     """Whether it can serve this model."""
     resolve: Callable[[ModelSpec, str, str], tuple[str, str]]
     """Turn (spec, device, dtype), where both may be `"auto"`, into the actual device and dtype."""
+    refusal: Callable[[ModelSpec, ModelFiles], str | None] | None = None
+    """Say why it cannot run these files of a model that it supports, as the rest of a sentence that begins with its
+    name; `None` if it can. Asked for models without a record; a recorded model is what its record says."""
     load_embedder: Callable[[LoadRequest], EmbeddingBackend] | None = None
     load_reranker: Callable[[LoadRequest], RerankBackend] | None = None
     preference: int = 0

@@ -10,21 +10,23 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from embrief.backends import torch_common
-from embrief.backends.base import Backend, Encoded, LoadRequest, RerankBackend, RunOptions
+from embrief.backends.base import Backend, BatchedEmbedder, LoadRequest, Prepared, RerankBackend, RunOptions
 from embrief.errors import ModelMismatchError
 from embrief.folders import transformer_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from embrief.specs import EmbeddingSpec, ModelSpec
 
 
-class SentenceTransformersEmbedder:
+class SentenceTransformersEmbedder(BatchedEmbedder):
     """An embedding model held by sentence-transformers."""
+
+    padded = True
 
     def __init__(self, request: LoadRequest) -> None:
         # Inside the function: this import takes seconds and pulls in torch.
@@ -32,6 +34,7 @@ class SentenceTransformersEmbedder:
 
         self._spec = cast("EmbeddingSpec", request.spec)
         self._device = request.device
+        self.batch_tokens = torch_common.batch_tokens(request.device)
         with torch_common.quiet_loading():
             model = _load_modules(request, self._spec)
         _check_complete(model[0].model, transformer_folder(cast("Path", request.folder)), self._spec)
@@ -45,28 +48,22 @@ class SentenceTransformersEmbedder:
                 f"{self._spec.id} gives {width} values per vector, its record says {self._spec.dim}"
             )
 
-    def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
-        """Return the pooled vector of each text."""
+    def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
+        """Return the token ids of each text."""
+        tokens = torch_common.tokenize(self._tokenizer, inputs, options)
+        return Prepared(tokens.ids, tokens.sizes, tokens.counts, tokens.truncated)
+
+    def run(self, rows: Sequence[torch_common.IdRow]) -> NDArray[Any]:
+        """Return the pooled vector of each row."""
         import torch
 
-        tokens = torch_common.tokenize(self._tokenizer, texts, options)
-        vectors = np.empty((len(texts), self._spec.dim), np.float32)
-        lengths = [len(row) for row in tokens.ids]
-        pad_id = self._tokenizer.pad_token_id or 0
-        for batch in torch_common.batches(lengths, options.batch_tokens, self._device):
-            rows = [tokens.ids[index] for index in batch]
-            ids, mask = torch_common.pad(rows, self._spec.padding_side, pad_id, self._device)
-            features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-            with torch.inference_mode():
-                for module in self._modules:
-                    features = module(features)
-            result = features["sentence_embedding"].float().cpu().numpy()
-            if result.shape[1] != vectors.shape[1]:
-                return Encoded(result, tokens.counts, tokens.truncated)
-            vectors[batch] = result
-            if options.on_progress:
-                options.on_progress(len(batch))
-        return Encoded(vectors, tokens.counts, tokens.truncated)
+        ids, mask = torch_common.pad(rows, self._spec.padding_side, self._tokenizer.pad_token_id or 0, self._device)
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        with torch.inference_mode():
+            for module in self._modules:
+                features = module(features)
+            vectors: NDArray[Any] = features["sentence_embedding"].float().cpu().numpy()
+        return vectors
 
     def close(self) -> None:
         """Free the weights."""

@@ -1,4 +1,4 @@
-"""What the torch-based runtimes share: device and number format, tokenising, batches by token budget."""
+"""What the torch-based runtimes share: device and number format, tokenising, padding."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     The device is CUDA, else MPS, else CPU; the format bfloat16 where the device computes in it natively, else float32.
 
     Raises:
-        ArgumentError: The device asked for is not there.
+        ArgumentError: The device asked for is not there, or the format is `int8`.
     """
     # Inside the function: importing torch takes about a second.
     import torch
 
+    if dtype == "int8":
+        raise ArgumentError(f"dtype='int8' is for models that the engine runs; {spec.id} is not one, use dtype='auto'")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = device.partition(":")
@@ -90,6 +92,11 @@ class Tokenized:
     types: list[IdRow] | None = None
     """Which part of a pair each token belongs to, for models that are told."""
 
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Return the tokens of each row, (n,)."""
+        return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
+
 
 def tokenize(tokenizer: Any, texts: Sequence[str], options: RunOptions) -> Tokenized:
     """Return token ids with special tokens; a text over the limit loses its end but keeps the final special token.
@@ -107,13 +114,27 @@ def tokenize(tokenizer: Any, texts: Sequence[str], options: RunOptions) -> Token
         raise too_long(long[0], int(counts[long[0]]), options)
     if long:
         _check_room(tokenizer, [texts[index] for index in long], long, options)
-        cut = _rows(tokenizer, [texts[index] for index in long], truncation=True, max_length=options.max_tokens)
-        for index, row in zip(long, cut, strict=True):
-            ids[index] = row
+        end = final_tokens(tokenizer, "probe")
+        for index in long:
+            ids[index] = cut(ids[index], options.max_tokens, end)
     return Tokenized(ids, counts, truncated)
 
 
-def _rows(tokenizer: Any, texts: list[str], **cut: Any) -> list[IdRow]:
+def final_tokens(tokenizer: Any, *probe: str) -> int:
+    """Return how many special tokens the tokenizer puts behind a text, or behind a pair."""
+    added = tokenizer(*probe, add_special_tokens=True, return_special_tokens_mask=True)["special_tokens_mask"]
+    return next((count for count, special in enumerate(reversed(added)) if not special), len(added))
+
+
+def cut(row: IdRow, limit: int, end: int) -> IdRow:
+    """Return the row without the end of its text, but with its `end` final tokens.
+
+    Not by the tokenizer: its limit is a state of it, and setting that while another thread tokenises fails.
+    """
+    return np.concatenate((row[: max(limit - end, 0)], row[len(row) - end :]))
+
+
+def _rows(tokenizer: Any, texts: list[str]) -> list[IdRow]:
     """Return ids as arrays: as lists of Python integers a large corpus would take gigabytes."""
     found = tokenizer(
         texts,
@@ -121,7 +142,6 @@ def _rows(tokenizer: Any, texts: list[str], **cut: Any) -> list[IdRow]:
         return_attention_mask=False,
         return_token_type_ids=False,
         verbose=False,
-        **cut,
     )
     return [np.array(row, np.int32) for row in found["input_ids"]]
 
@@ -146,27 +166,18 @@ def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
         return
     expected = tokenizer.convert_tokens_to_ids(spec.final_token)
     whole = tokenizer("probe", add_special_tokens=True)["input_ids"]
-    cut = tokenizer("probe " * 64, add_special_tokens=True, truncation=True, max_length=8)["input_ids"]
-    if expected is None or whole[-1] != expected or cut[-1] != expected or len(cut) > 8:
+    short = tokenizer("probe " * 64, add_special_tokens=True, truncation=True, max_length=8)["input_ids"]
+    if expected is None or whole[-1] != expected or short[-1] != expected or len(short) > 8:
         raise ModelMismatchError(
-            f"the tokenizer of {spec.id} ends a text with token {whole[-1]} and a truncated one with {cut[-1]}, but "
+            f"the tokenizer of {spec.id} ends a text with token {whole[-1]} and a truncated one with {short[-1]}, but "
             f"the model was trained with {spec.final_token!r} ({expected}) at the end; fetch tokenizer.json again, or "
             "save it with the post-processor that appends this token"
         )
 
 
-def batches(lengths: Sequence[int], budget: int | None, device: str) -> Iterator[list[int]]:
-    """Yield positions in batches of similar length, so that a batch with its padding stays within the token budget."""
-    limit = budget or _BATCH_TOKENS[device.partition(":")[0]]
-    batch: list[int] = []
-    # Longest first: if memory is short, it shows at once and not after an hour.
-    for position in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch
+def batch_tokens(device: str) -> int:
+    """Return the tokens per batch that suit the device, padding included."""
+    return _BATCH_TOKENS[device.partition(":")[0]]
 
 
 def pad(rows: Sequence[IdRow], side: str, fill: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from embrief.backends import torch_common
-from embrief.backends.base import LoadRequest, RerankBackend, RunOptions, Scored, too_long
-from embrief.errors import InputTooLongError, ModelMismatchError
-from embrief.folders import read_modules, transformer_folder
+from embrief.backends.base import BatchedReranker, LoadRequest, Prepared, RerankBackend, RunOptions
+from embrief.backends.rerank_common import check_score_head, pair_ids, query_too_long, refuse_long_pairs
+from embrief.errors import ModelMismatchError
+from embrief.folders import transformer_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from embrief.prompts import RenderedPair
     from embrief.specs import RerankerSpec
 
 
-class _Reranker:
-    """Tokenising, batching and collecting; subclasses say how ids are made and scored."""
+class _Reranker(BatchedReranker):
+    """Preparing and padding; subclasses say how ids are made and scored."""
+
+    padded = True
 
     def __init__(self, request: LoadRequest, tokenizer: Any, model: Any) -> None:
         self._spec = cast("RerankerSpec", request.spec)
         self._device = request.device
+        self.batch_tokens = torch_common.batch_tokens(request.device)
         self._tokenizer = tokenizer
         self._model = model
 
@@ -36,50 +41,28 @@ class _Reranker:
     def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
         raise NotImplementedError
 
-    def score(self, pairs: Sequence[RenderedPair], options: RunOptions) -> Scored:
-        """Return the log-odds of relevance of each pair."""
+    def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
+        """Return the token ids of each pair, and which part each belongs to if the model is told."""
+        tokens = self._ids(inputs, options)
+        rows = list(zip(tokens.ids, tokens.types or repeat(None), strict=False))
+        return Prepared(rows, tokens.sizes, tokens.counts, tokens.truncated)
+
+    def run(self, rows: Sequence[tuple[torch_common.IdRow, torch_common.IdRow | None]]) -> NDArray[Any]:
+        """Return the log-odds of relevance of each row."""
         import torch
 
-        tokens = self._ids(pairs, options)
-        logits = np.empty(len(pairs), np.float32)
-        lengths = [len(row) for row in tokens.ids]
-        pad_id = self._tokenizer.pad_token_id or 0
-        for batch in torch_common.batches(lengths, options.batch_tokens, self._device):
-            rows = [tokens.ids[index] for index in batch]
-            ids, mask = torch_common.pad(rows, self._spec.padding_side, pad_id, self._device)
-            types = None
-            if tokens.types is not None:
-                types, _ = torch_common.pad(
-                    [tokens.types[index] for index in batch], self._spec.padding_side, 0, self._device
-                )
-            with torch.inference_mode():
-                logits[batch] = self._logits(ids, mask, types).float().cpu().numpy()
-            if options.on_progress:
-                options.on_progress(len(batch))
-        return Scored(logits, tokens.counts, tokens.truncated)
+        side, pad_id = self._spec.padding_side, self._tokenizer.pad_token_id or 0
+        ids, mask = torch_common.pad([row for row, _ in rows], side, pad_id, self._device)
+        parts = [part for _, part in rows if part is not None]
+        types = torch_common.pad(parts, side, 0, self._device)[0] if parts else None
+        with torch.inference_mode():
+            logits: NDArray[Any] = self._logits(ids, mask, types).float().cpu().numpy()
+        return logits
 
     def close(self) -> None:
         """Free the weights."""
         self._model = None
         torch_common.free(self._device)
-
-    def _collect(self, ids: list[list[int]], full: list[int], options: RunOptions) -> torch_common.Tokenized:
-        counts = np.array(full, np.int64)
-        truncated = counts > options.max_tokens
-        if options.refuse_long and truncated.any():
-            index = int(np.argmax(truncated))
-            raise too_long(index, int(counts[index]), options, "the query with the document")
-        return torch_common.Tokenized([np.array(row, np.int32) for row in ids], counts, truncated)
-
-    def _query_too_long(self, index: int, tokens: int, options: RunOptions) -> InputTooLongError:
-        return InputTooLongError(
-            f"the query of the pair at index {index} with its instruction and template has {tokens} tokens and leaves "
-            f"no room for a document within the limit of {options.max_tokens}; shorten it or raise max_tokens (only "
-            "documents are ever truncated)",
-            index=index,
-            tokens=tokens,
-            limit=options.max_tokens,
-        )
 
 
 class YesNoReranker(_Reranker):
@@ -95,7 +78,7 @@ class YesNoReranker(_Reranker):
         )
         super().__init__(request, tokenizer, _load(AutoModelForCausalLM, request))
         self._answers = [self._single(self._spec.false_token), self._single(self._spec.true_token)]
-        self._check_head(cast("Path", request.folder))
+        check_score_head(cast("Path", request.folder), self._spec.id, no=self._answers[0], yes=self._answers[1])
         self._rows = self._model.get_output_embeddings().weight[self._answers].float()
 
     def _single(self, token: str) -> int:
@@ -107,36 +90,14 @@ class YesNoReranker(_Reranker):
             )
         return int(ids[0])
 
-    def _check_head(self, folder: Path) -> None:
-        """Refuse a folder whose own score head reads other tokens than the template's answers."""
-        for kind, path in read_modules(folder) or ():
-            if kind.rpartition(".")[2] == "LogitScore":
-                head = json.loads((folder / path / "config.json").read_text("utf-8"))
-                asked = [head.get("false_token_id"), head.get("true_token_id")]
-                if asked != self._answers:
-                    raise ModelMismatchError(
-                        f"the score head of {self._spec.id} reads the tokens {asked} for no and yes, and the "
-                        f"template's answers are {self._answers}; this reranker needs a record of its own"
-                    )
-
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
+    def _encode(self, texts: Sequence[str]) -> list[torch_common.IdRow]:
+        found = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return [np.array(row, np.int32) for row in found]
 
     def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
-        """Cut the end of each document so that head, document and tail fit; the tail always stays whole."""
-        parts = list(dict.fromkeys(part for pair in pairs for part in (pair.head, pair.tail)))
-        known = dict(zip(parts, self._encode(parts), strict=True))
-        # Head and document are tokenised in one piece: a byte-pair merge may cross the seam.
-        bodies = self._encode([pair.head + pair.document for pair in pairs])
-        for index, (pair, body) in enumerate(zip(pairs, bodies, strict=True)):
-            head, tail = len(known[pair.head]), known[pair.tail]
-            if len(body) + len(tail) > options.max_tokens and head + len(tail) >= options.max_tokens:
-                raise self._query_too_long(index, head + len(tail), options)
-        full = [len(body) + len(known[pair.tail]) for pair, body in zip(pairs, bodies, strict=True)]
-        tails = [known[pair.tail] for pair in pairs]
-        rows = [body[: options.max_tokens - len(tail)] + tail for body, tail in zip(bodies, tails, strict=True)]
-        return self._collect(rows, full, options)
+        found = pair_ids(pairs, self._encode, options)
+        counts = np.array(found.counts, np.int64)
+        return torch_common.Tokenized(found.rows, counts, counts > options.max_tokens)
 
     def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
         import torch
@@ -162,6 +123,7 @@ class ClassifierReranker(_Reranker):
         super().__init__(request, tokenizer, _load(AutoModelForSequenceClassification, request))
         if self._model.config.num_labels != 1:
             raise ModelMismatchError(f"{self._spec.id} has {self._model.config.num_labels} labels; a reranker has one")
+        self._end = torch_common.final_tokens(tokenizer, "probe", "probe")
 
     def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
         heads = [pair.head for pair in pairs]
@@ -170,12 +132,18 @@ class ClassifierReranker(_Reranker):
         queries = list(dict.fromkeys(heads))
         for query, ids in zip(queries, self._tokenizer(queries, [""] * len(queries))["input_ids"], strict=True):
             if len(ids) >= options.max_tokens:
-                raise self._query_too_long(heads.index(query), len(ids), options)
-        full = [len(row) for row in self._tokenizer(heads, documents, verbose=False)["input_ids"]]
-        cut = self._tokenizer(heads, documents, truncation="only_second", max_length=options.max_tokens)
-        rows = self._collect(cut["input_ids"], full, options)
-        types = cut.get("token_type_ids")
-        return rows if types is None else replace(rows, types=[np.array(row, np.int32) for row in types])
+                raise query_too_long(heads.index(query), len(ids), options)
+        found = self._tokenizer(heads, documents, verbose=False)
+        rows = [np.array(row, np.int32) for row in found["input_ids"]]
+        types = [np.array(row, np.int32) for row in found["token_type_ids"]] if "token_type_ids" in found else None
+        full = [len(row) for row in rows]
+        for column in (rows,) if types is None else (rows, types):
+            for index, tokens in enumerate(full):
+                if tokens > options.max_tokens:
+                    column[index] = torch_common.cut(column[index], options.max_tokens, self._end)
+        refuse_long_pairs(full, options)
+        counts = np.array(full, np.int64)
+        return torch_common.Tokenized(rows, counts, counts > options.max_tokens, types)
 
     def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
         # BERT tells query from document by these; RoBERTa's family has none.

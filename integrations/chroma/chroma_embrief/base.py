@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 from chroma_embrief.persisted import PersistedFunction
@@ -101,13 +100,13 @@ class EmbriefEmbeddingFunction(PersistedFunction):
         self, input: Documents, *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> Embeddings:
         """`embed_documents` without blocking the event loop."""
-        return await self.embedder.off_loop(partial(self.embed_documents, input, titles=titles, task=task))
+        return list(await self.embedder.aembed_documents(input, titles=titles, task=task))
 
     async def aembed_query(
         self, input: Documents, *, instruction: str | None = None, task: str | None = None
     ) -> Embeddings:
         """`embed_query` without blocking the event loop."""
-        return await self.embedder.off_loop(partial(self.embed_query, input, instruction=instruction, task=task))
+        return list(await self.embedder.aembed_queries(input, instruction=instruction, task=task))
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return a function with another instruction for queries, on the same loaded model."""

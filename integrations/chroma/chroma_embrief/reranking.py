@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -60,10 +61,13 @@ async def arerank_results(
 ) -> RerankedResult:
     """`rerank_results` without blocking the event loop."""
     pairs = _candidates(results, queries, reranker)
-    ranked = [
-        await reranker.arerank_items(query, texts, text=str, instruction=instruction, top_n=top_n)
-        for query, texts in pairs
-    ]
+    # All at once: the queries share batches.
+    ranked = await asyncio.gather(
+        *(
+            reranker.arerank_items(query, texts, text=str, instruction=instruction, top_n=top_n)
+            for query, texts in pairs
+        )
+    )
     return _reordered(results, ranked)
 
 

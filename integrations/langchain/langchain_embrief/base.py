@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Self, Unpack
 
 from langchain_core.embeddings import Embeddings
 from pydantic import PrivateAttr
 
 from embrief import Embedder
-from embrief.wrapping import EmbedderOptions, choose_facade
+from embrief.wrapping import EmbedderOptions, ato_lists, choose_facade, to_lists
 from langchain_embrief.options import Configured
 
 if TYPE_CHECKING:
@@ -76,8 +75,8 @@ class EmbriefEmbeddings(Configured, Embeddings):
             ArgumentError: An option does not fit the model.
             InputTooLongError: The text is too long and `truncate="error"`.
         """
-        floats: list[float] = self._embedder.embed_query(text, instruction=instruction, task=task).tolist()
-        return floats
+        vector = self._embedder.embed_query(text, instruction=instruction, task=task)
+        return to_lists(vector[None])[0]
 
     def embed_documents(
         self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
@@ -97,20 +96,19 @@ class EmbriefEmbeddings(Configured, Embeddings):
             ArgumentError: An option does not fit the model.
             InputTooLongError: A text is too long and `truncate="error"`.
         """
-        rows: list[list[float]] = self._embedder.embed_documents(texts, titles=titles, task=task).tolist()
-        return rows
+        return to_lists(self._embedder.embed_documents(texts, titles=titles, task=task))
 
     async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> list[float]:
         """`embed_query` without blocking the event loop."""
-        # The whole method moves: building the list of floats takes time as well.
-        call = partial(self.embed_query, text, instruction=instruction, task=task)
-        return await self._embedder.off_loop(call)
+        vector = await self._embedder.aembed_query(text, instruction=instruction, task=task)
+        return (await ato_lists(self._embedder, vector[None]))[0]
 
     async def aembed_documents(
         self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> list[list[float]]:
         """`embed_documents` without blocking the event loop."""
-        return await self._embedder.off_loop(partial(self.embed_documents, texts, titles=titles, task=task))
+        vectors = await self._embedder.aembed_documents(texts, titles=titles, task=task)
+        return await ato_lists(self._embedder, vectors)
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return embeddings with another instruction for queries, on the same loaded model.

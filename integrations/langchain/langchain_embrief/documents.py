@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from langchain_core.documents import Document
 
-from embrief import ArgumentTypeError
+from embrief import ArgumentTypeError, RankedItem
 
 
 def document_list(documents: object) -> list[Document]:
@@ -24,8 +24,12 @@ def document_list(documents: object) -> list[Document]:
     return found
 
 
-def scored(document: Document, score: float) -> Document:
-    """Return a copy that has the score in its metadata."""
+def with_scores(ranked: Sequence[RankedItem[Document]]) -> list[Document]:
+    """Return copies that have their scores in their metadata."""
+    return [_scored(found.item, found.score) for found in ranked]
+
+
+def _scored(document: Document, score: float) -> Document:
     metadata = dict(document.metadata)
     if "relevance_score" in metadata:
         metadata.setdefault("retrieval_score", metadata["relevance_score"])

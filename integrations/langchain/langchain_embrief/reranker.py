@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr
 
 from embrief import Reranker
 from embrief.wrapping import RerankerOptions, choose_facade
-from langchain_embrief.documents import document_list, scored
+from langchain_embrief.documents import document_list, with_scores
 from langchain_embrief.options import Configured
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
             instruction=instruction,
             top_n=self.top_n if top_n is None else top_n,
         )
-        return [scored(found.item, found.score) for found in ranked]
+        return with_scores(ranked)
 
     async def acompress_documents(
         self,
@@ -124,8 +124,14 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
         top_n: int | None = None,
     ) -> list[Document]:
         """`compress_documents` without blocking the event loop."""
-        call = partial(self.compress_documents, documents, query, instruction=instruction, top_n=top_n)
-        return await self._reranker.off_loop(call)
+        ranked = await self._reranker.arerank_items(
+            query,
+            document_list(documents),
+            text=lambda document: document.page_content,
+            instruction=instruction,
+            top_n=self.top_n if top_n is None else top_n,
+        )
+        return await self._reranker.off_loop(partial(with_scores, ranked))
 
     def score(self, text_pairs: Sequence[tuple[str, str]], *, instruction: str | None = None) -> list[float]:
         """Return how relevant each document is to its query.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from embrief.wrapping import ato_lists, to_lists
 from llama_index_embrief.cache import cache_keys
 from llama_index_embrief.titles import titles_of
 
@@ -27,21 +28,25 @@ def embed(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str], rol
 
 
 async def aembed(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str], role: Role) -> Rows:
-    """`embed` without blocking the event loop: prompts, model and conversion all run on the model's own thread."""
+    """`embed` without blocking the event loop."""
     if cache is None:
-        return await embedder.off_loop(partial(_computed, embedder, texts, role))
+        return await _acomputed(embedder, texts, role)
     # The fingerprint may choose a device or read parts of a folder, so keys are made off the loop too.
     keys = await embedder.off_loop(partial(cache_keys, embedder, texts, role))
     return await cache.afill(
         keys,
-        lambda places: embedder.off_loop(partial(_computed, embedder, [texts[place] for place in places], role)),
+        lambda places: _acomputed(embedder, [texts[place] for place in places], role),
     )
 
 
 def _computed(embedder: Embedder, texts: Sequence[str], role: Role) -> Rows:
-    if role == "query":
-        vectors = embedder.embed_queries(texts)
-    else:
-        vectors = embedder.embed_documents(texts, titles=titles_of(texts))
-    rows: Rows = vectors.tolist()
-    return rows
+    return to_lists(embedder.encode(texts, role=role, titles=_titles(texts, role)).vectors)
+
+
+async def _acomputed(embedder: Embedder, texts: Sequence[str], role: Role) -> Rows:
+    result = await embedder.aencode(texts, role=role, titles=_titles(texts, role))
+    return await ato_lists(embedder, result.vectors)
+
+
+def _titles(texts: Sequence[str], role: Role) -> list[str | None] | None:
+    return titles_of(texts) if role == "document" else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qdrant_client import models
 
 from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.wrapping import to_lists
 
 if TYPE_CHECKING:
     from embrief import Embedder
@@ -80,8 +81,9 @@ def embed_objects(embedder: Embedder, objects: Sequence[object], *, is_query: bo
             instruction=group.instruction,
             task=group.task,
         )
+        lists = {dim: to_lists(result.vectors) for dim, result in results.items()}
         for row, place in enumerate(places):
-            vectors[place] = results[dims[place]].vectors[row].tolist()
+            vectors[place] = lists[dims[place]][row]
     return vectors
 
 

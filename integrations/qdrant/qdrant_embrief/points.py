@@ -1,17 +1,12 @@
-"""From texts, ids and payloads to points: everything is checked before the first text is embedded."""
+"""From texts, ids and payloads to what will be points: all is checked before the first text is embedded."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from qdrant_client import models
+from typing import Any, NamedTuple
 
 from embrief.errors import ArgumentError, ArgumentTypeError
-
-if TYPE_CHECKING:
-    from embrief import Embedder
 
 PointId = int | str
 
@@ -111,34 +106,3 @@ def _same_length(values: Any, what: str, count: int | None) -> list[Any]:
     if count is not None and len(items) != count:
         raise ArgumentError(f"there are {len(items)} {what} for {count} texts; give one each")
     return items
-
-
-def embed_points(
-    embedders: Mapping[str, Embedder], points: Sequence[TextPoint], *, start: int
-) -> list[models.PointStruct]:
-    """Embed one batch.
-
-    Args:
-        embedders: By vector name; `""` is the unnamed vector.
-        points: The batch.
-        start: Index of its first text in the caller's list, for errors.
-    """
-    texts, titles = [point.text for point in points], [point.title for point in points]
-    given = titles if any(title is not None for title in titles) else None
-    vectors: dict[str, list[list[float]]] = {}
-    for name, embedder in embedders.items():
-        try:
-            vectors[name] = embedder.embed_documents(texts, titles=given).tolist()
-        except (ArgumentError, ArgumentTypeError) as error:
-            if error.index is not None and start:
-                error.index += start
-                error.add_note(f"(indices in this message count from text {start}, where the batch begins)")
-            raise
-    return [
-        models.PointStruct(
-            id=point.id,
-            vector=vectors[""][row] if "" in vectors else {name: rows[row] for name, rows in vectors.items()},
-            payload=point.payload,
-        )
-        for row, point in enumerate(points)
-    ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from embrief import Embedder, Reranker
 from embrief.errors import ArgumentTypeError
+from embrief.wrapping import ato_lists, to_lists
 from qdrant_embrief.guard import Stored
 from qdrant_embrief.hits import Hit, counts, hits_of, ranked_hits, text_of
 from qdrant_embrief.schema import require_async, require_sync
@@ -62,7 +63,7 @@ def query_texts(
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
     _check_type(embedder)
     _check_space(name, client.get_collection(name), embedder, using, task)
-    vector = _vector(embedder, query, instruction, task)
+    vector = to_lists(embedder.embed_query(query, instruction=instruction, task=task)[None])[0]
     found = client.query_points(
         name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
     )
@@ -96,7 +97,8 @@ async def aquery_texts(
     _check_type(embedder)
     info = await client.get_collection(name)
     await embedder.off_loop(partial(_check_space, name, info, embedder, using, task))
-    vector = await embedder.off_loop(partial(_vector, embedder, query, instruction, task))
+    array = await embedder.aembed_query(query, instruction=instruction, task=task)
+    vector = (await ato_lists(embedder, array[None]))[0]
     found = await client.query_points(
         name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
     )
@@ -107,11 +109,6 @@ async def aquery_texts(
     return ranked_hits(
         await reranker.arerank_items(query, hits, text=text, instruction=rerank_instruction, top_n=top_n)
     )
-
-
-def _vector(embedder: Embedder, query: str, instruction: str | None, task: str | None) -> list[float]:
-    vector: list[float] = embedder.embed_query(query, instruction=instruction, task=task).tolist()
-    return vector
 
 
 def _check_type(embedder: Embedder) -> None:

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError
+from qdrant_embrief.embedding import aembed_points, embed_points
 from qdrant_embrief.guard import Stored
-from qdrant_embrief.points import PointId, TextPoint, embed_points, plan
+from qdrant_embrief.points import PointId, TextPoint, plan
 from qdrant_embrief.schema import Embedders, by_name, off_loop, require_async, require_sync
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def aupsert_texts(
     stored = Stored(name, await client.get_collection(name))
     await off_loop(embedder, partial(stored.require, embedders))
     for start, batch in _batches(points, batch_size, stored):
-        structs = await off_loop(embedder, partial(embed_points, embedders, batch, start=start))
+        structs = await aembed_points(embedders, batch, start=start)
         await client.upsert(name, structs, wait=wait)
     return [point.id for point in points]
 

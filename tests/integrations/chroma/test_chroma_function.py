@@ -252,7 +252,12 @@ def _all_errors():
 
 @pytest.mark.parametrize("kind", _all_errors(), ids=lambda kind: kind.__name__)
 def test_every_error_survives_chromas_rewriting_of_args(kind, fake, chroma_client):
-    extra = {"InputTooLongError": {"index": 0, "tokens": 9, "limit": 8}, "NonFiniteVectorError": {"index": 0}}
+    extra = {
+        "InputTooLongError": {"index": 0, "tokens": 9, "limit": 8},
+        "ItemFailedError": {"index": 0},
+        "NonFiniteVectorError": {"index": 0},
+        "OutOfMemoryError": {"index": 0, "tokens": 9},
+    }
 
     def fail(texts):
         raise kind("what happened", **extra.get(kind.__name__, {}))

@@ -8,12 +8,13 @@ import time
 from collections.abc import Awaitable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 
-from embrief import Embedder, Reranker
+import embrief.embedder
 from embrief.testing import FakeRuntime
 from langchain_embrief import Qwen3Embeddings, Qwen3Reranker
 
@@ -76,24 +77,18 @@ async def test_a_retrieve_and_rerank_pipeline_leaves_the_loop_alone(slow: FakeRu
     assert len(slow.runs) == 3
 
 
-async def test_conversion_runs_on_the_thread_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_conversion_runs_on_a_thread_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
 
-    class Rows:
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
-
+    class Spied(np.ndarray):
         def tolist(self) -> Any:
             threads.append(threading.current_thread().name)
-            return self.inner.tolist()
+            return super().tolist()
 
-    for name in ("embed_query", "embed_documents"):
-        original = getattr(Embedder, name)
-        monkeypatch.setattr(
-            Embedder,
-            name,
-            lambda self, *given, _call=original, **options: Rows(_call(self, *given, **options)),
-        )
+    real = embrief.embedder.finish_vectors
+    monkeypatch.setattr(
+        embrief.embedder, "finish_vectors", lambda *given, **options: real(*given, **options).view(Spied)
+    )
     with FakeRuntime() as fake:
         embeddings = Qwen3Embeddings(fake.qwen3)
         await embeddings.aembed_query("a")
@@ -102,15 +97,15 @@ async def test_conversion_runs_on_the_thread_of_the_model(monkeypatch: pytest.Mo
     assert threading.current_thread().name not in threads
 
 
-async def test_documents_are_built_on_the_thread_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_documents_are_built_on_a_thread_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
-    original = Reranker.rerank_items
+    original = Document.model_copy
 
-    def rerank_items(self: Reranker, *given: Any, **options: Any) -> Any:
+    def model_copy(self: Document, **options: Any) -> Any:
         threads.append(threading.current_thread().name)
-        return original(self, *given, **options)
+        return original(self, **options)
 
-    monkeypatch.setattr(Reranker, "rerank_items", rerank_items)
+    monkeypatch.setattr(Document, "model_copy", model_copy)
     with FakeRuntime() as fake:
         await Qwen3Reranker(fake.reranker).acompress_documents([Document("a")], "a")
     assert len(threads) == 1

@@ -10,11 +10,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from llama_index.core import Settings
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
+import embrief.embedder
 from embrief import ArgumentError, ArgumentTypeError, Embedder, Reranker, UnknownModelError
 from embrief.testing import FakeRuntime
 from llama_index_embrief import EmbriefEmbedding, GemmaEmbedding, Qwen3Embedding
@@ -172,17 +175,15 @@ async def test_async_never_blocks_the_event_loop(fake: FakeRuntime, heartbeat) -
 async def test_conversion_to_floats_is_off_the_loop_too(fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
 
-    class Spied:
-        def __init__(self, vectors) -> None:
-            self._vectors = vectors
-
-        def tolist(self):
+    class Spied(np.ndarray):
+        def tolist(self) -> Any:
             threads.append(threading.current_thread().name)
-            return self._vectors.tolist()
+            return super().tolist()
 
-    for method in ("embed_queries", "embed_documents"):
-        real = getattr(Embedder, method)
-        monkeypatch.setattr(Embedder, method, lambda *a, real=real, **k: Spied(real(*a, **k)))
+    real = embrief.embedder.finish_vectors
+    monkeypatch.setattr(
+        embrief.embedder, "finish_vectors", lambda *given, **options: real(*given, **options).view(Spied)
+    )
     embed_model = Qwen3Embedding(fake.qwen3)
     await embed_model.aget_query_embedding("a")
     await embed_model.aget_text_embedding("b")

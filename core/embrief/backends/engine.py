@@ -1,0 +1,295 @@
+"""The built-in engine as a runtime: Qwen3 and Gemma3 text models on torch alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from embrief.backends import torch_common
+from embrief.backends.base import (
+    Backend,
+    BatchedEmbedder,
+    BatchedReranker,
+    LoadRequest,
+    Prepared,
+    RunOptions,
+    too_long,
+)
+from embrief.backends.rerank_common import check_score_head, pair_ids
+from embrief.engine.description import DENSE_ACTIVATIONS, UnsupportedError, dense_activation, describe
+from embrief.errors import ArgumentError, BackendError, ModelMismatchError
+from embrief.folders import transformer_folder
+from embrief.specs import EmbeddingSpec, RerankerSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embrief.engine.batch import IdRow, Packed
+    from embrief.engine.checkpoint import Checkpoint
+    from embrief.engine.prefix import Prefix, PrefixCache
+    from embrief.engine.stack import Stack
+    from embrief.engine.tokens import TextTokenizer
+    from embrief.identify import ModelFiles
+    from embrief.prompts import RenderedPair
+    from embrief.specs import ModelSpec
+
+_ARCHITECTURES = ("qwen3", "gemma3_text")
+_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LogitScore"}
+_SHORTEST_PREFIX = 4
+_BATCH_TOKENS = 2048
+_CUDA_BATCH_TOKENS = 65536
+_CUDA_SHARE = 0.4
+"""Part of the free GPU memory that one batch may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One text, ready to run."""
+
+    ids: IdRow
+    shared: int
+    """Tokens at its start that other texts have too and that are computed once."""
+
+
+class _Engine:
+    """What embedder and reranker have in common: the layers, the prefixes, and rows to batches."""
+
+    padded = False
+
+    def __init__(self, request: LoadRequest) -> None:
+        # Inside functions, here and below: torch is heavy.
+        import torch
+
+        from embrief.engine.checkpoint import Checkpoint
+        from embrief.engine.linear import int8_works
+        from embrief.engine.prefix import PrefixCache
+        from embrief.engine.stack import Numbers, Stack
+        from embrief.engine.tokens import TextTokenizer
+
+        self._folder = cast("Path", request.folder)
+        self._base = transformer_folder(self._folder)
+        self._label = request.spec.id
+        self._device = request.device
+        config = json.loads((self._base / "config.json").read_text("utf-8"))
+        try:
+            model = describe(config)
+        except UnsupportedError as error:
+            raise ModelMismatchError(f"the engine {error}; use backend='sentence-transformers'") from error
+        int8 = request.dtype == "int8"
+        between = torch_common.resolve(request.spec, request.device, "auto")[1] if int8 else request.dtype
+        numbers = Numbers(request.device, getattr(torch, between), int8)
+        if int8 and not int8_works(numbers.dtype):
+            raise ArgumentError("dtype='int8' needs oneDNN's int8 products, which this build of torch lacks")
+        self._model = model
+        self._tokenizer: TextTokenizer = TextTokenizer(self._base)
+        self._checkpoint: Checkpoint = Checkpoint(self._base, self._label)
+        last_only = self._last_only(request.spec)
+        # A mean needs the states of the prompt's tokens too.
+        self._shares = model.causal and last_only
+        self._stack: Stack | None = Stack(model, self._checkpoint, numbers, last_only=last_only)
+        self._prefixes: PrefixCache = PrefixCache(self._stack.prefix)
+        self.batch_tokens = _budget(request.device, model.hidden_size + 2 * model.intermediate_size)
+
+    @staticmethod
+    def _last_only(spec: ModelSpec) -> bool:
+        return isinstance(spec, RerankerSpec) or cast("EmbeddingSpec", spec).pooling == "last"
+
+    def _prepared(self, ids: list[IdRow], shared: Sequence[int], counts: list[int], options: RunOptions) -> Prepared:
+        if empty := [index for index, row in enumerate(ids) if not len(row)]:
+            raise BackendError(f"the text at index {empty[0]} has no tokens and {self._label} adds none; leave it out")
+        # The last token always runs: its state is what is wanted.
+        kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
+        kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]
+        return Prepared(
+            [_Row(row, run) for row, run in zip(ids, kept, strict=True)],
+            np.array([len(row) - run for row, run in zip(ids, kept, strict=True)], np.int64),
+            np.array(counts, np.int64),
+            np.array([count > options.max_tokens for count in counts]),
+        )
+
+    def _hidden(self, rows: Sequence[_Row]) -> tuple[Any, Packed]:
+        """Run a batch; return hidden states of its sequences, in the batch's order."""
+        from embrief.engine.batch import pack
+        from embrief.engine.prefix import MAX_TOKENS
+
+        assert self._stack is not None
+        prefixes: dict[bytes, Prefix | None] = {b"": None}
+        keys = [row.ids[: min(row.shared, MAX_TOKENS)] for row in rows]
+        for key in keys:
+            if key.tobytes() not in prefixes:
+                prefixes[key.tobytes()] = self._prefixes.get(key)
+        batch = pack(
+            [row.ids[len(key) :] for row, key in zip(rows, keys, strict=True)],
+            [prefixes[key.tobytes()] for key in keys],
+            self._device,
+        )
+        return self._stack.run(batch), batch
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._stack = None
+        self._prefixes.clear()
+        torch_common.free(self._device)
+
+
+class EngineEmbedder(_Engine, BatchedEmbedder):
+    """An embedding model on the engine."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        from embrief.engine.heads import VectorHead
+
+        super().__init__(request)
+        spec = cast("EmbeddingSpec", request.spec)
+        self._checkpoint.check_all_read(ignored=("lm_head.weight",))
+        self._tokenizer.check_final_token(spec.final_token, spec.id)
+        self._head = VectorHead(self._folder, spec.pooling, request.device)
+        width = self._head.width(self._model.hidden_size)
+        if width != spec.dim:
+            raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
+
+    def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
+        """Tokenise texts and cut them to the limit."""
+        from embrief.engine.prefix import common_run
+
+        ids = self._tokenizer.whole(inputs)
+        counts = list(map(len, ids))
+        openings = [self._tokenizer.opening(prompt) for prompt in options.prompts]
+        for index, count in enumerate(counts):
+            if count > options.max_tokens:
+                if options.refuse_long:
+                    raise too_long(index, count, options)
+                ids[index] = self._cut(inputs[index], index, ids[index], options)
+        shared = [max((common_run(opening, row) for opening in openings), default=0) for row in ids]
+        return self._prepared(ids, shared, counts, options)
+
+    def _cut(self, text: str, index: int, row: IdRow, options: RunOptions) -> IdRow:
+        for prompt in options.prompts:
+            # All texts that were cut off whole would get one vector.
+            needed = len(self._tokenizer.whole([prompt])[0])
+            if text.startswith(prompt) and needed >= options.max_tokens:
+                raise too_long(index, needed, options, "the prompt of the text")
+        return self._tokenizer.cut(row, options.max_tokens)
+
+    def run(self, rows: Sequence[Any]) -> NDArray[Any]:
+        """Return the pooled vectors of a batch."""
+        import torch
+
+        with torch.inference_mode():
+            hidden, batch = self._hidden(rows)
+            found = self._head(hidden, batch).cpu().numpy()
+        vectors = np.empty_like(found)
+        vectors[batch.order] = found
+        return vectors
+
+
+class EngineReranker(_Engine, BatchedReranker):
+    """A yes/no reranker on the engine. The log-odds are logit(yes) - logit(no) at the last position."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        from embrief.engine.heads import AnswerHead
+
+        super().__init__(request)
+        spec = cast("RerankerSpec", request.spec)
+        yes, no = (self._tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
+        check_score_head(self._folder, spec.id, yes=yes, no=no)
+        config = json.loads((self._base / "config.json").read_text("utf-8"))
+        shape = self._model.vocabulary, self._model.hidden_size
+        tied = bool(config.get("tie_word_embeddings", False))
+        self._head = AnswerHead(self._checkpoint, shape, yes, no, tied=tied, device=request.device)
+        self._checkpoint.check_all_read(ignored=("lm_head.weight",))
+
+    def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
+        """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
+        found = pair_ids(inputs, self._tokenizer.plain, options)
+        shared = self._shared([pair.head for pair in inputs], found.parts, found.rows)
+        return self._prepared(found.rows, shared, found.counts, options)
+
+    @staticmethod
+    def _shared(heads: list[str], known: dict[str, IdRow], rows: list[IdRow]) -> list[int]:
+        """Return how much of each row other rows have too: the whole head, or what different heads have in common."""
+        from embrief.engine.prefix import common_run, common_run_of_all
+
+        found = list(dict.fromkeys(heads))
+        common = common_run_of_all([known[head] for head in found]) if len(found) > 1 else 0
+        alone = {head for head, count in Counter(heads).items() if count == 1}
+        return [
+            min(common_run(known[head], row), common) if head in alone else common_run(known[head], row)
+            for head, row in zip(heads, rows, strict=True)
+        ]
+
+    def run(self, rows: Sequence[Any]) -> NDArray[Any]:
+        """Return the log-odds of a batch."""
+        import torch
+
+        with torch.inference_mode():
+            hidden, batch = self._hidden(rows)
+            found = self._head(hidden).cpu().numpy()
+        logits = np.empty_like(found)
+        logits[batch.order] = found
+        return logits
+
+
+def _budget(device: str, values_per_token: int) -> int:
+    """Return the tokens per batch: few on a CPU, where more gain nothing; on a GPU by its free memory."""
+    if not device.startswith("cuda"):
+        return _BATCH_TOKENS
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    # Intermediate results of one layer, in float32 and twice.
+    return max(_BATCH_TOKENS, min(_CUDA_BATCH_TOKENS, int(free * _CUDA_SHARE / (values_per_token * 8))))
+
+
+def _resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
+    if dtype != "int8":
+        return torch_common.resolve(spec, device, dtype)
+    device, _ = torch_common.resolve(spec, device, "auto")
+    if device != "cpu":
+        raise ArgumentError(f"dtype='int8' runs on the CPU only, not on {device}; use dtype='auto' or device='cpu'")
+    return device, dtype
+
+
+def _supports(spec: ModelSpec) -> bool:
+    if isinstance(spec, EmbeddingSpec):
+        return spec.architecture in _ARCHITECTURES and spec.pooling in ("last", "mean")
+    return isinstance(spec, RerankerSpec) and spec.architecture in _ARCHITECTURES and spec.scoring == "yes_no"
+
+
+def _refusal(spec: ModelSpec, files: ModelFiles) -> str | None:
+    """Say why the engine does not run these files, `None` if it does."""
+    if "auto_map" in files.config:
+        return "runs no code that comes with a model"
+    try:
+        describe(files.config)
+    except UnsupportedError as error:
+        return str(error)
+    if unknown := sorted(set(files.modules or ()) - _MODULES):
+        return f"has no module {unknown[0]}"
+    for config in files.module_config("Dense"):
+        if dense_activation(config) not in DENSE_ACTIVATIONS:
+            return f"has no Dense layer with {config.get('activation_function')}"
+    if not (files.base / "tokenizer.json").is_file():
+        return "reads tokenizer.json, which is not there"
+    if (files.base / "adapter_config.json").is_file():
+        return "runs no adapters (adapter_config.json); merge the adapter into the weights"
+    return None
+
+
+BACKEND = Backend(
+    name="engine",
+    requires=("torch", "tokenizers", "safetensors"),
+    install='pip install "embrief[torch]"',
+    supports=_supports,
+    resolve=_resolve,
+    load_embedder=EngineEmbedder,
+    load_reranker=EngineReranker,
+    refusal=_refusal,
+    preference=10,
+)

@@ -1,0 +1,83 @@
+"""Packing: many token sequences as one long row without padding, sorted so that equal lengths lie side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from embrief.engine.prefix import Prefix
+
+IdRow = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Neighbours in a packed batch that have the same number of tokens and the same prefix."""
+
+    start: int
+    """Place of their first token."""
+    count: int
+    length: int
+    prefix: Prefix | None
+
+    @property
+    def tokens(self) -> slice:
+        """Return their place in the batch."""
+        return slice(self.start, self.start + self.count * self.length)
+
+    @property
+    def keys(self) -> int:
+        """Return how many tokens each can see, its prefix included."""
+        return self.length + (self.prefix.length if self.prefix is not None else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One batch."""
+
+    ids: torch.Tensor
+    """(tokens,) without prefixes."""
+    positions: torch.Tensor
+    """(tokens,) place of each token in its own text."""
+    groups: tuple[Sequences, ...]
+    last: torch.Tensor
+    """(n,) place of the last token of each sequence."""
+    order: NDArray[np.int64]
+    """(n,) which input each sequence is."""
+
+
+def pack(rows: Sequence[IdRow], prefixes: Sequence[Prefix | None], device: str) -> Packed:
+    """Pack sequences, each without the prefix that it shares.
+
+    Args:
+        rows: Token ids, at least one each.
+        prefixes: What stands before each.
+        device: Where the batch will run.
+    """
+    marks = [(id(prefix) if prefix is not None else 0, len(row)) for row, prefix in zip(rows, prefixes, strict=True)]
+    order = sorted(range(len(rows)), key=lambda index: marks[index])
+    groups: list[Sequences] = []
+    place = 0
+    for at, index in enumerate(order):
+        if at and marks[index] == marks[order[at - 1]]:
+            group = groups[-1]
+            groups[-1] = Sequences(group.start, group.count + 1, group.length, group.prefix)
+        else:
+            groups.append(Sequences(place, 1, len(rows[index]), prefixes[index]))
+        place += len(rows[index])
+    lengths = np.array([len(rows[index]) for index in order])
+    befores = [prefix.length if prefix is not None else 0 for prefix in (prefixes[index] for index in order)]
+    positions = [np.arange(before, before + length) for before, length in zip(befores, lengths, strict=True)]
+    return Packed(
+        torch.from_numpy(np.concatenate([rows[index] for index in order]).astype(np.int64)).to(device),
+        torch.from_numpy(np.concatenate(positions)).to(device),
+        tuple(groups),
+        torch.from_numpy(lengths.cumsum() - 1).to(device),
+        np.array(order),
+    )

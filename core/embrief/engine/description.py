@@ -1,0 +1,160 @@
+"""What a text model computes, read from its config.json: facts only, nothing here runs. Imports no torch.
+
+Another decoder or encoder is one more function here; execution (packing, attention, number formats) stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+DENSE_ACTIVATIONS = ("Identity", "Tanh")
+"""Activations of Dense modules, by class name."""
+
+
+class UnsupportedError(Exception):
+    """The engine does not run this model; the message says why, as the rest of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKind:
+    """What differs between the layers of one model."""
+
+    rope_theta: float
+    window: int | None = None
+    """A token sees those less than this many places away; `None`: all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextModel:
+    """A stack of transformer layers with rotary positions and normalised queries and keys."""
+
+    layers: tuple[LayerKind, ...]
+    hidden_size: int
+    intermediate_size: int
+    vocabulary: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    epsilon: float
+    activation: Literal["silu", "gelu_tanh"]
+    causal: bool
+    attention_scale: float
+    """Factor of the products of queries and keys."""
+    embedding_scale: float = 1.0
+    norm_offset: float = 0.0
+    """What is added to the weights of all norms."""
+    sandwich_norms: bool = False
+    """Whether attention and feed-forward results are normalised before they are added to the stream."""
+
+    @property
+    def norms(self) -> dict[str, str]:
+        """Return the names of a layer's norms by their place in the layer."""
+        if self.sandwich_norms:
+            return {
+                "before_attention": "input_layernorm",
+                "after_attention": "post_attention_layernorm",
+                "before_mlp": "pre_feedforward_layernorm",
+                "after_mlp": "post_feedforward_layernorm",
+            }
+        return {"before_attention": "input_layernorm", "before_mlp": "post_attention_layernorm"}
+
+
+def describe(config: Mapping[str, Any]) -> TextModel:
+    """Return the description of a model.
+
+    Args:
+        config: The content of config.json.
+
+    Raises:
+        UnsupportedError: The engine does not run this architecture, or not with these settings.
+    """
+    kind = config.get("model_type")
+    if kind not in _DESCRIBERS:
+        raise UnsupportedError(f"runs {' and '.join(_DESCRIBERS)}, not {kind!r}")
+    for key in ("attention_bias", "attn_logit_softcapping", "final_logit_softcapping", "quantization_config"):
+        if config.get(key):
+            raise UnsupportedError(f"does not run models with {key}={config[key]!r}")
+    try:
+        return _DESCRIBERS[kind](config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnsupportedError(f"cannot read config.json: {error!r}") from error
+
+
+def _qwen3(config: Mapping[str, Any]) -> TextModel:
+    """Qwen3: causal, grouped queries, SwiGLU (transformers' modeling_qwen3, arXiv 2505.09388)."""
+    head_dim = int(config["head_dim"])
+    theta = _rope_theta(config, None, 10000.0)
+    kinds = config.get("layer_types") or ["full_attention"] * int(config["num_hidden_layers"])
+    if config.get("use_sliding_window") or set(kinds) != {"full_attention"}:
+        raise UnsupportedError("runs Qwen3 models with full attention only; this one has sliding windows")
+    if config.get("use_bidirectional_attention") or config.get("is_causal") is False:
+        raise UnsupportedError("runs causal Qwen3 models only; this one is bidirectional")
+    return TextModel(
+        layers=tuple(LayerKind(theta) for _ in kinds),
+        causal=True,
+        attention_scale=head_dim**-0.5,
+        **_shape(config, head_dim, {"silu": "silu"}, "hidden_act"),
+    )
+
+
+def _gemma3(config: Mapping[str, Any]) -> TextModel:
+    """Gemma3 as an encoder: bidirectional, sliding windows (transformers' modeling_gemma3, arXiv 2509.20354)."""
+    if not config.get("use_bidirectional_attention"):
+        raise UnsupportedError("runs Gemma3 models with use_bidirectional_attention only; this one is a generator")
+    count = int(config["num_hidden_layers"])
+    pattern = int(config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6)
+    kinds = config.get("layer_types") or [
+        "sliding_attention" if (index + 1) % pattern else "full_attention" for index in range(count)
+    ]
+    # The file has the width of the window, half of it to each side.
+    window = int(config["sliding_window"]) // 2 + 1
+    known = {
+        "full_attention": LayerKind(_rope_theta(config, "full_attention", 1_000_000.0)),
+        "sliding_attention": LayerKind(_rope_theta(config, "sliding_attention", 10_000.0), window),
+    }
+    return TextModel(
+        layers=tuple(known[kind] for kind in kinds),
+        causal=False,
+        attention_scale=float(config["query_pre_attn_scalar"]) ** -0.5,
+        embedding_scale=float(config["hidden_size"]) ** 0.5,
+        norm_offset=1.0,
+        sandwich_norms=True,
+        **_shape(config, int(config["head_dim"]), {"gelu_pytorch_tanh": "gelu_tanh"}, "hidden_activation"),
+    )
+
+
+_DESCRIBERS: dict[Any, Callable[[Mapping[str, Any]], TextModel]] = {"qwen3": _qwen3, "gemma3_text": _gemma3}
+
+
+def _shape(config: Mapping[str, Any], head_dim: int, activations: Mapping[str, Any], key: str) -> dict[str, Any]:
+    if config[key] not in activations:
+        raise UnsupportedError(f"does not know the activation {config[key]!r}")
+    return {
+        "hidden_size": int(config["hidden_size"]),
+        "intermediate_size": int(config["intermediate_size"]),
+        "vocabulary": int(config["vocab_size"]),
+        "heads": int(config["num_attention_heads"]),
+        "kv_heads": int(config["num_key_value_heads"]),
+        "head_dim": head_dim,
+        "epsilon": float(config["rms_norm_eps"]),
+        "activation": activations[config[key]],
+    }
+
+
+def _rope_theta(config: Mapping[str, Any], kind: str | None, default: float) -> float:
+    """Return the base of the rotary positions, from transformers 5's `rope_parameters` or the older keys."""
+    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if kind is not None and kind in parameters:
+        parameters = parameters[kind] or {}
+    rope_type = parameters.get("rope_type", parameters.get("type", "default"))
+    if rope_type != "default":
+        raise UnsupportedError(f"does not stretch rotary positions; this model asks for {rope_type!r}")
+    old_key = "rope_local_base_freq" if kind == "sliding_attention" else "rope_theta"
+    return float(parameters.get("rope_theta") or config.get(old_key) or default)
+
+
+def dense_activation(config: Mapping[str, Any]) -> str:
+    """Return the class name of a Dense module's activation."""
+    return str(config.get("activation_function", "Tanh")).rpartition(".")[2]

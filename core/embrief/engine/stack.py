@@ -1,0 +1,280 @@
+"""The transformer layers, run on packed batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from embrief.engine import varlen
+from embrief.engine.attention import attend
+from embrief.engine.batch import Packed, pack
+from embrief.engine.linear import Linear, make_linear
+from embrief.engine.prefix import Prefix
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embrief.engine.checkpoint import Checkpoint
+    from embrief.engine.description import LayerKind, TextModel
+
+_BLOCK = 512
+"""Rows that pass through the products at a time: their intermediate results stay in the processor's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Where and how exactly the model computes."""
+
+    device: str
+    dtype: torch.dtype
+    int8: bool = False
+    """Whether the layers' products run in int8; everything between them is in `dtype`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer's weights, ready to run."""
+
+    kind: LayerKind
+    norms: dict[str, torch.Tensor]
+    q_norm: torch.Tensor
+    """(head_dim,) float32, with the scale of attention."""
+    k_norm: torch.Tensor
+    qkv: Linear | None
+    """Queries, keys and values in one product; `None` in a layer that needs queries of the last tokens only."""
+    queries: Linear | None
+    keys_values: Linear | None
+    output: Linear
+    gate_up: Linear
+    down: Linear
+
+
+class Stack:
+    """A text model from token ids to normalised hidden states."""
+
+    def __init__(self, model: TextModel, checkpoint: Checkpoint, numbers: Numbers, *, last_only: bool) -> None:
+        """Read the weights.
+
+        Args:
+            model: What to compute.
+            checkpoint: The weights.
+            numbers: Device and number format.
+            last_only: Whether the state of the last token of each text is all that will be used.
+
+        Raises:
+            ModelMismatchError: Tensors are missing or have the wrong shape.
+        """
+        self._model = model
+        self._numbers = numbers
+        self._last_only = last_only
+        self._act: Callable[[torch.Tensor], torch.Tensor] = _ACTIVATIONS[model.activation]
+        self._frequencies = {kind: _frequencies(kind.rope_theta, model.head_dim) for kind in set(model.layers)}
+        width = model.hidden_size
+        table, norm = checkpoint.read({"embed_tokens.weight": (model.vocabulary, width), "norm.weight": (width,)})
+        # On the CPU in the file's own format: only the rows of a batch are converted.
+        self._table = table if numbers.device == "cpu" else table.to(numbers.device, numbers.dtype)
+        self._norm = self._norm_weight(norm)
+        self._layers = [self._read_layer(index, checkpoint) for index in range(len(model.layers))]
+        self._varlen = varlen.works(numbers.device, numbers.dtype, model)
+
+    def _norm_weight(self, weight: torch.Tensor) -> torch.Tensor:
+        whole = weight.float() + self._model.norm_offset
+        return whole.to(self._numbers.device, torch.float32 if self._model.norm_offset else self._numbers.dtype)
+
+    def _read_layer(self, index: int, checkpoint: Checkpoint) -> Layer:
+        model = self._model
+        width, inner, dim = model.hidden_size, model.intermediate_size, model.head_dim
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            **{place: (name, (width,)) for place, name in model.norms.items()},
+            **{name: (f"self_attn.{name}", (dim,)) for name in ("q_norm", "k_norm")},
+            "q": ("self_attn.q_proj", (model.heads * dim, width)),
+            **{name: (f"self_attn.{name}_proj", (model.kv_heads * dim, width)) for name in ("k", "v")},
+            "o": ("self_attn.o_proj", (width, model.heads * dim)),
+            **{name: (f"mlp.{name}_proj", (inner, width)) for name in ("gate", "up")},
+            "down": ("mlp.down_proj", (width, inner)),
+        }
+        tensors = checkpoint.read({f"layers.{index}.{name}.weight": shape for name, shape in shapes.values()})
+        found = dict(zip(shapes, tensors, strict=True))
+        del tensors
+        pruned = self._last_only and index == len(model.layers) - 1
+        offset = model.norm_offset
+        q_norm, k_norm = ((found[name].float() + offset).to(self._numbers.device) for name in ("q_norm", "k_norm"))
+
+        def linear(*parts: str) -> Linear:
+            whole = torch.cat([found.pop(part) for part in parts]) if len(parts) > 1 else found.pop(parts[0])
+            return make_linear(whole.to(self._numbers.device, self._numbers.dtype), int8=self._numbers.int8)
+
+        return Layer(
+            kind=model.layers[index],
+            norms={place: self._norm_weight(found[place]) for place in model.norms},
+            q_norm=q_norm * model.attention_scale,
+            k_norm=k_norm,
+            qkv=None if pruned else linear("q", "k", "v"),
+            queries=linear("q") if pruned else None,
+            keys_values=linear("k", "v") if pruned else None,
+            output=linear("o"),
+            gate_up=linear("gate", "up"),
+            down=linear("down"),
+        )
+
+    def run(self, batch: Packed) -> torch.Tensor:
+        """Return hidden states: (n, hidden) of the last tokens, or (tokens, hidden) of all, as chosen at the start."""
+        return self._normed(self._forward(batch, None), self._norm)
+
+    def prefix(self, ids: NDArray[np.int32], before: Prefix | None) -> Prefix:
+        """Compute the keys and values of token ids that come after a prefix, and return both as one."""
+        kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._forward(pack([ids], [before], self._numbers.device), kept)
+        keys, values = (tuple(part[side] for part in kept) for side in (0, 1))
+        if before is not None:
+            keys = tuple(torch.cat(pair) for pair in zip(before.keys, keys, strict=True))
+            values = tuple(torch.cat(pair) for pair in zip(before.values, values, strict=True))
+            ids = np.concatenate([before.ids, ids])
+        return Prefix(ids, keys, values)
+
+    def _forward(self, batch: Packed, kept: list[tuple[torch.Tensor, torch.Tensor]] | None) -> torch.Tensor:
+        blocks = [self._embed(ids) for ids in torch.split(batch.ids, _BLOCK)]
+        tables = {kind: self._angles(batch.positions, kind) for kind in self._frequencies}
+        for index, layer in enumerate(self._layers):
+            angles = tables[layer.kind]
+            q, k, v = self._queries_keys_values(layer, blocks, angles)
+            if kept is not None:
+                kept.append((k, v))
+                if index == len(self._layers) - 1:
+                    break
+            if q is None:
+                hidden = torch.cat(blocks)[batch.last]
+                blocks = list(torch.split(hidden, _BLOCK))
+                q = self._last_queries(layer, blocks, (angles[0][batch.last], angles[1][batch.last]))
+            mixed = self._attend(layer, batch, index, q, k, v)
+            del q, k, v
+            for place, part in enumerate(torch.split(mixed, _BLOCK)):
+                blocks[place] = self._feed_forward(layer, blocks[place], part)
+        return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+
+    def _embed(self, ids: torch.Tensor) -> torch.Tensor:
+        hidden = F.embedding(ids, self._table).to(self._numbers.dtype)
+        if self._model.embedding_scale != 1:
+            # Rounded to the number format, as the model was trained.
+            hidden = hidden * torch.tensor(self._model.embedding_scale, dtype=hidden.dtype)
+        return hidden
+
+    def _angles(self, positions: torch.Tensor, kind: LayerKind) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and sines, (tokens, 1, head_dim / 2)."""
+        angles = positions[:, None].float() * self._frequencies[kind].to(positions.device)
+        return angles.cos()[:, None], angles.sin()[:, None]
+
+    def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        epsilon = self._model.epsilon
+        if weight.dtype == x.dtype:
+            return F.rms_norm(x, (x.shape[-1],), weight, epsilon)
+        return F.rms_norm(x.float(), (x.shape[-1],), weight, epsilon).to(x.dtype)
+
+    def _queries_keys_values(
+        self, layer: Layer, blocks: list[torch.Tensor], angles: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        """Return (tokens, heads, head_dim) each; no queries in a layer that needs those of the last tokens only."""
+        model = self._model
+        heads = model.heads if layer.qkv is not None else 0
+        product = layer.qkv or layer.keys_values
+        assert product is not None
+        tokens = sum(map(len, blocks))
+        queries = blocks[0].new_empty(tokens, heads, model.head_dim)
+        keys, values = blocks[0].new_empty(2, tokens, model.kv_heads, model.head_dim)
+        for rows, x in _placed(blocks):
+            y = product(self._normed(x, layer.norms["before_attention"])).view(len(x), -1, model.head_dim)
+            q, k, v = torch.split(y, [heads, model.kv_heads, model.kv_heads], 1)
+            here = angles[0][rows], angles[1][rows]
+            if heads:
+                self._turn(q, layer.q_norm, here, queries[rows])
+            self._turn(k, layer.k_norm, here, keys[rows])
+            values[rows] = v
+        return queries if heads else None, keys, values
+
+    def _last_queries(
+        self, layer: Layer, blocks: list[torch.Tensor], angles: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        model = self._model
+        assert layer.queries is not None
+        queries = blocks[0].new_empty(len(angles[0]), model.heads, model.head_dim)
+        for rows, x in _placed(blocks):
+            y = layer.queries(self._normed(x, layer.norms["before_attention"])).view(len(x), -1, model.head_dim)
+            self._turn(y, layer.q_norm, (angles[0][rows], angles[1][rows]), queries[rows])
+        return queries
+
+    def _turn(
+        self, x: torch.Tensor, weight: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], out: torch.Tensor
+    ) -> None:
+        """Normalise queries or keys and turn them by their position (rotary embedding, arXiv 2104.09864)."""
+        half = x.shape[-1] // 2
+        cos, sin = angles
+        normed = F.rms_norm(x, (x.shape[-1],), None, self._model.epsilon)
+        a, b = normed[..., :half], normed[..., half:]
+        # The norm's weights go into the small tables of angles instead of the large states.
+        first, second = weight[:half], weight[half:]
+        torch.mul(a, (cos * first).to(x.dtype), out=out[..., :half])
+        out[..., :half].addcmul_(b, (sin * second).to(x.dtype), value=-1)
+        torch.mul(b, (cos * second).to(x.dtype), out=out[..., half:])
+        out[..., half:].addcmul_(a, (sin * first).to(x.dtype))
+
+    def _attend(
+        self, layer: Layer, batch: Packed, index: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    ) -> torch.Tensor:
+        model = self._model
+        # Contiguous, though queries are a part of a wider tensor.
+        mixed = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        if self._varlen:
+            varlen.attend(q, k, v, batch, index, causal=model.causal, window=layer.kind.window, out=mixed)
+            return mixed.view(len(mixed), -1)
+        place = 0
+        for group in batch.groups:
+            shape = (group.count, group.length, model.kv_heads, model.head_dim)
+            keys, values = k[group.tokens].view(shape), v[group.tokens].view(shape)
+            if group.prefix is not None:
+                fixed = (group.count, -1, -1, -1)
+                keys = torch.cat([group.prefix.keys[index].expand(fixed), keys], 1)
+                values = torch.cat([group.prefix.values[index].expand(fixed), values], 1)
+            queries = 1 if layer.qkv is None else group.length
+            rows = slice(place, place + group.count * queries)
+            shape = (group.count, queries, model.heads, model.head_dim)
+            attend(
+                q[rows].view(shape), keys, values,
+                causal=model.causal, window=layer.kind.window, out=mixed[rows].view(shape),
+            )  # fmt: skip
+            place = rows.stop
+        return mixed.view(len(mixed), -1)
+
+    def _feed_forward(self, layer: Layer, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        if not self._model.sandwich_norms:
+            x = layer.output(mixed, x)
+            return layer.down(self._gated(layer, self._normed(x, layer.norms["before_mlp"])), x)
+        x = x + self._normed(layer.output(mixed), layer.norms["after_attention"])
+        y = layer.down(self._gated(layer, self._normed(x, layer.norms["before_mlp"])))
+        return x + self._normed(y, layer.norms["after_mlp"])
+
+    def _gated(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        gate, up = layer.gate_up(x).chunk(2, -1)
+        return self._act(gate).mul_(up)
+
+
+def _placed(blocks: list[torch.Tensor]) -> Iterator[tuple[slice, torch.Tensor]]:
+    start = 0
+    for block in blocks:
+        yield slice(start, start + len(block)), block
+        start += len(block)
+
+
+def _frequencies(theta: float, head_dim: int) -> torch.Tensor:
+    return 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+
+
+def _gelu_tanh(x: torch.Tensor) -> torch.Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"silu": F.silu, "gelu_tanh": _gelu_tanh}

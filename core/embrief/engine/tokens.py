@@ -1,0 +1,91 @@
+"""Texts to token ids with the model's own tokenizer.json; a text over the limit keeps its closing special tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from embrief.errors import ModelMismatchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IdRow = NDArray[np.int32]
+_BLOCK = 1024
+
+
+class TextTokenizer:
+    """A tokenizer that pads nothing and never cuts by itself. May be used from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        # Some files have both switched on.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        mask = self._tokenizer.encode("a").special_tokens_mask
+        self._lead = mask.index(0) if 0 in mask else 0
+        self._trail = mask[::-1].index(0) if 0 in mask else 0
+
+    def whole(self, texts: Sequence[str]) -> list[IdRow]:
+        """Return the ids of each text with its special tokens."""
+        return self._encode(texts, special=True)
+
+    def plain(self, texts: Sequence[str]) -> list[IdRow]:
+        """Return the ids of each text alone."""
+        return self._encode(texts, special=False)
+
+    def cut(self, row: IdRow, limit: int) -> IdRow:
+        """Return a row from `whole` cut to a limit: the end of the text goes, the closing special tokens stay."""
+        if len(row) <= limit:
+            return row
+        return np.concatenate([row[: limit - self._trail], row[len(row) - self._trail :]])
+
+    def opening(self, prompt: str) -> IdRow:
+        """Return the ids that a text with this prompt begins with, as far as the next characters do not change them."""
+        row = self.whole([prompt])[0]
+        return row[: len(row) - self._trail]
+
+    def single(self, token: str, label: str) -> int:
+        """Return the one id of a short text.
+
+        Raises:
+            ModelMismatchError: It has none, or several.
+        """
+        ids = self.plain([token])[0]
+        if len(ids) != 1:
+            raise ModelMismatchError(
+                f"{label} has no single token for {token!r} but {len(ids)}, so its answer cannot be read; this is not "
+                "the tokenizer of a yes/no reranker"
+            )
+        return int(ids[0])
+
+    def check_final_token(self, token: str | None, label: str) -> None:
+        """Check that every input ends with the token that the model pools or was trained with.
+
+        Raises:
+            ModelMismatchError: It does not; vectors would look healthy and rank badly.
+        """
+        if token is None:
+            return
+        expected = self._tokenizer.token_to_id(token)
+        last = self.whole(["probe"])[0][-1]
+        if expected is None or last != expected or not self._trail:
+            raise ModelMismatchError(
+                f"the tokenizer of {label} ends a text with token {last}, but the model was trained with {token!r} "
+                f"({expected}) at the end; fetch tokenizer.json again, or save it with the post-processor that appends "
+                "this token"
+            )
+
+    def _encode(self, texts: Sequence[str], *, special: bool) -> list[IdRow]:
+        rows: list[IdRow] = []
+        # In blocks: as lists of Python integers a large corpus would take gigabytes.
+        for start in range(0, len(texts), _BLOCK):
+            found: list[Encoding] = self._tokenizer.encode_batch_fast(
+                list(texts[start : start + _BLOCK]), add_special_tokens=special
+            )
+            rows += [np.array(item.ids, np.int32) for item in found]
+        return rows

@@ -1,0 +1,339 @@
+"""One worker per loaded model: calls from threads and event loops become batches, one at a time.
+
+A call is tokenised where it comes from and then waits as a job. The worker's thread takes rows of all waiting jobs in
+turn, longest first within each, until a batch is full. A lone caller waits for nothing but the model.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from embrief.backends.base import Batched
+from embrief.errors import BackendError, ClosedError
+from embrief.jobs import Call, Job, Request, Room, Row, Rows, is_out_of_memory
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+B = TypeVar("B")
+R = TypeVar("R")
+T = TypeVar("T")
+
+QUEUE_ROWS = 16384
+"""Texts or pairs that may wait at one model, queries and bulk each; callers beyond that wait before they tokenise."""
+QUERY_TURNS = 8
+"""Batches of queries in a row while bulk work waits."""
+
+
+class OffLoop(Protocol):
+    """Runs a call on a thread that is not the event loop's."""
+
+    def __call__(self, call: Callable[[], T]) -> Awaitable[T]:
+        """Return what the call returns."""
+
+
+# Those with a thread. Plain sets: a finaliser may add to them while another thread reads, which copies at one go.
+_workers: set[Worker[Any]] = set()
+_closing: set[Worker[Any]] = set()
+
+
+class Worker(Generic[B]):
+    """One model in memory and the thread that runs it. Only that thread loads, enters and frees the model."""
+
+    def __init__(self, load: Callable[[], B]) -> None:
+        self._load = load
+        self._backend: B | None = None
+        self._limit: float = math.inf
+        """Tokens per batch that the memory has held out so far."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Start afresh, in a child process too: a thread of the parent is gone there, and its locks may be held."""
+        self._lock = threading.Lock()
+        self._inbox: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._rooms = {True: Room(QUEUE_ROWS), False: Room(QUEUE_ROWS)}
+        self._thread: threading.Thread | None = None
+        self._lanes: dict[bool, deque[Job[Any]]] = {True: deque(), False: deque()}
+        self._query_turns = 0
+        self._in_call = self._stopping = self._closed = self._ended = False
+        self._freed = threading.Event()
+
+    @property
+    def loaded(self) -> bool:
+        """Return whether the weights are in memory."""
+        return self._backend is not None
+
+    def batch_tokens(self, asked: int | None) -> int | None:
+        """Return the tokens per batch in use; `None` before loading, and for a runtime that decides it itself."""
+        backend = self._backend
+        if not isinstance(backend, Batched):
+            return asked
+        return int(min(asked or backend.batch_tokens, self._limit))
+
+    # For callers, on any thread.
+
+    def load(self) -> B:
+        """Return the model, which loads with the first call."""
+        backend = self._backend
+        return backend if backend is not None else self._wait(Call(lambda loaded: loaded, urgent=True))
+
+    def run(self, request: Request[R]) -> R:
+        """Return what the model makes of a request. An interrupted caller's work is dropped.
+
+        Raises:
+            InputTooLongError: An input is too long and may not be cut. Nothing was computed.
+            ItemFailedError: The runtime failed on one input; the error has its index.
+            ClosedError: The model was closed before.
+        """
+        with self._entering(request) as ticket:
+            ticket.result()
+            return self._wait(self._job(request))
+
+    async def arun(self, request: Request[R], off_loop: OffLoop) -> R:
+        """`run` for event loops: tokenises off the loop, and waits without holding a thread."""
+        # Inside the function: programs without an event loop need not load it.
+        import asyncio
+
+        with self._entering(request) as ticket:
+            await asyncio.wrap_future(ticket)
+            job = await off_loop(lambda: self._job(request))
+            with self._submitted(job) as future:
+                return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Let the worker free the model after the jobs that wait. Never blocks, so that a finaliser may call it."""
+        self._closed = True
+        if self._thread is not None:
+            _closing.add(self)
+            self._inbox.put(None)
+
+    @contextmanager
+    def _entering(self, request: Request[R]) -> Iterator[Future[None]]:
+        room, count = self._rooms[request.urgent], len(request.inputs)
+        ticket = room.enter(count)
+        try:
+            yield ticket
+        finally:
+            room.leave(ticket, count)
+
+    def _job(self, request: Request[R]) -> Job[R]:
+        backend = self.load()
+        if not isinstance(backend, Batched):
+            return Call(request.whole, urgent=request.urgent)
+        return Rows(request, backend.prepare(request.inputs, request.options), backend)
+
+    def _wait(self, job: Job[R]) -> R:
+        with self._submitted(job) as future:
+            return future.result()
+
+    @contextmanager
+    def _submitted(self, job: Job[R]) -> Iterator[Future[R]]:
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this model is closed; make a new Embedder or Reranker")
+            if self._stopping and threading.current_thread() is threading.main_thread():
+                raise ClosedError("the interpreter is exiting, so no model runs any more")
+            if self._thread is threading.current_thread():
+                raise BackendError("a runtime called its own model while it ran; that would wait for itself")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="embrief-model", daemon=True)
+                self._thread.start()
+                _at_exit_first(self)
+        self._inbox.put(job)
+        if self._ended:
+            self._drop()
+        try:
+            yield job.future
+        finally:
+            job.future.cancel()
+
+    # For the worker's thread.
+
+    def _serve(self) -> None:
+        try:
+            while self._receive() and not self._stopping:
+                self._turn()
+        finally:
+            if not self._stopping:
+                self._end()
+
+    def _receive(self) -> bool:
+        """Sort what has come into the lanes, waiting if there is nothing to do; return whether to go on."""
+        waiting = any(self._lanes.values())
+        try:
+            while True:
+                job = self._inbox.get(block=not waiting and not self._closed)
+                waiting = True
+                if job is not None:
+                    self._lanes[job.urgent].append(job)
+        except Empty:
+            return any(self._lanes.values()) or not self._closed
+
+    def _turn(self) -> None:
+        queries, bulk = self._lanes[True], self._lanes[False]
+        urgent = bool(queries) and not (bulk and self._query_turns >= QUERY_TURNS)
+        self._query_turns = self._query_turns + 1 if urgent and bulk else 0
+        jobs = [job for job in self._lanes[urgent] if job.waits]
+        # The first goes to the back, so that each job is first in its turn.
+        self._lanes[urgent] = deque([*jobs[1:], *jobs[:1]])
+        if not jobs or not self._loads():
+            return
+        first = jobs[0]
+        if isinstance(first, Call):
+            # Nobody waits at exit for a call that may take an hour.
+            self._in_call = True
+            if not self._stopping:
+                first.run(self._backend)
+            self._in_call = False
+        else:
+            self._run(self._batch([job for job in jobs if isinstance(job, Rows)]))
+
+    def _loads(self) -> bool:
+        if self._backend is not None:
+            return True
+        try:
+            if not self._closed:
+                # A model that was let go is freed before another takes its memory.
+                for other in list(_closing):
+                    other._freed.wait()
+            self._backend = self._load()
+        except BaseException as error:
+            # For all who wait by now: each would wait as long again for the same error.
+            self._receive()
+            for job in [*self._lanes[True], *self._lanes[False]]:
+                job.fail(error)
+            return False
+        _at_exit_first(self)
+        return True
+
+    def _batch(self, jobs: list[Rows[Any]]) -> list[Row]:
+        """Take one row of each job in turn until nothing more fits. A row too large for any batch goes alone."""
+        padded = self._backend.padded if isinstance(self._backend, Batched) else False
+        rows: list[Row] = []
+        total = widest = 0
+        budget = self._limit
+        in_turn = deque(jobs)
+        while in_turn:
+            job = in_turn.popleft()
+            size = job.next_size
+            cost = (len(rows) + 1) * max(widest, size) if padded else total + size
+            if rows and cost > min(budget, job.budget):
+                continue
+            rows.append(job.take())
+            total, widest, budget = total + size, max(widest, size), min(budget, job.budget)
+            if job.waits:
+                in_turn.append(job)
+        return rows
+
+    def _run(self, batch: list[Row]) -> None:
+        """Run a batch; where that fails, its halves, so that only rows that fail alone fail."""
+        parts = [batch]
+        while parts and not self._stopping:
+            part = [row for row in parts.pop() if not row.job.future.done()]
+            if not part:
+                continue
+            error = self._attempt(part)
+            if error is None:
+                continue
+            memory = is_out_of_memory(error)
+            if len(part) == 1:
+                part[0].job.fail(part[0].error(error, memory=memory))
+            elif isinstance(error, Exception):
+                if memory:
+                    self._limit = min(self._limit, max(self._cost(part) // 2, 1))
+                middle = (len(part) + 1) // 2
+                parts += [part[middle:], part[:middle]]
+            else:
+                for row in part:
+                    row.job.fail(error)
+            # It holds the frames, and with them the memory, of the run that failed.
+            del error
+
+    def _cost(self, rows: list[Row]) -> int:
+        sizes = [row.size for row in rows]
+        padded = isinstance(self._backend, Batched) and self._backend.padded
+        return max(sizes) * len(sizes) if padded else sum(sizes)
+
+    def _attempt(self, rows: list[Row]) -> BaseException | None:
+        """Run rows and hand out their results, or return what went wrong."""
+        backend = self._backend
+        assert isinstance(backend, Batched)
+        try:
+            values = np.asarray(backend.run([row.job.rows[row.place] for row in rows]))
+            if values.shape[:1] != (len(rows),):
+                raise BackendError(f"the runtime returned an array of shape {values.shape} for {len(rows)} rows")
+        except BaseException as error:
+            return error
+        numbers: dict[Rows[Any], list[int]] = {}
+        for number, row in enumerate(rows):
+            numbers.setdefault(row.job, []).append(number)
+        for job, own in numbers.items():
+            job.receive([rows[number].place for number in own], values[own])
+        return None
+
+    def _end(self) -> None:
+        """Free the model, and refuse what came too late."""
+        self._closed = self._ended = True
+        self._drop()
+        backend: Any = self._backend
+        self._backend = None
+        try:
+            if backend is not None:
+                backend.close()
+        finally:
+            self._freed.set()
+            _closing.discard(self)
+            _workers.discard(self)
+
+    def _drop(self) -> None:
+        left = [job for lane in self._lanes.values() for job in lane]
+        while not self._inbox.empty():
+            if (job := self._inbox.get()) is not None:
+                left.append(job)
+        for job in left:
+            job.fail(ClosedError("this model was closed; make a new Embedder or Reranker"))
+
+    def stop(self) -> None:
+        """Start nothing more, at exit.
+
+        What waits stays as it is. Only daemon threads still wait for it, and one that woke up now could crash the
+        interpreter on its way out.
+        """
+        self._stopping = True
+        self._freed.set()
+        self._inbox.put(None)
+
+    def join(self) -> None:
+        """Wait for the batch under way: code in C++ must not outlive the interpreter."""
+        if self._thread is not None and not self._in_call:
+            self._thread.join()
+
+
+def _at_exit_first(worker: Worker[Any]) -> None:
+    """Let the workers stop before the exit functions of whatever has been imported until now."""
+    _workers.add(worker)
+    atexit.unregister(_stop_all)
+    atexit.register(_stop_all)
+
+
+def _stop_all() -> None:
+    workers = list(_workers)
+    for worker in workers:
+        worker.stop()
+    for worker in workers:
+        worker.join()
+
+
+def forget_other_workers() -> None:
+    """Forget those of the parent, in a child process."""
+    _workers.clear()
+    _closing.clear()
