@@ -1,4 +1,4 @@
-"""The command line: `embrief demo`, `models`, `plugins`, `pull` and `doctor`.
+"""The command line: `embrief demo`, `models`, `plugins`, `pull`, `doctor` and `bench`.
 
 Nothing heavy is imported here or at the top of a command's file: `embrief --help` must come at once.
 """
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import embrief
-from embrief.cli import demo, doctor, models, plugins, pull
+from embrief.cli import bench, demo, doctor, models, plugins, pull
 from embrief.errors import EmbriefError
 
 
@@ -56,7 +56,7 @@ def _start(
     """Embedding models and rerankers, with the prompts they were trained with."""
 
 
-for _command in (demo.demo, models.models, plugins.plugins, pull.pull, doctor.doctor):
+for _command in (demo.demo, models.models, plugins.plugins, pull.pull, doctor.doctor, bench.bench):
     app.command()(_command)
 
 

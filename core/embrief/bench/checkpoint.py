@@ -1,0 +1,218 @@
+"""A model folder of random weights at a published shape, or a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, cast
+
+from embrief.bench.shapes import Kind, Shape, linear_flops, record_of
+from embrief.bench.tokenizer import write_tokenizer
+from embrief.errors import ArgumentError
+from embrief.folders import transformer_folder
+from embrief.specs import EmbeddingSpec
+
+_FORMAT = 1
+_BLOCK = 4_000_000
+"""Random values made at once: the table of a large vocabulary would otherwise be in memory several times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model folder, and what a measurement must know of it."""
+
+    folder: Path
+    kind: Kind
+    config: dict[str, Any]
+    """config.json."""
+
+    @classmethod
+    def read(cls, folder: Path, kind: Kind) -> Checkpoint:
+        """Return what is in a folder."""
+        return cls(folder, kind, json.loads((transformer_folder(folder) / "config.json").read_text("utf-8")))
+
+    @property
+    def family(self) -> str:
+        """Return `model_type` of config.json."""
+        return str(self.config.get("model_type", ""))
+
+    @property
+    def layers(self) -> int:
+        """Return the number of layers."""
+        return int(self.config["num_hidden_layers"])
+
+    @property
+    def flops(self) -> int | None:
+        """Return floating-point operations per token in the linear layers."""
+        return linear_flops(self.config)
+
+
+def default_folder() -> Path:
+    """Return where checkpoints and results are kept: the user's cache folder."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "embrief" / "bench"
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "embrief" / "bench"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "embrief" / "bench"
+    return Path.home() / ".cache" / "embrief" / "bench"
+
+
+def make(shape: Shape, layers: int, kind: Kind, root: Path) -> Checkpoint:
+    """Return a folder of random bfloat16 weights, written if it is not there yet.
+
+    Args:
+        shape: The architecture.
+        layers: Layers to write.
+        kind: What it is used as; decides tokenizer and layout.
+        root: Where such folders are kept.
+
+    Raises:
+        ArgumentError: The model has fewer layers.
+    """
+    if not 1 <= layers <= shape.layers:
+        raise ArgumentError(f"--layers {layers} does not fit {shape.name}, which has 1 to {shape.layers}")
+    # The docstrings, and so the tokenizer, are those of this Python.
+    python = f"py{sys.version_info[0]}{sys.version_info[1]}"
+    folder = root / f"{shape.name}-{kind}-{layers}-{python}-v{_FORMAT}"
+    if not folder.is_dir():
+        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        _write(shape, layers, kind, unfinished)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            # Another process was faster.
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if not folder.is_dir():
+                raise
+    return Checkpoint.read(folder, kind)
+
+
+def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
+    _json(folder / "config.json", shape.config(layers))
+    write_tokenizer(shape, kind, folder)
+    prefix = "model." if kind == "reranker" else ""
+    _write_random(folder / "model.safetensors", list(shape.tensors(layers, prefix)), shape.family == "gemma3_text")
+    if kind == "reranker":
+        return
+    modules = ["Transformer", "Pooling", *["Dense"] * len(shape.dense), "Normalize"]
+    paths = ["" if not index else f"{index}_{kind}" for index, kind in enumerate(modules)]
+    _json(
+        folder / "modules.json",
+        [
+            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for index, (path, kind) in enumerate(zip(paths, modules, strict=True))
+        ],
+    )
+    spec = cast("EmbeddingSpec", record_of(shape, kind))
+    pooled = {"last": "lasttoken", "mean": "mean_tokens", "cls": "cls_token"}[spec.pooling]
+    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+    (folder / "1_Pooling").mkdir()
+    _json(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": shape.hidden,
+            **{f"pooling_mode_{mode}": mode == pooled for mode in modes},
+            "include_prompt": True,
+        },
+    )
+    for (inputs, outputs), path in zip(shape.dense, paths[2:], strict=False):
+        (folder / path).mkdir()
+        activation = "torch.nn.modules.linear.Identity"
+        _json(
+            folder / path / "config.json",
+            {"in_features": inputs, "out_features": outputs, "bias": False, "activation_function": activation},
+        )
+        _write_random(folder / path / "model.safetensors", [("linear.weight", (outputs, inputs))], False)
+    if shape.family == "gemma3_text":
+        _json(folder / "sentence_bert_config.json", {"max_seq_length": shape.context, "do_lower_case": False})
+    task = spec.prompts.tasks[0]
+    _json(
+        folder / "config_sentence_transformers.json",
+        {
+            "prompts": {"query": task.query, "document": task.document},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    )
+
+
+def _json(file: Path, value: object) -> None:
+    file.write_text(json.dumps(value, indent=2), "utf-8")
+
+
+def _write_random(file: Path, tensors: list[tuple[str, tuple[int, ...]]], plus_one: bool) -> None:
+    """Write a safetensors file, one block of values after the other.
+
+    Args:
+        file: The file to write.
+        tensors: Name and shape of each tensor.
+        plus_one: Whether norms multiply by 1 + weight, so that a plain one is 0.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name, shape in tensors:
+        end = start + 2 * prod(shape)
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)))
+        stream.write(text)
+        stream.writelines(_random_bytes(tensors, plus_one))
+
+
+def _random_bytes(tensors: Iterable[tuple[str, tuple[int, ...]]], plus_one: bool) -> Iterator[bytes]:
+    import torch
+
+    random = torch.Generator().manual_seed(1)
+    for _, shape in tensors:
+        # Norms get values of their own: with ones in them a forgotten norm would go unnoticed. Matrices keep the size
+        # of what passes through them.
+        mean, deviation = (0.0 if plus_one else 1.0, 0.3) if len(shape) == 1 else (0.0, shape[-1] ** -0.5)
+        left = prod(shape)
+        while left:
+            count = min(left, _BLOCK)
+            values = torch.randn(count, generator=random).mul_(deviation).add_(mean)
+            yield values.to(torch.bfloat16).view(torch.uint8).numpy().tobytes()
+            left -= count
+
+
+def find(model: str) -> Checkpoint:
+    """Return a real model: a folder, or a name whose files are fetched if they are not here.
+
+    Raises:
+        UnknownModelError, WeightsUnavailableError, GatedModelError: As in `Embedder`.
+        ModelMismatchError: A folder holds neither an embedding model nor a reranker.
+    """
+    from embrief import Embedder, Reranker
+    from embrief.errors import AmbiguousModelError, ModelMismatchError
+    from embrief.plugins import registry
+    from embrief.weights import ModelSource, fetch
+
+    found = registry().resolve(model)
+    if isinstance(found, Path):
+        folder = found
+    else:
+        folder = fetch(ModelSource.of(model, found)).folder
+    kind: Kind
+    if found is None or isinstance(found, Path):
+        try:
+            Embedder(folder)
+            kind = "embedder"
+        except (ModelMismatchError, AmbiguousModelError):
+            Reranker(folder)
+            kind = "reranker"
+    else:
+        kind = "embedder" if isinstance(found, EmbeddingSpec) else "reranker"
+    return Checkpoint.read(folder, kind)

@@ -1,0 +1,377 @@
+"""Measuring one row: load, check the ids, warm up, interleave, compare with the oracle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embrief.bench import checkpoint as checkpoints
+from embrief.bench.accuracy import compare_to
+from embrief.bench.ceiling import measure_ceiling
+from embrief.bench.fresh import measure_fresh
+from embrief.bench.runners import (
+    DEFAULT_BATCH,
+    EmbriefEmbedder,
+    EmbriefReranker,
+    PlainEmbedder,
+    PlainReranker,
+    Result,
+    Runner,
+    check_ids,
+)
+from embrief.bench.settings import SHORT_LAYERS, Settings
+from embrief.bench.shapes import SHAPES
+from embrief.bench.timing import FOREIGN_LIMIT, Timing, interleave, measure
+from embrief.bench.workloads import Workload, build
+from embrief.bench.wrappers import wrapped
+from embrief.errors import ArgumentError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embrief.bench.checkpoint import Checkpoint
+    from embrief.bench.rows import Row
+    from embrief.bench.shapes import Kind
+
+BATCH_SIZES = (1, 8, DEFAULT_BATCH)
+LEAST_WRAPPER_ROUNDS = 5
+"""A wrapper costs a few thousandths of a call; fewer rounds would show noise."""
+_SHORT_NAMES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
+
+
+def embrief_name(dtype: str) -> str:
+    """Return what embrief is called in a table."""
+    return f"embrief {_SHORT_NAMES.get(dtype, dtype)}"
+
+
+def plain_name(dtype: str, batch_size: int) -> str:
+    """Return what sentence-transformers is called in a table."""
+    return f"ST {_SHORT_NAMES.get(dtype, dtype)}, batch {batch_size}"
+
+
+class Bench:
+    """The models, texts and limits of one run, each made when the first row needs it."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        """Find the real models, if any were named.
+
+        Args:
+            settings: What to measure.
+            folder: Where checkpoints of random weights are kept.
+        """
+        self.settings = settings
+        self.device = _device(settings.device)
+        self._folder = folder
+        self._real = [checkpoints.find(model) for model in settings.models]
+        if self._real and settings.layers is not None:
+            raise ArgumentError(f"layers={settings.layers} is for random weights; a real model has its own")
+        self._works: dict[tuple[Path, str], Workload] = {}
+        self._ceilings: dict[tuple[int, int], float] = {}
+
+    def has_model(self, row: Row) -> bool:
+        """Return whether there is a model for a row."""
+        return not self._real or self._find_real(row) is not None
+
+    def checkpoint(self, row: Row) -> Checkpoint:
+        """Return the model of a row, written first if need be."""
+        if self._real:
+            found = self._find_real(row)
+            assert found is not None
+            return found
+        qwen3, gemma = SHAPES[self.settings.shape]
+        shape = gemma if row.model == "gemma" else qwen3
+        layers = self.settings.layers
+        if layers is None:
+            layers = min(SHORT_LAYERS, shape.layers) if row.short else shape.layers
+        elif row.model == "gemma":
+            # It is the shallower one; what is too much for both is an error in the other rows.
+            layers = min(layers, shape.layers)
+        kind: Kind = "reranker" if row.model == "reranker" else "embedder"
+        return checkpoints.make(shape, layers, kind, self._folder)
+
+    def _find_real(self, row: Row) -> Checkpoint | None:
+        for model in self._real:
+            if row.model == "reranker":
+                fits = model.kind == "reranker"
+            else:
+                fits = model.kind == "embedder" and (model.family == "gemma3_text") == (row.model == "gemma")
+            if fits:
+                return model
+        return None
+
+    def workload(self, row: Row) -> Workload:
+        """Return the texts of a row."""
+        model = self.checkpoint(row)
+        key = (model.folder, row.workload)
+        if key not in self._works:
+            self._works[key] = build(row.workload, model, self.settings.sizes)
+        whole = self._works[key]
+        counts = {"load": self.settings.sizes.batch, "wrapper": self.settings.sizes.wrapper}
+        counts["peer"] = self.settings.sizes.peer
+        return whole.sample(counts[row.how]) if row.how in counts else whole
+
+    def work(self, row: Row) -> float:
+        """Return the operations in the linear layers for all texts of a row."""
+        model = self.checkpoint(row)
+        # For another architecture an estimate is enough: this only plans.
+        flops = model.flops or 24 * int(model.config["hidden_size"]) ** 2 * model.layers
+        return float(flops * self.workload(row).tokens)
+
+    def ceiling(self, row: Row) -> float:
+        """Return the machine's limit for products of the model's sizes, in operations per second.
+
+        Measured again for each row, and the best of all counts: a disturbed minute would make a limit too low.
+        """
+        config = self.checkpoint(row).config
+        key = (int(config["hidden_size"]), int(config["intermediate_size"]))
+        self._ceilings[key] = max(self._ceilings.get(key, 0.0), measure_ceiling(config, self.device))
+        return self._ceilings[key]
+
+    def measure(self, row: Row, rounds: int) -> dict[str, Any]:
+        """Measure a row.
+
+        Args:
+            row: The row.
+            rounds: How many times each library runs.
+
+        Returns:
+            Plain values; `runs` holds one entry per library and number format.
+        """
+        model, work = self.checkpoint(row), self.workload(row)
+        row_of = {"speed": self._speed, "load": self._load, "wrapper": self._wrappers, "peer": self._peer}
+        measured = row_of[row.how](row, model, work, rounds)
+        return {
+            "model": model.folder.name,
+            "layers": model.layers,
+            "texts": len(work.texts),
+            "tokens": work.tokens,
+            "rounds": rounds,
+            "device": self.device,
+            **measured,
+        }
+
+    def _speed(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
+        pairs = row.model == "reranker"
+        plain_kind = PlainReranker if pairs else PlainEmbedder
+        default = plain_kind(model.folder, None, self.device)
+        open_runners: list[Runner] = [default]
+        calls: dict[str, Callable[[], Result]] = {}
+        try:
+            check_ids(work, default)
+            fast = default if default.dtype == "bfloat16" else plain_kind(model.folder, "bfloat16", self.device)
+            if fast is not default:
+                open_runners.append(fast)
+            missing: dict[str, str] = {}
+            for dtype in self.settings.dtypes:
+                if dtype == "float32":
+                    continue
+                own = self._own(model, dtype, missing)
+                if own is not None:
+                    open_runners.append(own)
+                    calls[embrief_name(dtype)] = partial(own.run, work)
+            for runner in open_runners:
+                runner.run(work.warm_up())
+            size = DEFAULT_BATCH if work.singly else _best_batch(fast, work)
+            names = plain_name(default.dtype, DEFAULT_BATCH), plain_name("bfloat16", size)
+            # Before and after what it is compared with.
+            self.ceiling(row)
+            calls[names[0]] = partial(default.run, work, DEFAULT_BATCH)
+            calls[names[1]] = partial(fast.run, work, size)
+            timings = interleave(calls, rounds)
+        finally:
+            for runner in open_runners:
+                runner.close()
+        oracle_name = plain_name("float32", size)
+        oracle = self._once(plain_kind(model.folder, "float32", self.device), work, size)
+        self._keep(model, work, oracle.result)
+        if "float32" in self.settings.dtypes:
+            own = self._own(model, "float32", missing)
+            if own is not None:
+                timings[embrief_name("float32")] = self._once(own, work, None)
+        timings[oracle_name] = oracle
+        ceiling = self.ceiling(row)
+        runs = _runs(row, model, work, timings, oracle.result, ceiling)
+        # A sample can mislead: of what was timed in full, the faster one counts.
+        best = min((name for name in names if "bf16" in name), key=lambda name: timings[name].median)
+        for run in runs:
+            run["vs_default"] = timings[names[0]].median / timings[run["name"]].median
+            run["vs_best"] = timings[best].median / timings[run["name"]].median
+        return {
+            "default": names[0],
+            "best": best,
+            "padding": _padding(work),
+            "ceiling": ceiling,
+            "runs": [*runs, *({"name": name, "unavailable": why} for name, why in missing.items())],
+            "warnings": _disturbed(timings),
+        }
+
+    def _own(self, model: Checkpoint, dtype: str, missing: dict[str, str]) -> EmbriefEmbedder | EmbriefReranker | None:
+        """Load embrief, or note why it cannot run in this number format."""
+        kind = EmbriefReranker if model.kind == "reranker" else EmbriefEmbedder
+        try:
+            return kind(model.folder, dtype, self.device)
+        except (ArgumentError, MissingDependencyError) as error:
+            missing[embrief_name(dtype)] = str(error)
+            return None
+
+    def _once(self, runner: Runner, work: Workload, batch_size: int | None) -> Timing:
+        """Run a library once, after its warm-up, and free it."""
+        timing = Timing()
+        try:
+            runner.run(work.warm_up())
+            timing.result = measure(partial(runner.run, work, batch_size), timing)
+        finally:
+            runner.close()
+        return timing
+
+    def _load(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
+        measured = measure_fresh(model.folder, work, self.device, self.settings.threads, rounds)
+        names = {"embrief": embrief_name("bfloat16"), "sentence-transformers": "ST bf16"}
+        runs = [{"name": names[name], **values} for name, values in measured.items()]
+        ours, theirs = (measured[name]["peak_batch_bytes"] for name in ("embrief", "sentence-transformers"))
+        return {"runs": runs, "memory_ratio": ours / theirs if ours and theirs else None, "warnings": []}
+
+    def _wrappers(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
+        rounds = max(rounds, LEAST_WRAPPER_ROUNDS)
+        core = EmbriefEmbedder(model.folder, "bfloat16", self.device)
+        try:
+            core.run(work)
+            calls: dict[str, Callable[[], Any]] = {"embrief": partial(core.run, work)}
+            calls |= {
+                name: partial(call, list(work.texts)) for name, call in wrapped(model.folder, self.device).items()
+            }
+            timings = interleave(calls, rounds)
+        finally:
+            core.close()
+        runs = [
+            {
+                "name": name,
+                "seconds": timing.seconds,
+                "tokens_per_s": work.tokens / timing.median,
+                # Of each pair of neighbours, so that a slow minute of the machine counts for both.
+                "overhead": float(np.median(np.array(timing.seconds) / np.array(timings["embrief"].seconds)) - 1),
+            }
+            for name, timing in timings.items()
+        ]
+        return {"rounds": rounds, "runs": runs, "warnings": _disturbed(timings)}
+
+    def _peer(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
+        assert row.peer is not None
+        oracle = self._oracle(model, work)
+        missing: dict[str, str] = {}
+        open_runners: list[Any] = []
+        calls: dict[str, Callable[[], Result]] = {}
+        try:
+            for dtype in self.settings.dtypes:
+                own = self._own(model, dtype, missing) if dtype != "float32" else None
+                if own is not None:
+                    open_runners.append(own)
+                    own.run(work.warm_up())
+                    calls[embrief_name(dtype)] = partial(own.run, work)
+            name = row.key.removeprefix("peer ")
+            try:
+                peer = row.peer.load(model.folder)
+                open_runners.append(peer)
+                few = work.warm_up()
+                peer.embed([list(ids) for ids in few.ids], list(few.rendered))
+                calls[name] = partial(peer.embed, [list(ids) for ids in work.ids], list(work.rendered))
+                timings = interleave(calls, rounds)
+            except Exception as error:
+                # Somebody else's library: what it says is the result of its row.
+                missing[name] = f"{type(error).__name__}: {error}"
+                timings = {}
+        finally:
+            for runner in open_runners:
+                runner.close()
+        ceiling = self.ceiling(row)
+        runs = _runs(row, model, work, timings, oracle, ceiling)
+        ours = timings.get(embrief_name("bfloat16"))
+        for run in runs:
+            if ours is not None:
+                run["vs_embrief"] = ours.median / timings[run["name"]].median
+        unavailable = [{"name": name, "unavailable": why} for name, why in missing.items()]
+        return {
+            "note": row.peer.note,
+            "ceiling": ceiling,
+            "runs": [*runs, *unavailable],
+            "warnings": _disturbed(timings),
+        }
+
+    def _oracle(self, model: Checkpoint, work: Workload) -> Result:
+        """Return what sentence-transformers gives in float32; computed once for all peers and kept."""
+        file = self._oracle_file(model, work)
+        if file.is_file():
+            kept: Result = np.load(file)
+            return kept
+        plain = PlainEmbedder(model.folder, "float32", self.device)
+        check_ids(work, plain)
+        found: Result = self._once(plain, work, 8).result
+        self._keep(model, work, found)
+        return found
+
+    def _keep(self, model: Checkpoint, work: Workload, oracle: Result) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        np.save(self._oracle_file(model, work), oracle)
+
+    def _oracle_file(self, model: Checkpoint, work: Workload) -> Path:
+        digest = hashlib.sha256(repr((str(model.folder), model.config, work.ids)).encode()).hexdigest()[:16]
+        return self._folder / f"oracle-{digest}.npy"
+
+
+def _runs(
+    row: Row, model: Checkpoint, work: Workload, timings: dict[str, Timing], oracle: Result, ceiling: float
+) -> list[dict[str, Any]]:
+    """Return speed, share of the limit and error of each run."""
+    found: list[dict[str, Any]] = []
+    for name, timing in timings.items():
+        speed = work.tokens / timing.median
+        run: dict[str, Any] = {"name": name, "seconds": timing.seconds, "tokens_per_s": speed}
+        if work.singly:
+            run["latency_s"] = timing.median / len(work.texts)
+        if model.flops is not None and not row.shares:
+            run["flops_per_s"] = speed * model.flops
+            run["of_ceiling"] = speed * model.flops / ceiling
+        found.append(run | compare_to(oracle, timing.result))
+    return found
+
+
+def _device(device: str) -> str:
+    """Return the device that `auto` means."""
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _best_batch(runner: PlainEmbedder | PlainReranker, work: Workload) -> int:
+    """Return the batch size that is fastest on a sample."""
+    sample = work.sample(max(16, len(work.texts) // 4))
+    timings = interleave({str(size): partial(runner.run, sample, size) for size in BATCH_SIZES}, 2)
+    return min(BATCH_SIZES, key=lambda size: min(timings[str(size)].seconds))
+
+
+def _padding(work: Workload) -> float:
+    """Return how many tokens sentence-transformers computes per real one at its default batch size.
+
+    It sorts by characters and fills each batch up to its longest text.
+    """
+    order = sorted(range(len(work.ids)), key=lambda place: -len(work.rendered[place]))
+    size = 1 if work.singly else DEFAULT_BATCH
+    padded = 0
+    for start in range(0, len(order), size):
+        lengths = [len(work.ids[place]) for place in order[start : start + size]]
+        padded += max(lengths) * len(lengths)
+    return padded / work.tokens
+
+
+def _disturbed(timings: dict[str, Timing]) -> list[str]:
+    """Return a warning if other processes took a noticeable part of the machine."""
+    worst = max((share for timing in timings.values() for share in timing.foreign), default=0.0)
+    if worst <= FOREIGN_LIMIT:
+        return []
+    return [f"other processes used up to {worst:.0%} of the machine"]

@@ -1,0 +1,75 @@
+"""Which rows there are, what each needs, and about how long it takes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from embrief.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from embrief.bench.peers import Peer
+    from embrief.bench.workloads import Name
+
+Model = Literal["qwen3", "gemma", "reranker"]
+How = Literal["speed", "load", "wrapper", "peer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a workload, or another thing to measure."""
+
+    key: str
+    title: str
+    how: How
+    model: Model
+    workload: Name
+    short: bool = False
+    """Whether it may run with fewer layers, because it takes very long."""
+    shares: bool = False
+    """Whether its texts share a prefix, so that fewer tokens are computed than there are."""
+    peer: Peer | None = None
+    """The other runtime of a row about one."""
+
+
+# Short ones first: they tell how long the others will take.
+ROWS = (
+    Row("query", "one query, latency", "speed", "qwen3", "query", shares=True),
+    Row("queries", "queries of 8-20 tokens with their prompt", "speed", "qwen3", "queries", shares=True),
+    Row("u", "chunks of equal length", "speed", "qwen3", "equal"),
+    Row("rerank", "one query and its candidates", "speed", "reranker", "candidates", shares=True),
+    Row("gemma", "chunks, EmbeddingGemma", "speed", "gemma", "gemma"),
+    Row("c", "long chunks, 300-1000 tokens", "speed", "qwen3", "long", short=True),
+    Row("b", "chunks of documents, 20-512 tokens", "speed", "qwen3", "chunks", short=True),
+    Row("load", "import, load and memory, in processes of their own", "load", "qwen3", "chunks"),
+    Row("wrappers", "chunks through the frameworks", "wrapper", "qwen3", "chunks", short=True),
+    Row("peers", "chunks, other runtimes", "peer", "qwen3", "chunks"),
+)
+NAMES = tuple(row.key for row in ROWS)
+
+
+def choose(only: Sequence[str] | None) -> tuple[Row, ...]:
+    """Return the rows asked for, in their usual order.
+
+    Args:
+        only: Keys; `None` for all.
+
+    Raises:
+        ArgumentError: There is no such row; the message lists those there are.
+    """
+    for name in only or ():
+        if name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ArgumentError(f"there is no row {name!r}; use some of {', '.join(NAMES)}{hint}")
+    return tuple(row for row in ROWS if only is None or row.key in only)
+
+
+def passes(row: Row, rounds: int) -> float:
+    """Return about how many times a row runs its texts, counted in runs at half the machine's limit."""
+    if row.how == "speed":
+        # Each round: two formats of ours and two batch sizes of theirs, with padding. Once: a sample and float32.
+        return 7 * rounds + 17
+    return {"load": 8.0 * rounds, "wrapper": 4.0 * max(rounds, 5), "peer": 12.0 * rounds}[row.how]

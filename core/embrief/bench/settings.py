@@ -1,0 +1,62 @@
+"""What a run is asked to measure, and how much of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+DTYPES = ("bfloat16", "int8", "float32")
+SHORT_LAYERS = 7
+"""Layers of the two long rows unless the caller says otherwise: a quarter of the model has the same ratios."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Texts per workload."""
+
+    chunks: int = 256
+    long: int = 16
+    equal: int = 64
+    queries: int = 64
+    singles: int = 8
+    """Calls with one query each."""
+    candidates: int = 50
+    gemma: int = 32
+    peer: int = 64
+    """Chunks that a peer embeds: some take minutes for more."""
+    wrapper: int = 64
+    batch: int = 32
+    """Texts of the batch during which memory is watched."""
+
+
+TINY = Sizes(chunks=12, long=3, equal=4, queries=4, singles=2, candidates=5, gemma=4, peer=4, wrapper=4, batch=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The part of a call that decides what the numbers mean. Equal settings may share a results file."""
+
+    models: tuple[str, ...] = ()
+    """Folders or ids of real models; empty for random weights."""
+    layers: int | None = None
+    """Layers of every model; `None`: all, but `SHORT_LAYERS` of the rows that would take very long."""
+    shape: Literal["real", "tiny"] = "real"
+    sizes: Sizes = Sizes()
+    repeats: int = 3
+    """Rounds; each runs every library once."""
+    dtypes: tuple[str, ...] = DTYPES
+    """Number formats of embrief to run."""
+    threads: int | None = None
+    """CPU threads; `None` leaves torch's choice."""
+    device: str = "auto"
+
+
+def sizes_of(shape: str, chunks: int | None = None) -> Sizes:
+    """Return how many texts the workloads have.
+
+    Args:
+        shape: `real` or `tiny`.
+        chunks: Chunks of documents, if not the usual number.
+    """
+    sizes = TINY if shape == "tiny" else Sizes()
+    return sizes if chunks is None else replace(sizes, chunks=chunks)

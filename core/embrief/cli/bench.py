@@ -1,0 +1,137 @@
+"""`embrief bench`: embrief against sentence-transformers, on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import Annotated, Any, Literal, cast
+
+import typer
+
+from embrief.cli.output import console, plain, print_json, print_table, table
+from embrief.errors import ArgumentError
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def bench(
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWS", help="query, queries, u, rerank, gemma, c, b, load, wrappers or peers; with commas between."
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A real model instead of random weights: a name or a folder; may be given several times."),
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Layers of random weights; all, but 7 for b and c.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Such as 25m: what does not fit is left for the next run.")
+    ] = None,
+    chunks: Annotated[int | None, typer.Option(min=1, metavar="N", help="Texts of the row b (256).")] = None,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds in which all take turns.")] = 3,
+    dtype: Annotated[
+        str, typer.Option(metavar="FORMATS", help="Number formats of embrief, with commas between.")
+    ] = "bfloat16,int8,float32",
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="CPU threads; by default torch's own.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    folder: Annotated[Path | None, typer.Option(help="Where random weights and results are kept.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The results file; results.json in the folder by default.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure everything again.")] = False,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An earlier results file; ends with 1 if something got worse.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="How much worse is still the same.")] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
+    shape: Annotated[str, typer.Option(hidden=True, help="real or tiny.")] = "real",
+) -> None:
+    """Compare with sentence-transformers.
+
+    Same weights, same token ids, taking turns. Results are saved row by row, and a second call goes on where the
+    first one stopped.
+    """
+    from embrief.bench import Settings, run
+    from embrief.bench.chart import svg
+    from embrief.bench.checkpoint import default_folder
+    from embrief.bench.compare import regressions
+    from embrief.bench.results import Results
+    from embrief.bench.settings import sizes_of
+
+    # Before hours of measuring: a file that cannot be read should say so now.
+    earlier = Results.load(compare) if compare is not None else None
+    if shape not in ("real", "tiny"):
+        raise ArgumentError(f"--shape {shape!r} is not known; use real or tiny")
+    settings = Settings(
+        models=tuple(model or ()),
+        layers=layers,
+        shape=cast("Literal['real', 'tiny']", shape),
+        sizes=sizes_of(shape, chunks),
+        repeats=repeats,
+        dtypes=_names(dtype),
+        threads=threads,
+        device=device,
+    )
+    place = (folder or default_folder()).expanduser().absolute()
+    file = out or place / "results.json"
+    errors = console(stderr=True)
+    results = run(
+        settings,
+        folder=place,
+        out=file,
+        only=_names(only) if only is not None else None,
+        budget=_seconds(budget) if budget is not None else None,
+        fresh=fresh,
+        say=lambda message: errors.print(plain(message), style="dim", soft_wrap=True),
+    )
+    picture = file.with_suffix(".svg")
+    picture.write_text(svg(results), "utf-8")
+    _print(results, file, picture, as_json, as_markdown)
+    if earlier is not None:
+        worse = regressions(earlier, results, tolerance)
+        for regression in worse:
+            errors.print(f"worse: {regression}", style="red", soft_wrap=True)
+        if worse:
+            raise typer.Exit(1)
+        errors.print(f"nothing is worse than in {compare}", style="green", soft_wrap=True)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _seconds(text: str) -> float:
+    """Return a duration such as 25m, 1h30m or 90s in seconds."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        raise ArgumentError(f"--budget {text!r} is no duration; write 25m, 90s or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return 3600.0 * hours + 60 * minutes + seconds
+
+
+def _print(results: Any, file: Path, picture: Path, as_json: bool, as_markdown: bool) -> None:
+    from embrief.bench.report import HEAD, lines, markdown, notes, setting
+
+    if as_json:
+        print_json(results.to_json())
+        return
+    if as_markdown:
+        print(markdown(results), end="")
+        return
+    out = console()
+    out.print(plain(setting(results)), style="dim", soft_wrap=True)
+    shown = table(*HEAD)
+    for cells in lines(results):
+        shown.add_row(*map(plain, cells))
+    print_table(out, shown)
+    out.print()
+    for note in notes(results):
+        out.print(plain(note), style="dim", soft_wrap=True)
+    out.print(f"Saved     {file} and {picture.name}", soft_wrap=True)
+    if results.left:
+        out.print(f"Left      {', '.join(results.left)}: the budget is used up; run it again to go on", style="yellow")

@@ -1,0 +1,367 @@
+"""`embrief bench`, end to end on models of two layers. Nothing here depends on how fast the machine is."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from embrief.cli import app
+
+pytest.importorskip("sentence_transformers")
+
+ROWS = "queries,u,rerank,gemma"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Models this small gain nothing by threads, and wait for each other on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("bench")
+
+
+def bench(folder, *arguments):
+    fixed = ["bench", "--shape", "tiny", "--repeats", "1", "--device", "cpu", "--folder", str(folder)]
+    return CliRunner().invoke(app, [*fixed, *arguments], env={"COLUMNS": "140"})
+
+
+@pytest.fixture(scope="module")
+def first(folder):
+    """One real run of several rows."""
+    done = bench(folder, "--only", ROWS, "--json")
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def data(first):
+    return json.loads(first.stdout)
+
+
+def runs_of(row):
+    return {run["name"]: run for run in row["runs"] if "unavailable" not in run}
+
+
+def test_every_row_compares_both_libraries_on_the_same_tokens(data):
+    assert list(data["rows"]) == ["queries", "u", "rerank", "gemma"]
+    for key, row in data["rows"].items():
+        runs = runs_of(row)
+        assert {"embrief bf16", "embrief fp32", "ST bf16, batch 32"} <= set(runs), key
+        assert sum(name.startswith("ST fp32") for name in runs) == 1
+        assert {row["default"], row["best"]} <= set(runs)
+        for run in runs.values():
+            assert run["tokens_per_s"] == pytest.approx(row["tokens"] / np.median(run["seconds"]))
+
+
+def test_ratios_are_against_the_default_and_the_best(data):
+    for row in data["rows"].values():
+        runs = runs_of(row)
+        assert runs[row["default"]]["vs_default"] == 1
+        assert runs[row["best"]]["vs_best"] == 1
+        bf16 = [run for name, run in runs.items() if name.startswith("ST bf16")]
+        assert min(np.median(run["seconds"]) for run in bf16) == np.median(runs[row["best"]]["seconds"])
+        for run in runs.values():
+            expected = np.median(runs[row["default"]]["seconds"]) / np.median(run["seconds"])
+            assert run["vs_default"] == pytest.approx(expected)
+
+
+def test_the_numbers_stand_beside_the_speeds(data):
+    for key, row in data["rows"].items():
+        runs = runs_of(row)
+        oracle = next(run for name, run in runs.items() if name.startswith("ST fp32"))
+        if key == "rerank":
+            assert oracle["difference_max"] == 0
+            assert runs["embrief fp32"]["difference_max"] < 1e-5
+            assert 1e-6 < runs["embrief bf16"]["difference_max"] < 0.1
+            assert runs["embrief bf16"]["difference_mean"] <= runs["embrief bf16"]["difference_max"]
+        else:
+            assert oracle["cosine_min"] == pytest.approx(1, abs=1e-9)
+            assert runs["embrief fp32"]["cosine_min"] > 0.999999
+            assert 0.99 < runs["embrief bf16"]["cosine_min"] < 0.999999
+            assert runs["embrief bf16"]["cosine_min"] <= runs["embrief bf16"]["cosine_mean"]
+
+
+def test_the_limit_of_the_machine_is_measured_and_left_out_where_prefixes_are_shared(data):
+    for key, row in data["rows"].items():
+        assert row["ceiling"] > 0
+        for run in runs_of(row).values():
+            assert ("of_ceiling" in run) == (key in ("u", "gemma"))
+            if "of_ceiling" in run:
+                assert run["of_ceiling"] == pytest.approx(run["flops_per_s"] / row["ceiling"])
+
+
+def test_a_format_that_does_not_run_is_said_and_stops_nothing(folder):
+    done = bench(folder, "--only", "u", "--dtype", "bfloat16,int3", "--out", str(folder / "int3.json"), "--json")
+    assert done.exit_code == 0, done.output
+    runs = json.loads(done.stdout)["rows"]["u"]["runs"]
+    refused = next(run for run in runs if run["name"] == "embrief int3")
+    assert "int3" in refused["unavailable"]
+    assert "tokens_per_s" not in refused
+    assert "embrief fp32" not in {run["name"] for run in runs}
+
+
+def test_the_file_names_versions_machine_and_settings(data, folder):
+    assert json.loads((folder / "results.json").read_text("utf-8")) == data
+    assert data["format"] == 1
+    assert {"torch", "sentence-transformers", "embrief", "python"} <= set(data["versions"])
+    assert {"processor", "threads", "device"} <= set(data["machine"])
+    assert data["settings"]["repeats"] == 1
+    for row in data["rows"].values():
+        assert {"title", "how", "date", "model", "layers", "texts", "tokens", "rounds", "runs", "warnings"} <= set(row)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", row["date"])
+        assert row["layers"] == 2
+
+
+def test_a_second_call_computes_nothing_again(data, folder):
+    done = bench(folder, "--only", ROWS, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == data
+    assert "u: measured before" in done.stderr
+
+
+def test_other_settings_do_not_mix_with_earlier_results(first, folder, tmp_path):
+    copy = tmp_path / "results.json"
+    shutil.copy(folder / "results.json", copy)
+    done = bench(folder, "--only", "u", "--layers", "1", "--dtype", "bfloat16", "--out", str(copy), "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    assert list(rows) == ["u"]
+    assert rows["u"]["layers"] == 1
+    assert "starting over" in done.stderr
+    kept = tmp_path / "results.previous.json"
+    assert kept.read_text("utf-8") == (folder / "results.json").read_text("utf-8")
+
+
+def test_a_budget_that_is_used_up_leaves_rows_for_the_next_call(first, folder, tmp_path):
+    copy = tmp_path / "results.json"
+    before = json.loads((folder / "results.json").read_text("utf-8"))
+    del before["rows"]["u"]
+    copy.write_text(json.dumps(before), "utf-8")
+    stopped = bench(folder, "--only", ROWS, "--budget", "0s", "--out", str(copy))
+    assert stopped.exit_code == 0, stopped.output
+    assert "Left      u:" in stopped.stdout
+    saved = json.loads(copy.read_text("utf-8"))
+    assert saved["left"] == ["u"]
+    assert list(saved["rows"]) == ["queries", "rerank", "gemma"]
+    resumed = bench(folder, "--only", ROWS, "--budget", "1h", "--out", str(copy))
+    assert resumed.exit_code == 0, resumed.output
+    assert "Left" not in resumed.stdout
+    saved = json.loads(copy.read_text("utf-8"))
+    assert saved["left"] == []
+    assert "u" in saved["rows"]
+    assert saved["rows"]["gemma"] == before["rows"]["gemma"]
+
+
+def changed(folder, place, change):
+    """Return a copy of the results in which one figure is another."""
+    data = json.loads((folder / "results.json").read_text("utf-8"))
+    change(runs_of(data["rows"]["u"])["embrief bf16"])
+    file = place / "previous.json"
+    file.write_text(json.dumps(data), "utf-8")
+    return file
+
+
+@pytest.mark.parametrize("figure", ["vs_default", "vs_best", "of_ceiling"])
+def test_compare_finds_what_became_slower(first, folder, tmp_path, figure):
+    previous = changed(folder, tmp_path, lambda run: run.update({figure: run[figure] * 1.2}))
+    done = bench(folder, "--only", ROWS, "--compare", str(previous))
+    assert done.exit_code == 1
+    assert done.stderr.count("worse:") == 1
+    assert f"worse: u, embrief bf16: {figure}" in done.stderr
+
+
+def test_compare_lets_noise_and_gains_pass(first, folder, tmp_path):
+    for factor in (1.04, 0.5):
+        previous = changed(folder, tmp_path, lambda run, by=factor: run.update(vs_default=run["vs_default"] * by))
+        done = bench(folder, "--only", ROWS, "--compare", str(previous))
+        assert done.exit_code == 0, done.output
+        assert "nothing is worse" in done.stderr
+    previous = changed(folder, tmp_path, lambda run: run.update(vs_default=run["vs_default"] * 1.04))
+    assert bench(folder, "--only", ROWS, "--compare", str(previous), "--tolerance", "0.01").exit_code == 1
+
+
+def test_compare_with_a_file_that_is_no_result_says_so_before_measuring(folder, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text('{"rows": 3}', "utf-8")
+    for file in (other, tmp_path / "missing.json"):
+        done = bench(folder, "--only", "b", "--compare", str(file))
+        assert done.exit_code == 1
+        assert str(file) in done.stderr
+        assert "b: " not in done.stderr
+
+
+def test_the_picture_is_well_formed_and_readable_on_both_backgrounds(first, data, folder):
+    text = (folder / "results.svg").read_text("utf-8")
+    root = ElementTree.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+    bars = root.findall(f"{space}rect")
+    shown = [run for row in data["rows"].values() for run in runs_of(row).values() if "fp32" not in run["name"]]
+    assert len(bars) == len(shown)
+    width = float(root.attrib["width"])
+    assert all(0 < float(bar.attrib["x"]) + float(bar.attrib["width"]) < width for bar in bars)
+    lengths = sorted(float(bar.attrib["width"]) for bar in bars)
+    ratios = sorted(run["vs_default"] for run in shown)
+    assert lengths[-1] / lengths[0] == pytest.approx(ratios[-1] / ratios[0], rel=0.2)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_table_and_page_hold_every_run(first, data, folder):
+    table = bench(folder, "--only", ROWS).stdout
+    page = bench(folder, "--only", ROWS, "--markdown").stdout
+    head, rule, *lines = [line for line in page.splitlines() if line.startswith("|")]
+    assert head.count("|") == rule.count("|") == 8
+    assert len(lines) == sum(len(row["runs"]) for row in data["rows"].values())
+    for row in data["rows"].values():
+        for name in runs_of(row):
+            assert name in table
+            assert f"| {name} |" in page
+    assert f"torch {data['versions']['torch']}" in page
+
+
+def test_an_unknown_row_is_an_error_with_the_names(folder):
+    done = bench(folder, "--only", "u,rerang")
+    assert done.exit_code == 1
+    assert "rerang" in done.stderr
+    assert "did you mean 'rerank'?" in done.stderr
+    assert "query, queries, u, rerank, gemma, c, b, load, wrappers, peers" in done.stderr
+
+
+@pytest.mark.parametrize("budget", ["25", "soon", "", "-5m"])
+def test_a_budget_that_is_no_duration_is_an_error(folder, budget):
+    done = bench(folder, "--only", "u", f"--budget={budget}")
+    assert done.exit_code == 1
+    assert "25m" in done.stderr
+
+
+def test_more_layers_than_the_model_has_are_refused(folder):
+    done = bench(folder, "--only", "u", "--layers", "3", "--out", str(folder / "layers.json"))
+    assert done.exit_code == 1
+    assert "3" in done.stderr
+
+
+def test_speeds_on_different_tokens_are_refused(first, folder, tmp_path):
+    """Here the folder makes sentence-transformers lower-case its texts, which tokenizer.json does not say."""
+    source = next(folder.glob("tiny-qwen3-embedder-2-*"))
+    model = tmp_path / "lower"
+    shutil.copytree(source, model)
+    (model / "sentence_bert_config.json").write_text('{"max_seq_length": 2048, "do_lower_case": true}', "utf-8")
+    out = tmp_path / "out.json"
+    done = bench(folder, "--only", "u", "--model", str(model), "--out", str(out))
+    assert done.exit_code == 1
+    assert "speeds on different tokens" in done.stderr
+    assert not out.exists()
+
+
+def test_a_real_model_runs_the_rows_it_is_for(first, folder, tmp_path):
+    model = next(folder.glob("tiny-qwen3-reranker-2-*"))
+    out = tmp_path / "out.json"
+    done = bench(folder, "--only", "u,rerank", "--model", str(model), "--dtype", "bfloat16", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    assert list(json.loads(out.read_text("utf-8"))["rows"]) == ["rerank"]
+    assert "u: none of the models is for it" in done.stderr
+    refused = bench(folder, "--only", "rerank", "--model", str(model), "--layers", "1", "--out", str(out))
+    assert refused.exit_code == 1
+    assert "layers=1" in refused.stderr
+
+
+def test_wrappers_are_compared_with_the_core(folder, tmp_path):
+    pytest.importorskip("langchain_core")
+    done = bench(folder, "--only", "wrappers", "--out", str(tmp_path / "out.json"), "--json")
+    assert done.exit_code == 0, done.output
+    row = json.loads(done.stdout)["rows"]["wrappers"]
+    runs = runs_of(row)
+    assert {"embrief", "LangChain"} <= set(runs)
+    assert runs["embrief"]["overhead"] == 0
+    assert len(runs["LangChain"]["seconds"]) == row["rounds"] == 5
+    pairs = np.array(runs["LangChain"]["seconds"]) / np.array(runs["embrief"]["seconds"])
+    assert runs["LangChain"]["overhead"] == pytest.approx(np.median(pairs) - 1)
+
+
+def test_import_load_and_memory_come_from_processes_of_their_own(folder, tmp_path):
+    done = bench(folder, "--only", "load", "--out", str(tmp_path / "out.json"), "--json")
+    assert done.exit_code == 0, done.output
+    row = json.loads(done.stdout)["rows"]["load"]
+    runs = runs_of(row)
+    assert set(runs) == {"embrief bf16", "ST bf16"}
+    # Importing embrief brings no torch; a process in which something was imported before would show the same for both.
+    assert 0 < runs["embrief bf16"]["import_s"] < runs["ST bf16"]["import_s"]
+    if sys.platform != "win32":
+        for run in runs.values():
+            assert 0 < run["peak_load_bytes"] <= run["peak_batch_bytes"]
+        peaks = [runs[name]["peak_batch_bytes"] for name in ("embrief bf16", "ST bf16")]
+        assert row["memory_ratio"] == pytest.approx(peaks[0] / peaks[1])
+
+
+def test_texts_have_the_lengths_of_their_workload(folder):
+    from embrief.bench.checkpoint import make
+    from embrief.bench.settings import TINY, Sizes
+    from embrief.bench.shapes import TINY_QWEN3
+    from embrief.bench.texts import load_tokenizer
+    from embrief.bench.workloads import EQUAL, build
+
+    model = make(TINY_QWEN3, 2, "embedder", folder)
+    tokenizer = load_tokenizer(model.folder)
+    equal = build("equal", model, TINY)
+    assert [len(row) for row in equal.ids] == [EQUAL] * TINY.equal
+    chunks = build("chunks", model, Sizes(chunks=64))
+    lengths = [len(row) for row in chunks.ids]
+    assert 20 <= min(lengths) < 60
+    assert 250 < max(lengths) <= 512
+    assert 90 < np.median(lengths) < 150
+    assert len(set(chunks.texts)) == 64
+    assert build("chunks", model, Sizes(chunks=64)) == chunks
+    long = build("long", model, TINY)
+    assert all(300 <= len(row) <= 1000 for row in long.ids)
+    queries = build("queries", model, TINY)
+    assert all(text.startswith("Instruct: ") for text in queries.rendered)
+    assert all(8 <= len(tokenizer.encode(text).ids) - 1 <= 20 for text in queries.texts)
+
+
+def test_random_weights_hold_what_the_published_shape_says():
+    """The number of parameters is that of the record, so no tensor is missing or of another size."""
+    from embrief.bench.shapes import GEMMA, QWEN3, linear_flops, record_of
+
+    for shape in (QWEN3, GEMMA):
+        count = sum(math.prod(size) for _, size in shape.tensors(shape.layers))
+        count += sum(inputs * outputs for inputs, outputs in shape.dense)
+        spec = record_of(shape, "embedder")
+        assert count == spec.parameters
+        matrices = sum(
+            math.prod(size)
+            for name, size in shape.tensors(shape.layers)
+            if len(size) == 2 and "embed_tokens" not in name
+        )
+        assert linear_flops(shape.config(shape.layers)) == 2 * matrices
+    assert linear_flops({"model_type": "bert"}) is None
+
+
+def test_a_ranking_template_gives_the_prompt_byte_for_byte():
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from embrief import Reranker
+    from embrief.bench.runners import chat_template
+
+    reranker = Reranker("Qwen/Qwen3-Reranker-0.6B")
+    query, document = '  what "is" {query} \\n?', "line\n\n{instruction} 'x' {{ y }}  "
+    pair = reranker.render(query, document)
+    template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
+        chat_template(reranker.spec.prompt)
+    )
+    messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
+    assert template.render(messages=messages) == pair.head + pair.document + pair.tail
