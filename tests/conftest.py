@@ -344,3 +344,19 @@ TEXTS = [
 def texts() -> list[str]:
     """Texts of many lengths and scripts, the empty one among them."""
     return list(TEXTS)
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ids of all tokens that pass through the engine's layers, in the order in which they run."""
+    from embrief.engine.stack import Stack
+
+    found: list[int] = []
+    embed = Stack._embed
+
+    def noted(stack, ids):
+        found.extend(ids.tolist())
+        return embed(stack, ids)
+
+    monkeypatch.setattr(Stack, "_embed", noted)
+    return found

@@ -130,3 +130,28 @@ def test_reconstructed_sizes_agree_with_their_records(data: Path) -> None:
             spec.hidden_size,
             spec.context,
         ), name
+
+
+TRICKY = [
+    "test", "", " ", "  leading and trailing  ", "line\n\n\nbreaks\t\ttabs", "日本語のテキスト 🙂👩‍👩‍👧", "Ünïcödé e\u0301 \u00a0 x",
+    "<|endoftext|>", "a<|im_end|>b<think></think>", "<bos><eos><pad>", "<start_of_turn>user", "1234567890 3.14", "don't I'LL",
+    "\u200b\ufeff", "a" * 300, "{x: 1} // comment\r\n#!/bin/sh", "ﬁ ① ½ Ⅷ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["qwen3-embedding-0.6b", "embeddinggemma-300m", "qwen3-reranker-0.6b"])
+def test_the_engine_has_the_ids_of_transformers(tokenizers: Path, data: Path, name: str) -> None:
+    from embrief.engine.tokens import TextTokenizer
+
+    ours, theirs = TextTokenizer(tokenizers / name), load(tokenizers / name)
+    cases = json.loads((data / "goldens" / "tokenization" / "qwen2_llamacpp.json").read_text("utf-8"))["cases"]
+    texts = [*TRICKY, *(case["text"] for case in cases)]
+    for text, whole, plain in zip(texts, ours.whole(texts), ours.plain(texts), strict=True):
+        assert whole.tolist() == theirs(text)["input_ids"], text
+        assert plain.tolist() == theirs(text, add_special_tokens=False)["input_ids"], text
+    if name == "qwen3-reranker-0.6b":
+        return
+    for text, row in zip(texts, ours.whole(texts), strict=True):
+        for limit in (3, 7):
+            cut = theirs(text, truncation=True, max_length=limit)["input_ids"]
+            assert ours.cut(row, limit).tolist() == cut, text

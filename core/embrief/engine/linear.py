@@ -65,15 +65,24 @@ class Int8Linear:
 
     def __call__(self, x: torch.Tensor, add: torch.Tensor | None = None) -> torch.Tensor:
         """Quantise, multiply, scale back."""
-        largest = torch.linalg.vector_norm(x, float("inf"), dim=1, keepdim=True)
         # A scale that bfloat16 holds exactly costs no accuracy when the product is scaled back.
-        scale = (largest.float() / _LEVELS).to(x.dtype).clamp_(min=torch.finfo(x.dtype).tiny)
-        # Unsigned with a zero in the middle: the fast path of oneDNN takes nothing else. Cutting off rounds.
-        whole = (x * (1 / scale.float())).add_(_MIDDLE + 0.5).to(torch.uint8)
+        scale = (_largest(x).float() / _LEVELS).to(x.dtype).clamp_(min=torch.finfo(x.dtype).tiny)
+        signed = (x * (1 / scale.float())).round_().to(torch.int8)
+        # Unsigned with a zero in the middle: the fast path of oneDNN takes nothing else.
+        whole = signed.view(torch.uint8).bitwise_xor_(_MIDDLE)
         y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             whole, 1.0, _MIDDLE, self._weight, self._scale, self._zero, None, 1.0, 0, x.dtype, "none", [], ""
         )
         return y.mul_(scale) if add is None else torch.addcmul(add, y, scale)
+
+
+def _largest(x: torch.Tensor) -> torch.Tensor:
+    """Return the largest magnitude of each row, (rows, 1).
+
+    Without their sign bit floats are ordered like the integers of the same bits, whose maximum is thirty times as fast.
+    """
+    bits = torch.int16 if x.dtype.itemsize == 2 else torch.int32
+    return (x.view(bits) & torch.iinfo(bits).max).amax(1, keepdim=True).view(x.dtype)
 
 
 def make_linear(weight: torch.Tensor, *, int8: bool) -> Linear:
