@@ -112,7 +112,8 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             task: What texts are for, by a name the model knows. With `instruction` too, that decides the queries.
             normalize: Whether vectors get unit length.
             device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`.
-            dtype: `"auto"` (bfloat16 where the device computes in it natively, else float32), or a format by name.
+            dtype: `"auto"` (bfloat16 where the device computes in it natively, else float32), or a format by name;
+                `"int8"` is faster on CPUs and less exact, and only the engine has it.
             max_tokens: Tokens per text; by default what the model's authors use.
             truncate: What to do with a longer text: cut its end off with a warning or silently, or raise.
             batch_tokens: Tokens per batch, padding included; by default chosen for the device.

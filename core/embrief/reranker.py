@@ -80,7 +80,8 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             revision: Commit on the hub; by default the recorded one.
             instruction: What makes a document relevant, in a sentence. `None`: the model's default; `""`: an empty one.
             device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`.
-            dtype: `"auto"` (bfloat16 where the device computes in it natively, else float32), or a format by name.
+            dtype: `"auto"` (bfloat16 where the device computes in it natively, else float32), or a format by name;
+                `"int8"` is faster on CPUs and less exact, and only the engine has it.
             max_tokens: Tokens per pair, template included.
             truncate: What to do with a longer pair: cut the document's end off with a warning or silently, or raise.
             batch_tokens: Tokens per batch, padding included; by default chosen for the device.

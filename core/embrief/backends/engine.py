@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _ARCHITECTURES = ("qwen3", "gemma3_text")
 _MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LogitScore"}
 _SHORTEST_PREFIX = 4
-_BATCH_TOKENS = 2048
+_BATCH_TOKENS = 1024
 _CUDA_BATCH_TOKENS = 65536
 _CUDA_SHARE = 0.4
 """Part of the free GPU memory that one batch may take."""
