@@ -22,7 +22,7 @@ STATUS = (
         "Vectors and scores equal sentence-transformers' and the model cards' on the same checkpoint",
         "tests/core/test_oracles.py",
     ),
-    ("The engine gives the same numbers: packed, with shared prefixes, in any company", "tests/core/test_engine"),
+    ("The engine gives the same numbers: packed, with shared prefixes, in any company", "tests/engine/"),
     ("Concurrent calls share batches; queries first; one bad text fails alone", "tests/core/test_scheduler.py"),
     ("Prompts byte for byte: every family, task and role", "tests/core/test_prompts.py"),
     ("Models told apart by their files; wrong, incomplete or altered models refused", "tests/core/test_identify.py"),

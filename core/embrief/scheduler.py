@@ -290,6 +290,8 @@ class Worker(Generic[B]):
             if backend is not None:
                 backend.close()
         finally:
+            # Before anybody may go on, exit among them: memory that is freed during exit can crash the interpreter.
+            del backend
             self._freed.set()
             _closing.discard(self)
             _workers.discard(self)

@@ -94,7 +94,7 @@ class _Engine:
         # A mean needs the states of the prompt's tokens too.
         self._shares = model.causal and last_only
         self._stack: Stack | None = Stack(model, self._checkpoint, numbers, last_only=last_only)
-        self._prefixes: PrefixCache = PrefixCache(self._stack.prefix)
+        self._prefixes: PrefixCache | None = PrefixCache(self._stack.prefix)
         self.batch_tokens = _budget(request.device, model.hidden_size + 2 * model.intermediate_size)
 
     @staticmethod
@@ -120,6 +120,7 @@ class _Engine:
         from embrief.engine.prefix import MAX_TOKENS
 
         assert self._stack is not None
+        assert self._prefixes is not None
         prefixes: dict[bytes, Prefix | None] = {b"": None}
         keys = [row.ids[: min(row.shared, MAX_TOKENS)] for row in rows]
         for key in keys:
@@ -134,8 +135,7 @@ class _Engine:
 
     def close(self) -> None:
         """Free the weights."""
-        self._stack = None
-        self._prefixes.clear()
+        self._stack = self._prefixes = None
         torch_common.free(self._device)
 
 

@@ -11,12 +11,23 @@ _SCORES = 2**21
 """Attention scores in memory at a time; more are computed in blocks of queries, so that long inputs stay bounded."""
 _ROWS = 128
 """Queries per block where only earlier keys count: what lies beyond the block's last query is not computed."""
+_COPIED = 2**23
+"""Values of keys, and as many of values, that are laid out anew at a time; prefixes are repeated for each sequence."""
+_KEPT_MASK = 2**16
+"""Entries of the largest mask that is kept for the next batch."""
 _LANE = 32
 """Keys are filled up to a multiple of this: on CPUs the softmax of other widths takes two to eight times as long."""
 
 
 def attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool, window: int | None, out: torch.Tensor
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool,
+    window: int | None,
+    out: torch.Tensor,
+    before: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> None:
     """Write softmax(q k^T) v of a group of sequences to `out`.
 
@@ -25,36 +36,42 @@ def attend(
 
     Args:
         q: (n, queries, heads, head_dim), scaled.
-        k: (n, keys, kv_heads, head_dim).
-        v: (n, keys, kv_heads, head_dim).
+        k: (n, own keys, kv_heads, head_dim).
+        v: (n, own keys, kv_heads, head_dim).
         causal: Whether a token sees no later ones.
         window: A token sees those less than this many places away; `None`: all.
         out: (n, queries, heads, head_dim).
+        before: Keys and values of a prefix that all have, (length, kv_heads, head_dim) each.
     """
     n, queries, heads, _ = q.shape
-    keys = k.shape[1]
+    keys = k.shape[1] + (len(before[0]) if before is not None else 0)
     first = keys - queries
-    span = keys if window is None else min(keys, 2 * window)
+    span = keys if window is None else min(keys, _ROWS + 2 * window)
     rows = max(1, min(_ROWS if causal or window is not None else queries, _SCORES // (heads * span)))
-    together = max(1, _SCORES // (heads * min(rows, queries) * span))
+    together = max(1, min(_SCORES // (heads * min(rows, queries) * span), _COPIED // (keys * k[0, 0].numel())))
     for start in range(0, n, together):
         part = slice(start, start + together)
-        mine = q[part], _by_head(k[part]), _by_head(v[part])
+        own_k = _by_head(k[part], before[0] if before is not None else None)
+        own_v = _by_head(v[part], before[1] if before is not None else None)
         for a in range(0, queries, rows):
             b = min(queries, a + rows)
             low = 0 if window is None else max(0, first + a - window + 1) // _LANE * _LANE
             high = first + b if causal else keys if window is None else min(keys, first + b + window - 1)
             high += -high % _LANE
             mask = _mask(b - a, high - low, first + a - low, keys - low, causal, window, q.dtype, q.device)
-            block = mine[0][:, a:b], mine[1][:, :, low:high], mine[2][:, :, low:high]
+            block = q[part, a:b], own_k[:, :, low:high], own_v[:, :, low:high]
             out[part, a:b] = _products(*block, mask) if q.device.type == "cpu" else _fused(*block, mask)
 
 
-def _by_head(x: torch.Tensor) -> torch.Tensor:
-    """Return (n, kv_heads, keys, head_dim), the keys filled up with zeros."""
-    n, keys, heads, dim = x.shape
-    filled = x.new_empty(n, heads, keys + -keys % _LANE, dim)
-    filled[:, :, :keys] = x.transpose(1, 2)
+def _by_head(own: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+    """Return (n, kv_heads, keys, head_dim) with the prefix in front, filled up with zeros at the end."""
+    n, count, heads, dim = own.shape
+    first = len(before) if before is not None else 0
+    keys = first + count
+    filled = own.new_empty(n, heads, keys + -keys % _LANE, dim)
+    if before is not None:
+        filled[:, :, :first] = before.transpose(0, 1)
+    filled[:, :, first:keys] = own.transpose(1, 2)
     filled[:, :, keys:] = 0
     return filled
 
@@ -80,7 +97,6 @@ def _fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
     return found.transpose(1, 2)
 
 
-@lru_cache(maxsize=256)
 def _mask(
     rows: int,
     width: int,
@@ -103,6 +119,20 @@ def _mask(
         dtype: Number format of the scores.
         device: Where it is needed.
     """
+    make = _kept_mask if rows * width <= _KEPT_MASK else _new_mask
+    return make(rows, width, first, keys, causal, window, dtype, device)
+
+
+def _new_mask(
+    rows: int,
+    width: int,
+    first: int,
+    keys: int,
+    causal: bool,
+    window: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> torch.Tensor | None:
     places = torch.arange(width)
     away = (first + torch.arange(rows))[:, None] - places
     hidden = (places >= keys).expand(rows, width)
@@ -113,3 +143,6 @@ def _mask(
     if not hidden.any():
         return None
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf")).to(device)
+
+
+_kept_mask = lru_cache(maxsize=256)(_new_mask)

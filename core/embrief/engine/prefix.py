@@ -39,7 +39,13 @@ class Prefix:
         """Return the first tokens."""
         if length == self.length:
             return self
-        return Prefix(self.ids[:length], tuple(k[:length] for k in self.keys), tuple(v[:length] for v in self.values))
+        # Copies: a view would hold on to the whole.
+        keys, values = (tuple(part[:length].clone() for part in side) for side in (self.keys, self.values))
+        return Prefix(self.ids[:length], keys, values)
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values of one layer."""
+        return self.keys[index], self.values[index]
 
 
 def common_run(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
@@ -82,7 +88,3 @@ class PrefixCache:
         while sum(known.length for known in self._known.values()) > MAX_TOKENS and len(self._known) > 1:
             self._known.popitem(last=False)
         return prefix
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._known.clear()

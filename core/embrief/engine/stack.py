@@ -228,24 +228,24 @@ class Stack:
         model = self._model
         # Contiguous, though queries are a part of a wider tensor.
         mixed = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        if self._varlen:
+        if self._varlen and varlen.fits(batch):
             varlen.attend(q, k, v, batch, index, causal=model.causal, window=layer.kind.window, out=mixed)
             return mixed.view(len(mixed), -1)
         place = 0
         for group in batch.groups:
-            shape = (group.count, group.length, model.kv_heads, model.head_dim)
-            keys, values = k[group.tokens].view(shape), v[group.tokens].view(shape)
-            if group.prefix is not None:
-                fixed = (group.count, -1, -1, -1)
-                keys = torch.cat([group.prefix.keys[index].expand(fixed), keys], 1)
-                values = torch.cat([group.prefix.values[index].expand(fixed), values], 1)
             queries = 1 if layer.qkv is None else group.length
             rows = slice(place, place + group.count * queries)
-            shape = (group.count, queries, model.heads, model.head_dim)
+            asked = (group.count, queries, model.heads, model.head_dim)
+            held = (group.count, group.length, model.kv_heads, model.head_dim)
             attend(
-                q[rows].view(shape), keys, values,
-                causal=model.causal, window=layer.kind.window, out=mixed[rows].view(shape),
-            )  # fmt: skip
+                q[rows].view(asked),
+                k[group.tokens].view(held),
+                v[group.tokens].view(held),
+                causal=model.causal,
+                window=layer.kind.window,
+                out=mixed[rows].view(asked),
+                before=group.prefix.layer(index) if group.prefix is not None else None,
+            )
             place = rows.stop
         return mixed.view(len(mixed), -1)
 

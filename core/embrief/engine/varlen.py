@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from embrief.engine.description import TextModel
 
 
+_KEYS = 2**18
+"""Keys in one kernel call, prefixes repeated for each sequence; batches with more go group by group."""
+
+
+def fits(batch: Packed) -> bool:
+    """Return whether keys and values of a batch with its prefixes may be laid out at once."""
+    return sum(group.count * group.keys for group in batch.groups) <= _KEYS
+
+
 def works(device: str, dtype: torch.dtype, model: TextModel) -> bool:
     """Return whether the kernel is there for this model and agrees with the plain computation."""
     if not device.startswith("cuda") or dtype not in (torch.bfloat16, torch.float16):

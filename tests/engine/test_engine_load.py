@@ -305,3 +305,27 @@ def test_a_very_long_text_beside_short_ones_in_bounded_memory(
     tokens, grown = done.stdout.split()
     assert int(tokens) > 32000
     assert float(grown) < 500
+
+
+PREFIXED = """
+import resource, sys
+from embrief import Embedder
+embedder = Embedder(sys.argv[1], dtype="float32", device="cpu", instruction="7" * 1900, batch_tokens=4096)
+embedder.embed_queries(["0", "1"])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+embedder.embed_queries([str(number) for number in range(512)])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux reports it")
+def test_a_long_prefix_before_many_short_queries_in_bounded_memory(qwen3_folder: Path, other_folder: Path) -> None:
+    """Its keys and values repeated for each query of the batch at once would be half a gigabyte even here."""
+    shutil.copytree(qwen3_folder, other_folder)
+    config = json.loads((other_folder / "config.json").read_text("utf-8"))
+    (other_folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PREFIXED, str(other_folder)], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 200
