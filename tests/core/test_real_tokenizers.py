@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,11 @@ transformers = pytest.importorskip("transformers")
 QUERY = "What is the capital of China?"
 
 
+def tokenize(tokenizer, texts: list[str], options: RunOptions) -> torch_common.Tokenized:
+    end = torch_common.final_tokens(tokenizer, "probe")
+    return torch_common.tokenize(partial(torch_common.encode, tokenizer), end, texts, options)
+
+
 @pytest.fixture(scope="module")
 def tokenizers(data: Path) -> Path:
     return data / "tokenizers"
@@ -26,14 +32,14 @@ def load(folder: Path):
 
 
 def ids_of(tokenizer, texts: list[str], max_tokens: int) -> list[list[int]]:
-    return [row.tolist() for row in torch_common.tokenize(tokenizer, texts, RunOptions(max_tokens=max_tokens)).ids]
+    return [row.tolist() for row in tokenize(tokenizer, texts, RunOptions(max_tokens=max_tokens)).ids]
 
 
 def test_qwen3_embedding_ends_with_endoftext_also_when_truncated(tokenizers: Path) -> None:
     tokenizer = load(tokenizers / "qwen3-embedding-0.6b")
     torch_common.check_final_token(tokenizer, Embedder().spec)
     assert ids_of(tokenizer, ["test"], 8) == [[1944, 151643]]
-    cut = torch_common.tokenize(tokenizer, ["test " * 50], RunOptions(max_tokens=3))
+    cut = tokenize(tokenizer, ["test " * 50], RunOptions(max_tokens=3))
     assert cut.ids[0][-1] == 151643
     assert len(cut.ids[0]) == 3
     assert cut.counts.tolist() == [52]
@@ -52,7 +58,7 @@ def test_embeddinggemma_has_both_ends(tokenizers: Path) -> None:
     tokenizer = load(tokenizers / "embeddinggemma-300m")
     spec = Embedder("google/embeddinggemma-300m").spec
     torch_common.check_final_token(tokenizer, spec)
-    ids = torch_common.tokenize(tokenizer, ["hello", "hello " * 99], RunOptions(max_tokens=16)).ids
+    ids = tokenize(tokenizer, ["hello", "hello " * 99], RunOptions(max_tokens=16)).ids
     assert [(row[0], row[-1]) for row in ids] == [(2, 1), (2, 1)]
     assert len(ids[1]) == 16
 
@@ -152,7 +158,8 @@ def test_the_engine_has_the_ids_of_transformers(tokenizers: Path, data: Path, na
         assert plain.tolist() == theirs(text, add_special_tokens=False)["input_ids"], text
     if name == "qwen3-reranker-0.6b":
         return
-    for text, row in zip(texts, ours.whole(texts), strict=True):
-        for limit in (3, 7):
-            cut = theirs(text, truncation=True, max_length=limit)["input_ids"]
-            assert ours.cut(row, limit).tolist() == cut, text
+    for limit in (3, 7):
+        options = RunOptions(max_tokens=limit)
+        rows = torch_common.tokenize(ours.whole, ours.end, texts, options).ids
+        for text, row in zip(texts, rows, strict=True):
+            assert row.tolist() == theirs(text, truncation=True, max_length=limit)["input_ids"], text

@@ -18,7 +18,6 @@ from embrief.backends.base import (
     LoadRequest,
     Prepared,
     RunOptions,
-    too_long,
 )
 from embrief.backends.rerank_common import check_score_head, pair_ids
 from embrief.engine.description import DENSE_ACTIVATIONS, UnsupportedError, dense_activation, describe
@@ -101,18 +100,15 @@ class _Engine:
     def _last_only(spec: ModelSpec) -> bool:
         return isinstance(spec, RerankerSpec) or cast("EmbeddingSpec", spec).pooling == "last"
 
-    def _prepared(self, ids: list[IdRow], shared: Sequence[int], counts: list[int], options: RunOptions) -> Prepared:
+    def _prepared(self, tokens: torch_common.Tokenized, shared: Sequence[int]) -> Prepared:
+        ids = tokens.ids
         if empty := [index for index, row in enumerate(ids) if not len(row)]:
             raise BackendError(f"the text at index {empty[0]} has no tokens and {self._label} adds none; leave it out")
         # The last token always runs: its state is what is wanted.
         kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
         kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]
-        return Prepared(
-            [_Row(row, run) for row, run in zip(ids, kept, strict=True)],
-            np.array([len(row) - run for row, run in zip(ids, kept, strict=True)], np.int64),
-            np.array(counts, np.int64),
-            np.array([count > options.max_tokens for count in counts]),
-        )
+        rows = [_Row(row, run) for row, run in zip(ids, kept, strict=True)]
+        return Prepared(rows, tokens.sizes - np.array(kept, np.int64), tokens.counts, tokens.truncated)
 
     def _hidden(self, rows: Sequence[_Row]) -> tuple[Any, Packed]:
         """Run a batch; return hidden states of its sequences, in the batch's order."""
@@ -158,24 +154,10 @@ class EngineEmbedder(_Engine, BatchedEmbedder):
         """Tokenise texts and cut them to the limit."""
         from embrief.engine.prefix import common_run
 
-        ids = self._tokenizer.whole(inputs)
-        counts = list(map(len, ids))
+        found = torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options)
         openings = [self._tokenizer.opening(prompt) for prompt in options.prompts]
-        for index, count in enumerate(counts):
-            if count > options.max_tokens:
-                if options.refuse_long:
-                    raise too_long(index, count, options)
-                ids[index] = self._cut(inputs[index], index, ids[index], options)
-        shared = [max((common_run(opening, row) for opening in openings), default=0) for row in ids]
-        return self._prepared(ids, shared, counts, options)
-
-    def _cut(self, text: str, index: int, row: IdRow, options: RunOptions) -> IdRow:
-        for prompt in options.prompts:
-            # All texts that were cut off whole would get one vector.
-            needed = len(self._tokenizer.whole([prompt])[0])
-            if text.startswith(prompt) and needed >= options.max_tokens:
-                raise too_long(index, needed, options, "the prompt of the text")
-        return self._tokenizer.cut(row, options.max_tokens)
+        shared = [max((common_run(opening, row) for opening in openings), default=0) for row in found.ids]
+        return self._prepared(found, shared)
 
     def run(self, rows: Sequence[Any]) -> NDArray[Any]:
         """Return the pooled vectors of a batch."""
@@ -207,9 +189,8 @@ class EngineReranker(_Engine, BatchedReranker):
 
     def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
-        found = pair_ids(inputs, self._tokenizer.plain, options)
-        shared = self._shared([pair.head for pair in inputs], found.parts, found.rows)
-        return self._prepared(found.rows, shared, found.counts, options)
+        found, parts = pair_ids(inputs, self._tokenizer.plain, options)
+        return self._prepared(found, self._shared([pair.head for pair in inputs], parts, found.ids))
 
     @staticmethod
     def _shared(heads: list[str], known: dict[str, IdRow], rows: list[IdRow]) -> list[int]:

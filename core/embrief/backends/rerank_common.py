@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embrief.backends.base import too_long
+from embrief.backends.torch_common import IdRow, Tokenized
 from embrief.errors import InputTooLongError, ModelMismatchError
 from embrief.folders import read_modules
 
@@ -20,24 +19,14 @@ if TYPE_CHECKING:
     from embrief.backends.base import RunOptions
     from embrief.prompts import RenderedPair
 
-IdRow = NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class PairIds:
-    """Token ids of rendered pairs, documents cut to the limit."""
-
-    rows: list[IdRow]
-    counts: list[int]
-    """Tokens of each pair before it was cut."""
-    parts: dict[str, IdRow]
-    """The ids of each head and tail alone."""
-
 
 def pair_ids(
     pairs: Sequence[RenderedPair], encode: Callable[[Sequence[str]], list[IdRow]], options: RunOptions
-) -> PairIds:
+) -> tuple[Tokenized, dict[str, IdRow]]:
     """Cut the end of each document so that head, document and tail fit; the tail always stays whole.
+
+    Returns:
+        The pairs' token ids, and those of each head and tail alone.
 
     Raises:
         InputTooLongError: A query leaves no room for a document, or a pair is too long and may not be cut.
@@ -55,7 +44,7 @@ def pair_ids(
             raise query_too_long(index, len(head) + len(tail), options)
         rows.append(np.concatenate([body[: options.max_tokens - len(tail)], tail]))
     refuse_long_pairs(counts, options)
-    return PairIds(rows, counts, parts)
+    return Tokenized(rows, np.array(counts), np.array(counts) > options.max_tokens), parts
 
 
 def refuse_long_pairs(counts: Sequence[int], options: RunOptions) -> None:

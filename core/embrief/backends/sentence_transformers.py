@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from embrief.backends import torch_common
@@ -42,6 +43,8 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
         # Normalising is left to `vectors.finish`, which does it after the cut and in float32.
         self._modules = [module.eval() for module in model if not isinstance(module, Normalize)]
         torch_common.check_final_token(self._tokenizer, self._spec)
+        self._encode = partial(torch_common.encode, self._tokenizer)
+        self._end = torch_common.final_tokens(self._tokenizer, "probe")
         width = self.encode(["probe"], RunOptions(max_tokens=8)).vectors.shape[1]
         if width != self._spec.dim:
             raise ModelMismatchError(
@@ -50,7 +53,7 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
 
     def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
         """Return the token ids of each text."""
-        tokens = torch_common.tokenize(self._tokenizer, inputs, options)
+        tokens = torch_common.tokenize(self._encode, self._end, inputs, options)
         return Prepared(tokens.ids, tokens.sizes, tokens.counts, tokens.truncated)
 
     def run(self, rows: Sequence[torch_common.IdRow]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -98,23 +98,28 @@ class Tokenized:
         return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], options: RunOptions) -> Tokenized:
-    """Return token ids with special tokens; a text over the limit loses its end but keeps the final special token.
+def tokenize(
+    encode: Callable[[Sequence[str]], list[IdRow]], end: int, texts: Sequence[str], options: RunOptions
+) -> Tokenized:
+    """Return token ids with special tokens; a text over the limit loses its end but keeps the final special tokens.
+
+    Args:
+        encode: Gives the ids of whole texts.
+        end: How many special tokens it puts behind a text.
+        texts: Rendered texts.
+        options: The limit, and what to do with a longer text.
 
     Raises:
         InputTooLongError: A text is over the limit and may not be cut, or its prompt alone fills the limit.
     """
-    ids: list[IdRow] = []
-    for start in range(0, len(texts), _TOKENIZE_BLOCK):
-        ids += _rows(tokenizer, list(texts[start : start + _TOKENIZE_BLOCK]))
+    ids = encode(texts)
     counts = np.fromiter(map(len, ids), np.int64, len(ids))
     truncated = counts > options.max_tokens
     long = np.flatnonzero(truncated).tolist()
     if long and options.refuse_long:
         raise too_long(long[0], int(counts[long[0]]), options)
     if long:
-        _check_room(tokenizer, [texts[index] for index in long], long, options)
-        end = final_tokens(tokenizer, "probe")
+        _check_room(encode, [texts[index] for index in long], long, options)
         for index in long:
             ids[index] = cut(ids[index], options.max_tokens, end)
     return Tokenized(ids, counts, truncated)
@@ -134,22 +139,30 @@ def cut(row: IdRow, limit: int, end: int) -> IdRow:
     return np.concatenate((row[: max(limit - end, 0)], row[len(row) - end :]))
 
 
-def _rows(tokenizer: Any, texts: list[str]) -> list[IdRow]:
-    """Return ids as arrays: as lists of Python integers a large corpus would take gigabytes."""
-    found = tokenizer(
-        texts,
-        add_special_tokens=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    return [np.array(row, np.int32) for row in found["input_ids"]]
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[IdRow]:
+    """Return the ids of each text with special tokens, by a tokenizer of transformers.
+
+    In blocks and as arrays: as lists of Python integers a large corpus would take gigabytes.
+    """
+    rows: list[IdRow] = []
+    for start in range(0, len(texts), _TOKENIZE_BLOCK):
+        found = tokenizer(
+            list(texts[start : start + _TOKENIZE_BLOCK]),
+            add_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        rows += [np.array(row, np.int32) for row in found["input_ids"]]
+    return rows
 
 
-def _check_room(tokenizer: Any, texts: list[str], places: list[int], options: RunOptions) -> None:
+def _check_room(
+    encode: Callable[[Sequence[str]], list[IdRow]], texts: list[str], places: list[int], options: RunOptions
+) -> None:
     """Refuse a limit that cuts a text off whole: all such texts would get one vector."""
     for prompt in options.prompts:
-        tokens = len(_rows(tokenizer, [prompt])[0])
+        tokens = len(encode([prompt])[0])
         if tokens >= options.max_tokens:
             index = next((place for place, text in zip(places, texts, strict=True) if text.startswith(prompt)), None)
             if index is not None:

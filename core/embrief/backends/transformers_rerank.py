@@ -95,9 +95,7 @@ class YesNoReranker(_Reranker):
         return [np.array(row, np.int32) for row in found]
 
     def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
-        found = pair_ids(pairs, self._encode, options)
-        counts = np.array(found.counts, np.int64)
-        return torch_common.Tokenized(found.rows, counts, counts > options.max_tokens)
+        return pair_ids(pairs, self._encode, options)[0]
 
     def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
         import torch

@@ -58,7 +58,8 @@ def attend(
             low = 0 if window is None else max(0, first + a - window + 1) // _LANE * _LANE
             high = first + b if causal else keys if window is None else min(keys, first + b + window - 1)
             high += -high % _LANE
-            mask = _mask(b - a, high - low, first + a - low, keys - low, causal, window, q.dtype, q.device)
+            make = _mask if (b - a) * (high - low) <= _KEPT_MASK else _mask.__wrapped__
+            mask = make(b - a, high - low, first + a - low, keys - low, causal, window, q.dtype, q.device)
             block = q[part, a:b], own_k[:, :, low:high], own_v[:, :, low:high]
             out[part, a:b] = _products(*block, mask) if q.device.type == "cpu" else _fused(*block, mask)
 
@@ -97,6 +98,7 @@ def _fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
     return found.transpose(1, 2)
 
 
+@lru_cache(maxsize=256)
 def _mask(
     rows: int,
     width: int,
@@ -119,20 +121,6 @@ def _mask(
         dtype: Number format of the scores.
         device: Where it is needed.
     """
-    make = _kept_mask if rows * width <= _KEPT_MASK else _new_mask
-    return make(rows, width, first, keys, causal, window, dtype, device)
-
-
-def _new_mask(
-    rows: int,
-    width: int,
-    first: int,
-    keys: int,
-    causal: bool,
-    window: int | None,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> torch.Tensor | None:
     places = torch.arange(width)
     away = (first + torch.arange(rows))[:, None] - places
     hidden = (places >= keys).expand(rows, width)
@@ -143,6 +131,3 @@ def _new_mask(
     if not hidden.any():
         return None
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf")).to(device)
-
-
-_kept_mask = lru_cache(maxsize=256)(_new_mask)

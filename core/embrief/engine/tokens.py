@@ -1,4 +1,4 @@
-"""Texts to token ids with the model's own tokenizer.json; a text over the limit keeps its closing special tokens."""
+"""Texts to token ids with the model's own tokenizer.json; safe on several threads."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         mask = self._tokenizer.encode("a").special_tokens_mask
-        self._lead = mask.index(0) if 0 in mask else 0
-        self._trail = mask[::-1].index(0) if 0 in mask else 0
+        self.end = mask[::-1].index(0) if 0 in mask else 0
+        """How many special tokens are put behind a text."""
 
     def whole(self, texts: Sequence[str]) -> list[IdRow]:
         """Return the ids of each text with its special tokens."""
@@ -38,16 +38,10 @@ class TextTokenizer:
         """Return the ids of each text alone."""
         return self._encode(texts, special=False)
 
-    def cut(self, row: IdRow, limit: int) -> IdRow:
-        """Return a row from `whole` cut to a limit: the end of the text goes, the closing special tokens stay."""
-        if len(row) <= limit:
-            return row
-        return np.concatenate([row[: limit - self._trail], row[len(row) - self._trail :]])
-
     def opening(self, prompt: str) -> IdRow:
         """Return the ids that a text with this prompt begins with, as far as the next characters do not change them."""
         row = self.whole([prompt])[0]
-        return row[: len(row) - self._trail]
+        return row[: len(row) - self.end]
 
     def single(self, token: str, label: str) -> int:
         """Return the one id of a short text.
@@ -73,7 +67,7 @@ class TextTokenizer:
             return
         expected = self._tokenizer.token_to_id(token)
         last = self.whole(["probe"])[0][-1]
-        if expected is None or last != expected or not self._trail:
+        if expected is None or last != expected or not self.end:
             raise ModelMismatchError(
                 f"the tokenizer of {label} ends a text with token {last}, but the model was trained with {token!r} "
                 f"({expected}) at the end; fetch tokenizer.json again, or save it with the post-processor that appends "
