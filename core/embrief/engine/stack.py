@@ -213,14 +213,17 @@ class Stack:
         """Normalise queries or keys and turn them by their position (rotary embedding, arXiv 2104.09864)."""
         half = x.shape[-1] // 2
         cos, sin = angles
-        normed = F.rms_norm(x, (x.shape[-1],), None, self._model.epsilon)
+        # In float32, rounded once at the end: on CPUs faster than arithmetic in bfloat16, and closer.
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        normed = x * length.square_().div_(x.shape[-1]).add_(self._model.epsilon).rsqrt_()
         a, b = normed[..., :half], normed[..., half:]
         # The norm's weights go into the small tables of angles instead of the large states.
         first, second = weight[:half], weight[half:]
-        torch.mul(a, (cos * first).to(x.dtype), out=out[..., :half])
-        out[..., :half].addcmul_(b, (sin * second).to(x.dtype), value=-1)
-        torch.mul(b, (cos * second).to(x.dtype), out=out[..., half:])
-        out[..., half:].addcmul_(a, (sin * first).to(x.dtype))
+        turned = out if out.dtype == normed.dtype else torch.empty_like(normed)
+        torch.mul(a, cos * first, out=turned[..., :half]).addcmul_(b, sin * second, value=-1)
+        torch.mul(b, cos * second, out=turned[..., half:]).addcmul_(a, sin * first)
+        if turned is not out:
+            out.copy_(turned)
 
     def _attend(
         self, layer: Layer, batch: Packed, index: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
