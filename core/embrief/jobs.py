@@ -115,6 +115,10 @@ class Rows(Job[R]):
         self._taken += 1
         return row
 
+    def give_back(self) -> None:
+        """Take the last row that was taken back."""
+        self._taken -= 1
+
     def receive(self, places: list[int], values: NDArray[Any]) -> None:
         """Take the results of some rows; with the last the job is finished."""
         try:

@@ -232,6 +232,11 @@ class Worker(Generic[B]):
             total, widest, budget = total + size, max(widest, size), min(budget, job.budget)
             if job.waits:
                 in_turn.append(job)
+        together = self._backend.side_by_side if isinstance(self._backend, Batched) else 1
+        if len(rows) > together and any(job.waits for job in jobs):
+            # The odd ones would run alone now; in the next batch they have company.
+            for _ in range(len(rows) % together):
+                rows.pop().job.give_back()
         return rows
 
     def _run(self, batch: list[Row]) -> None:

@@ -106,6 +106,8 @@ class Batched(Protocol):
     """Tokens per batch unless the caller says otherwise."""
     padded: bool
     """Whether a batch is as wide as its longest row: it costs rows x longest instead of the sum of sizes."""
+    side_by_side: int = 1
+    """Rows that run at the same time: where a batch is full, it has a multiple of them."""
 
     def prepare(self, inputs: Sequence[Any], options: RunOptions) -> Prepared:
         """Turn rendered texts or pairs into rows. Called from any thread, also from several at once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +28,7 @@ from embrief.specs import EmbeddingSpec, RerankerSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
     from embrief.engine.batch import IdRow, Packed
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
 _ARCHITECTURES = ("qwen3", "gemma3_text")
 _MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LogitScore"}
 _SHORTEST_PREFIX = 4
-_BATCH_TOKENS = 1024
-_CUDA_BATCH_TOKENS = 65536
+_THREAD_TOKENS = 1024
+"""Tokens of a batch for each thread of a CPU: few enough that a query does not wait long for a batch of documents."""
+_CUDA_BATCH_TOKENS = 1024, 65536
+"""The least and the most on a GPU."""
 _CUDA_SHARE = 0.4
 """Part of the free GPU memory that one batch may take."""
 
@@ -70,6 +73,7 @@ class _Engine:
         from embrief.engine.linear import int8_works
         from embrief.engine.prefix import PrefixCache
         from embrief.engine.stack import Numbers, Stack
+        from embrief.engine.threads import Threads
         from embrief.engine.tokens import TextTokenizer
 
         self._folder = cast("Path", request.folder)
@@ -94,6 +98,8 @@ class _Engine:
         self._shares = model.causal and last_only
         self._stack: Stack | None = Stack(model, self._checkpoint, numbers, last_only=last_only)
         self._prefixes: PrefixCache | None = PrefixCache(self._stack.prefix)
+        self._threads = Threads(torch.get_num_threads() if request.device == "cpu" else 1)
+        self.side_by_side = self._threads.count
         self.batch_tokens = _budget(request.device, model.hidden_size + 2 * model.intermediate_size)
 
     @staticmethod
@@ -110,27 +116,41 @@ class _Engine:
         rows = [_Row(row, run) for row, run in zip(ids, kept, strict=True)]
         return Prepared(rows, tokens.sizes - np.array(kept, np.int64), tokens.counts, tokens.truncated)
 
-    def _hidden(self, rows: Sequence[_Row]) -> tuple[Any, Packed]:
-        """Run a batch; return hidden states of its sequences, in the batch's order."""
+    def _run(self, rows: Sequence[_Row], head: Callable[[torch.Tensor, Packed], torch.Tensor]) -> NDArray[Any]:
+        """Run a batch; return what the head makes of the hidden states of each row."""
+        import torch
+
         from embrief.engine.batch import pack
         from embrief.engine.prefix import MAX_TOKENS
 
         assert self._stack is not None
         assert self._prefixes is not None
+        stack = self._stack
         prefixes: dict[bytes, Prefix | None] = {b"": None}
         keys = [row.ids[: min(row.shared, MAX_TOKENS)] for row in rows]
-        for key in keys:
-            if key.tobytes() not in prefixes:
-                prefixes[key.tobytes()] = self._prefixes.get(key)
-        batch = pack(
-            [row.ids[len(key) :] for row, key in zip(rows, keys, strict=True)],
-            [prefixes[key.tobytes()] for key in keys],
-            self._device,
-        )
-        return self._stack.run(batch), batch
+        with torch.inference_mode():
+            for key in keys:
+                if key.tobytes() not in prefixes:
+                    prefixes[key.tobytes()] = self._prefixes.get(key)
+        own = [row.ids[len(key) :] for row, key in zip(rows, keys, strict=True)]
+        before = [prefixes[key.tobytes()] for key in keys]
+
+        def run(places: list[int]) -> tuple[list[int], NDArray[Any]]:
+            batch = pack([own[place] for place in places], [before[place] for place in places], self._device)
+            # The mode belongs to the thread.
+            with torch.inference_mode():
+                found = head(stack.run(batch), batch).cpu().numpy()
+            return [places[place] for place in batch.order], found
+
+        parts = self._threads.run(run, self._threads.share([len(ids) for ids in own]))
+        values = np.empty((len(rows), *parts[0][1].shape[1:]), parts[0][1].dtype)
+        for places, found in parts:
+            values[places] = found
+        return values
 
     def close(self) -> None:
         """Free the weights."""
+        self._threads.close()
         self._stack = self._prefixes = None
         torch_common.free(self._device)
 
@@ -161,14 +181,7 @@ class EngineEmbedder(_Engine, BatchedEmbedder):
 
     def run(self, rows: Sequence[Any]) -> NDArray[Any]:
         """Return the pooled vectors of a batch."""
-        import torch
-
-        with torch.inference_mode():
-            hidden, batch = self._hidden(rows)
-            found = self._head(hidden, batch).cpu().numpy()
-        vectors = np.empty_like(found)
-        vectors[batch.order] = found
-        return vectors
+        return self._run(rows, self._head)
 
 
 class EngineReranker(_Engine, BatchedReranker):
@@ -207,25 +220,19 @@ class EngineReranker(_Engine, BatchedReranker):
 
     def run(self, rows: Sequence[Any]) -> NDArray[Any]:
         """Return the log-odds of a batch."""
-        import torch
-
-        with torch.inference_mode():
-            hidden, batch = self._hidden(rows)
-            found = self._head(hidden).cpu().numpy()
-        logits = np.empty_like(found)
-        logits[batch.order] = found
-        return logits
+        return self._run(rows, lambda hidden, batch: self._head(hidden))
 
 
 def _budget(device: str, values_per_token: int) -> int:
     """Return the tokens per batch: few on a CPU, where more gain nothing; on a GPU by its free memory."""
-    if not device.startswith("cuda"):
-        return _BATCH_TOKENS
     import torch
 
+    if not device.startswith("cuda"):
+        return _THREAD_TOKENS * torch.get_num_threads()
     free, _ = torch.cuda.mem_get_info(device)
+    least, most = _CUDA_BATCH_TOKENS
     # Intermediate results of one layer, in float32 and twice.
-    return max(_BATCH_TOKENS, min(_CUDA_BATCH_TOKENS, int(free * _CUDA_SHARE / (values_per_token * 8))))
+    return max(least, min(most, int(free * _CUDA_SHARE / (values_per_token * 8))))
 
 
 def _resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:

@@ -1,0 +1,141 @@
+"""Texts of one batch on several threads at once.
+
+Between the large products of a layer there are many small operations, and two threads that share each of them wait for
+each other more than they gain. Whole texts have nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
+from queue import SimpleQueue
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+_SMALLEST = 64
+"""Tokens of a share: fewer do not pay for reading the weights once per thread."""
+_EVEN = 0.85
+"""The smallest share as a part of the largest: in worse ones, threads would wait for the last."""
+
+
+class Threads:
+    """A number of threads that compute shares of a batch side by side, or all together one text after the other."""
+
+    def __init__(self, count: int) -> None:
+        """Start nothing yet.
+
+        Args:
+            count: Threads that torch uses on the thread that calls `run`.
+        """
+        self.count = count
+        self._pools: dict[int, _Pool] = {}
+
+    def share(self, sizes: Sequence[int]) -> list[list[int]]:
+        """Return which texts go together: as many shares as there are threads if they can be even, or half as many, ...
+
+        Args:
+            sizes: Tokens of each text.
+
+        Returns:
+            Places of `sizes`: shares to compute side by side, and last what all threads compute together, which may be
+            nothing, or all there is.
+        """
+        order = sorted(range(len(sizes)), key=lambda place: -sizes[place])
+        together = self.count
+        while together > 1:
+            for left in dict.fromkeys((0, len(sizes) % together)):
+                if shares := _even(order[left:], sizes, together):
+                    return [*shares, order[:left]]
+            together //= 2
+        return [order]
+
+    def run(self, call: Callable[[list[int]], T], shares: list[list[int]]) -> list[T]:
+        """Return what the call gives for each share that is not empty, in their order.
+
+        Args:
+            call: Takes places.
+            shares: As `share` returns them.
+        """
+        *parts, rest = shares
+        found = self._pool(len(parts)).run(call, parts) if parts else []
+        return [*found, call(rest)] if rest else found
+
+    def close(self) -> None:
+        """End the threads; they have nothing to do by now."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+
+    def _pool(self, together: int) -> _Pool:
+        if together not in self._pools:
+            self._pools[together] = _Pool(together, self.count // together)
+            # Threads of the caller's that use torch for the first time take the number that was set last, anywhere.
+            torch.set_num_threads(self.count)
+        return self._pools[together]
+
+
+class _Pool:
+    """Threads that each use a number of threads of torch's.
+
+    Not an executor of the standard library: those stop when the interpreter begins to exit, while threads of the
+    caller's may still want results.
+    """
+
+    def __init__(self, count: int, each: int) -> None:
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        ready = threading.Barrier(count + 1)
+        self._threads = [
+            threading.Thread(target=self._serve, args=(ready, each), name="embrief-texts", daemon=True)
+            for _ in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+        ready.wait()
+
+    def run(self, call: Callable[[list[int]], T], parts: list[list[int]]) -> list[T]:
+        """Return the results; raise the first error once all have ended."""
+        futures: list[Future[T]] = []
+        for part in parts:
+            future: Future[T] = Future()
+            self._tasks.put(partial(_settle, future, call, part))
+            futures.append(future)
+        # Nobody may go on, or free the weights, while a thread still computes.
+        wait(futures)
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self, ready: threading.Barrier, each: int) -> None:
+        torch.set_num_threads(each)
+        ready.wait()
+        while task := self._tasks.get():
+            task()
+            # It holds weights and results until the next one comes.
+            del task
+
+
+def _settle(future: Future[T], call: Callable[[list[int]], T], part: list[int]) -> None:
+    try:
+        future.set_result(call(part))
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _even(order: Sequence[int], sizes: Sequence[int], together: int) -> list[list[int]]:
+    """Return shares of nearly equal tokens, none if there are none worth it."""
+    shares: list[list[int]] = [[] for _ in range(together)]
+    loads = [0] * together
+    for place in order:
+        least = loads.index(min(loads))
+        shares[least].append(place)
+        loads[least] += sizes[place]
+    return shares if min(loads) >= max(_SMALLEST, _EVEN * max(loads)) else []
