@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -146,6 +147,35 @@ def test_the_callers_threads_keep_their_number(threads: int, shared: list[int], 
         assert seen == [threads]
 
 
+def test_each_share_has_its_part_of_the_threads(shared: list[int], qwen3_folder: Path, monkeypatch) -> None:
+    from embrief.engine.stack import Stack
+
+    before, seen = torch.get_num_threads(), []
+    run = Stack.run
+
+    def noted(stack, batch):
+        torch.ones(200_000).add_(1)  # what torch does on a thread for the first time, it has done by now
+        seen.append(torch.get_num_threads())
+        return run(stack, batch)
+
+    monkeypatch.setattr(Stack, "run", noted)
+    torch.set_num_threads(4)
+    try:
+        with Embedder(qwen3_folder, dtype="float32", device="cpu") as embedder:
+            embedder.embed_documents([text(80, number) for number in range(4)])
+            embedder.embed_documents([text(80, number) for number in range(2)])
+            # Set by the caller after the model was loaded: new threads of the caller's still take it.
+            torch.set_num_threads(3)
+            embedder.embed_documents([text(80, number) for number in range(4)])
+            new = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+            new.start()
+            new.join()
+    finally:
+        torch.set_num_threads(before)
+    assert shared[-3:] == [4, 2, 4]
+    assert seen == [1] * 4 + [2] * 2 + [1] * 4 + [3]
+
+
 def test_the_threads_end_with_the_model(two_threads: None, shared: list[int], qwen3_folder: Path) -> None:
     embedder = Embedder(qwen3_folder, dtype="float32", device="cpu")
     before = set(threading.enumerate())
@@ -237,3 +267,27 @@ threading.Thread(target=work).start()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["6", "2"], "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_process_has_threads_of_its_own(qwen3_folder: Path) -> None:
+    """gunicorn --preload: the model is in the child's memory, the threads are not."""
+    code = f"""
+import os, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+import torch
+torch.set_num_threads(2)
+from embrief import Embedder
+embedder = Embedder({str(qwen3_folder)!r}, dtype="float32", device="cpu")
+texts = ["word " * 60 + str(number) for number in range(6)]
+expected = embedder.embed_documents(texts)
+child = os.fork()
+if child == 0:
+    found = embedder.embed_documents(texts)
+    embedder.close()
+    os._exit(7 if np.allclose(found, expected, atol=1e-5) else 8)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), embedder.embed_documents(texts).shape[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["7", "6"], "")

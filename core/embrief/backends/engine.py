@@ -228,7 +228,7 @@ def _budget(device: str, values_per_token: int) -> int:
     import torch
 
     if not device.startswith("cuda"):
-        return _THREAD_TOKENS * torch.get_num_threads()
+        return _THREAD_TOKENS * (torch.get_num_threads() if device == "cpu" else 1)
     free, _ = torch.cuda.mem_get_info(device)
     least, most = _CUDA_BATCH_TOKENS
     # Intermediate results of one layer, in float32 and twice.

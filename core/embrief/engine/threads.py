@@ -6,6 +6,7 @@ each other more than they gain. Whole texts have nothing to wait for.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
@@ -72,11 +73,10 @@ class Threads:
         self._pools.clear()
 
     def _pool(self, together: int) -> _Pool:
-        if together not in self._pools:
-            self._pools[together] = _Pool(together, self.count // together)
-            # Threads of the caller's that use torch for the first time take the number that was set last, anywhere.
-            torch.set_num_threads(self.count)
-        return self._pools[together]
+        pool = self._pools.get(together)
+        if pool is None or pool.process != os.getpid():
+            pool = self._pools[together] = _Pool(together, self.count // together)
+        return pool
 
 
 class _Pool:
@@ -87,40 +87,66 @@ class _Pool:
     """
 
     def __init__(self, count: int, each: int) -> None:
+        self.process = os.getpid()
+        """A forked child has the object, but not its threads."""
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         ready = threading.Barrier(count + 1)
         self._threads = [
             threading.Thread(target=self._serve, args=(ready, each), name="embrief-texts", daemon=True)
             for _ in range(count)
         ]
+        # A thread that uses torch for the first time takes the number that was set last, by whichever thread. What the
+        # caller's threads would have taken until now, they shall take again.
+        before = _in_new_thread(torch.get_num_threads)
         for thread in self._threads:
             thread.start()
         ready.wait()
+        _in_new_thread(partial(_set_threads, before))
 
     def run(self, call: Callable[[list[int]], T], parts: list[list[int]]) -> list[T]:
         """Return the results; raise the first error once all have ended."""
         futures: list[Future[T]] = []
-        for part in parts:
-            future: Future[T] = Future()
-            self._tasks.put(partial(_settle, future, call, part))
-            futures.append(future)
-        # Nobody may go on, or free the weights, while a thread still computes.
-        wait(futures)
-        return [future.result() for future in futures]
+        try:
+            for part in parts:
+                futures.append(Future())
+                self._tasks.put(partial(_settle, futures[-1], call, part))
+            # Nobody may go on, or free the weights, while a thread still computes.
+            wait(futures)
+            return [future.result() for future in futures]
+        finally:
+            # An error holds this frame; the frame must not hold the error, and with it the memory of what failed.
+            del futures
 
     def close(self) -> None:
+        if self.process != os.getpid():
+            return
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
             thread.join()
 
     def _serve(self, ready: threading.Barrier, each: int) -> None:
-        torch.set_num_threads(each)
+        _set_threads(each)
         ready.wait()
         while task := self._tasks.get():
             task()
             # It holds weights and results until the next one comes.
             del task
+
+
+def _set_threads(count: int) -> None:
+    """Set the number for this thread, and for those that use torch for the first time after it."""
+    # Torch sets a new thread's number when it is first asked for it: later, that would undo ours.
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
+def _in_new_thread(call: Callable[[], T]) -> T:
+    found: Future[T] = Future()
+    thread = threading.Thread(target=lambda: found.set_result(call()))
+    thread.start()
+    thread.join()
+    return found.result()
 
 
 def _settle(future: Future[T], call: Callable[[list[int]], T], part: list[int]) -> None:
