@@ -1,8 +1,9 @@
-"""Whether a package is installed, without importing anything of it."""
+"""Whether a package is installed, and which, without importing anything of it."""
 
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 
 
@@ -22,3 +23,11 @@ def is_installed(name: str) -> bool:
         root = f"{root}.{part}"
         spec = importlib.machinery.PathFinder.find_spec(root, spec.submodule_search_locations)
     return spec is not None
+
+
+def installed_version(name: str) -> str | None:
+    """Return the version of an installed distribution, `None` if it is not there."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

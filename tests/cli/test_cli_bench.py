@@ -280,6 +280,12 @@ def test_a_real_model_runs_the_rows_it_is_for(first, folder, tmp_path):
     assert "layers=1" in refused.stderr
 
 
+def test_a_classifier_is_refused_because_no_row_is_for_it(folder, classifier_folder, tmp_path):
+    done = bench(folder, "--only", "rerank", "--model", str(classifier_folder), "--out", str(tmp_path / "out.json"))
+    assert done.exit_code == 1
+    assert "is a classifier" in done.stderr
+
+
 def test_wrappers_are_compared_with_the_core(folder, tmp_path):
     pytest.importorskip("langchain_core")
     done = bench(folder, "--only", "wrappers", "--out", str(tmp_path / "out.json"), "--json")

@@ -17,7 +17,7 @@ from embrief.bench.shapes import Kind, Shape, linear_flops, record_of
 from embrief.bench.tokenizer import write_tokenizer
 from embrief.errors import ArgumentError
 from embrief.folders import transformer_folder
-from embrief.specs import EmbeddingSpec
+from embrief.specs import EmbeddingSpec, RerankerSpec
 
 _FORMAT = 1
 _BLOCK = 4_000_000
@@ -194,6 +194,7 @@ def find(model: str) -> Checkpoint:
     Raises:
         UnknownModelError, WeightsUnavailableError, GatedModelError: As in `Embedder`.
         ModelMismatchError: A folder holds neither an embedding model nor a reranker.
+        ArgumentError: It is a reranker of another kind than yes/no: the rows have none like it to compare with.
     """
     from embrief import Embedder, Reranker
     from embrief.errors import AmbiguousModelError, ModelMismatchError
@@ -201,18 +202,20 @@ def find(model: str) -> Checkpoint:
     from embrief.weights import ModelSource, fetch
 
     found = registry().resolve(model)
-    if isinstance(found, Path):
-        folder = found
-    else:
-        folder = fetch(ModelSource.of(model, found)).folder
-    kind: Kind
-    if found is None or isinstance(found, Path):
-        try:
-            Embedder(folder)
-            kind = "embedder"
-        except (ModelMismatchError, AmbiguousModelError):
-            Reranker(folder)
-            kind = "reranker"
-    else:
-        kind = "embedder" if isinstance(found, EmbeddingSpec) else "reranker"
+    if isinstance(found, EmbeddingSpec | RerankerSpec):
+        kind = _kind(model, found)
+        return Checkpoint.read(fetch(ModelSource.of(model, found)).folder, kind)
+    folder = found if isinstance(found, Path) else fetch(ModelSource.of(model, None)).folder
+    try:
+        kind = _kind(model, Embedder(folder).spec)
+    except (ModelMismatchError, AmbiguousModelError):
+        kind = _kind(model, Reranker(folder).spec)
     return Checkpoint.read(folder, kind)
+
+
+def _kind(model: str, spec: EmbeddingSpec | RerankerSpec) -> Kind:
+    if isinstance(spec, EmbeddingSpec):
+        return "embedder"
+    if spec.scoring != "yes_no":
+        raise ArgumentError(f"{model} is a classifier; the rows compare embedding models and yes/no rerankers only")
+    return "reranker"

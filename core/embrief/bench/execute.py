@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embrief.bench.measure import Bench
-from embrief.bench.results import Results, identity, now
+from embrief.bench.results import Results, identity
 from embrief.bench.rows import Row, choose, passes
 from embrief.bench.runners import quiet, require_sentence_transformers
+from embrief.result_files import now
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import embrief
-from embrief.errors import ArgumentError
+from embrief import result_files
+from embrief.installed import installed_version
 
 if TYPE_CHECKING:
     from embrief.bench.settings import Settings
 
 FORMAT = 1
+_COMMAND = "embrief bench"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -35,7 +35,7 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"format": FORMAT, **self.identity, "rows": self.rows, "left": self.left}
+        return {"command": _COMMAND, "format": FORMAT, **self.identity, "rows": self.rows, "left": self.left}
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -44,20 +44,12 @@ class Results:
         Raises:
             ArgumentError: There is none, or it is something else.
         """
-        try:
-            data = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArgumentError(f"{file} cannot be read as results of embrief bench: {error}") from error
-        if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("rows"), dict):
-            raise ArgumentError(f"{file} holds no results of embrief bench (format {FORMAT})")
+        data = result_files.load(file, _COMMAND, FORMAT, dict)
         return cls({key: data.get(key) for key in ("versions", "machine", "settings")}, data["rows"], data["left"])
 
     def save(self, file: Path) -> None:
         """Write the results, whole or not at all."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        unfinished.write_text(json.dumps(self.to_json(), indent=2) + "\n", "utf-8")
-        unfinished.replace(file)
+        result_files.save(self.to_json(), file)
 
 
 def identity(settings: Settings, device: str) -> dict[str, Any]:
@@ -76,25 +68,13 @@ def identity(settings: Settings, device: str) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(
         json.dumps(
             {
-                "versions": versions | {name: _version(name) for name in PACKAGES},
+                "versions": versions | {name: installed_version(name) for name in PACKAGES},
                 "machine": machine,
                 "settings": asdict(settings),
             }
         )
     )
     return plain
-
-
-def now() -> str:
-    """Return date and time in UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _source_digest() -> str:

@@ -12,6 +12,7 @@ import typer
 from embrief.cli.output import console, plain, print_table, table
 from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
+from embrief.models import OFFLINE_MODEL
 from embrief.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from embrief.demo.index import DemoIndex, Hit
 
-DEFAULT_MODEL = "embrief/hash"
 QUESTIONS = (
     "remove leading and trailing whitespace from a string",
     "the n largest elements of an iterable",
@@ -36,7 +36,7 @@ def demo(
     ask: Annotated[
         list[str] | None, typer.Option(metavar="QUESTION", help="A question of your own; may be given several times.")
     ] = None,
-    model: Annotated[str, typer.Option(help="The embedding model.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option(help="The embedding model.")] = OFFLINE_MODEL,
     reranker: Annotated[str | None, typer.Option(help="A reranker for the best 20 of each question.")] = None,
     dim: Annotated[int | None, typer.Option(help="Values per vector.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Docstrings to read at most.")] = None,

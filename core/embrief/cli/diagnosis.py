@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import embrief
 from embrief.cli import plugins as plugin_command
 from embrief.errors import ArgumentError, EmbriefError, MissingDependencyError
+from embrief.installed import installed_version
 from embrief.specs import ModelSpec
 from embrief.weights import ModelSource, cache_folder, find_cached
 
@@ -61,7 +61,7 @@ def collect(model: str | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "memory_bytes": _memory(),
         "devices": devices,
         "auto": auto,
@@ -70,13 +70,6 @@ def collect(model: str | None) -> dict[str, Any]:
         "model": described,
         "problems": problems,
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _memory() -> int | None:

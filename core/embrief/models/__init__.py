@@ -10,6 +10,9 @@ from embrief.models import gemma, hashing, others, qwen3
 if TYPE_CHECKING:
     from embrief.specs import ModelSpec
 
+OFFLINE_MODEL = "embrief/hash"
+"""What commands use unless told otherwise: it needs no download."""
+
 
 def built_in_models() -> Iterator[ModelSpec]:
     """Yield every built-in record, in the order in which lists show them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import logging
 import os
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embrief.installed import is_installed
+from embrief.installed import installed_version, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,12 +32,7 @@ class Variant:
 
 def version_of(distribution: str, *modules: str) -> str:
     """Return the version of `distribution`, or "" unless it and all `modules` are installed; imports nothing."""
-    if not all(is_installed(module) for module in modules):
-        return ""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    return (installed_version(distribution) or "") if all(map(is_installed, modules)) else ""
 
 
 def threads() -> int:
