@@ -109,7 +109,7 @@ class _Pool:
         try:
             for part in parts:
                 futures.append(Future())
-                self._tasks.put(partial(_settle, futures[-1], call, part))
+                self._tasks.put(partial(_settle, futures[-1], partial(call, part)))
             # Nobody may go on, or free the weights, while a thread still computes.
             wait(futures)
             return [future.result() for future in futures]
@@ -143,15 +143,15 @@ def _set_threads(count: int) -> None:
 
 def _in_new_thread(call: Callable[[], T]) -> T:
     found: Future[T] = Future()
-    thread = threading.Thread(target=lambda: found.set_result(call()))
+    thread = threading.Thread(target=_settle, args=(found, call))
     thread.start()
     thread.join()
     return found.result()
 
 
-def _settle(future: Future[T], call: Callable[[list[int]], T], part: list[int]) -> None:
+def _settle(future: Future[T], call: Callable[[], T]) -> None:
     try:
-        future.set_result(call(part))
+        future.set_result(call())
     except BaseException as error:
         future.set_exception(error)
 
