@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -128,6 +129,25 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
                 f"{spec.id} has no place for an instruction, so instruction={instruction!r} would do nothing; leave "
                 "it out, or use a model that follows instructions such as Qwen/Qwen3-Reranker-0.6B"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for everything that moves a score, rounding included: weights, runtime, dtype, limit and template.
+
+        For caches: equal fingerprints and equal pairs give equal scores.
+        """
+        settings = self._settings
+        pair = self.render("", "")
+        parts = (
+            self._shared.weights,
+            self._shared.backend.name,
+            self._shared.device_and_dtype[1],
+            str(self.max_tokens),
+            "refused" if settings.truncate == "error" else "cut",
+            pair.head,
+            pair.tail,
+        )
+        return "rf1-" + hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return a reranker with another instruction, on the same loaded model. `None` is the model's default."""

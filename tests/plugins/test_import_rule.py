@@ -31,7 +31,7 @@ FRAMEWORKS = {item.framework.partition(".")[0] for item in INTEGRATIONS.values()
 }
 # What a plain `pip install embrief` brings, and may therefore stand at the top of a file.
 BASE = {"embrief", "numpy", "pluggy"}
-FACES = ("cli", "demo", "bench", "server", "bulk")
+FACES = ("cli", "demo", "bench", "evaluation", "server", "bulk")
 # The engine is torch code; everything else imports it inside functions only, but for its torch-free description.
 ENGINE = "engine"
 ENGINE_BASE = BASE | {"torch", "tokenizers", "safetensors"}

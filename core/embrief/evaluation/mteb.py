@@ -1,0 +1,211 @@
+"""Embedders and rerankers for the benchmarks of mteb: its roles and task prompts become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embrief.errors import MissingDependencyError
+from embrief.prompts import find_task
+from embrief.specs import EmbeddingSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embrief.embedder import Embedder
+    from embrief.reranker import Reranker
+    from embrief.specs import ModelSpec, Task
+    from embrief.vectors import Matrix
+
+Batches = Iterable[Mapping[str, Sequence[Any]]]
+"""What mteb's data loaders give: lists of texts under `text`, and of `title`, `body`, `query` and `instruction`."""
+
+
+class MtebEmbedder:
+    """An embedder as mteb's `EncoderProtocol`: `mteb.evaluate(MtebEmbedder(Embedder()), tasks)`.
+
+    The role decides the prompt. A model with a task of the benchmark task's type (such as EmbeddingGemma's
+    `Classification`) uses that; one that follows instructions gets the benchmark task's own prompt as instruction, or
+    the instruction of the query where the set has one. Titles go where the model has a place for them.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        """Take an embedder as it is set up: width, number format and limits are its own."""
+        self.embedder = embedder
+
+    @property
+    def mteb_model_meta(self) -> Any:
+        """Return mteb's description of the model."""
+        embedder = self.embedder
+        return _meta(embedder.spec, embedder.query_fingerprint, embedder.max_tokens, embed_dim=embedder.dim)
+
+    def encode(
+        self,
+        inputs: Batches,
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: Any = None,
+        **options: Any,
+    ) -> Matrix:
+        """Return one vector per text, (n, dim).
+
+        Args:
+            inputs: Texts in batches.
+            task_metadata: The benchmark task; its type and prompt decide ours.
+            hf_split: Not used.
+            hf_subset: Not used.
+            prompt_type: Query, document, or `None` where both sides are of one kind.
+            **options: What other libraries need, such as a batch size.
+        """
+        batches = list(inputs)
+        spec = self.embedder.spec
+        task = _task(spec, str(task_metadata.type))
+        role = None if prompt_type is None else str(getattr(prompt_type, "value", prompt_type))
+        if role == "document":
+            chosen = task or self.embedder._settings.task or spec.prompts.tasks[0].name
+            texts, titles = _documents(batches, find_task(spec.prompts, chosen, model=spec.id))
+            return self.embedder.encode(texts, role="document", titles=titles, task=task).vectors
+        if task is not None:
+            return self.embedder.encode(_column(batches, "text"), role="query", task=task).vectors
+        given = _prompt(task_metadata.prompt, "query") if spec.prompts.instructed else None
+        if role is None and given is None:
+            return self.embedder.encode(_column(batches, "text"), role="document").vectors
+        return self._queries(batches, given)
+
+    def _queries(self, batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None) -> Matrix:
+        texts, instructions = _queries(batches, given)
+        if self.embedder.spec.prompts.instructed is None:
+            instructions = [None] * len(texts)
+        vectors = np.empty((len(texts), self.embedder.dim), np.float32)
+        for instruction in dict.fromkeys(instructions):
+            places = [place for place, own in enumerate(instructions) if own == instruction]
+            found = self.embedder.embed_queries([texts[place] for place in places], instruction=instruction)
+            vectors[places] = found
+        return vectors
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Return the cosine of every pair, (n, m)."""
+        return _unit(embeddings1) @ _unit(embeddings2).T
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Return the cosine of each vector and its counterpart, (n,)."""
+        return (_unit(embeddings1) * _unit(embeddings2)).sum(-1)
+
+
+class MtebReranker:
+    """A reranker as mteb's `CrossEncoderProtocol`. Instructions as in `MtebEmbedder`."""
+
+    def __init__(self, reranker: Reranker) -> None:
+        """Take a reranker as it is set up."""
+        self.reranker = reranker
+
+    @property
+    def mteb_model_meta(self) -> Any:
+        """Return mteb's description of the model."""
+        reranker = self.reranker
+        return _meta(reranker.spec, reranker.fingerprint, reranker.max_tokens, model_type=["cross-encoder"])
+
+    def predict(
+        self,
+        inputs1: Batches,
+        inputs2: Batches,
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: Any = None,
+        **options: Any,
+    ) -> NDArray[np.float32]:
+        """Return P(relevant) of each pair, (n,).
+
+        Args:
+            inputs1: Queries in batches.
+            inputs2: As many documents.
+            task_metadata: The benchmark task.
+            hf_split: Not used.
+            hf_subset: Not used.
+            prompt_type: Not used: the first side is the query.
+            **options: What other libraries need.
+        """
+        follows = "{instruction}" in self.reranker.spec.prompt.head
+        given = _prompt(task_metadata.prompt, "query") if follows else None
+        queries, instructions = _queries(list(inputs1), given)
+        documents = _column(list(inputs2), "text")
+        scores = np.empty(len(queries), np.float32)
+        instructions = instructions if follows else [None] * len(queries)
+        for instruction in dict.fromkeys(instructions):
+            places = [place for place, own in enumerate(instructions) if own == instruction]
+            pairs = [(queries[place], documents[place]) for place in places]
+            scores[places] = self.reranker.score_pairs(pairs, instruction=instruction)
+        return scores
+
+
+def _task(spec: EmbeddingSpec, kind: str) -> str | None:
+    """Return the model's own task of this type of benchmark task, if it has one."""
+    return next((task.name for task in spec.prompts.tasks if kind in (task.name, *task.aliases)), None)
+
+
+def _prompt(prompt: Any, side: str) -> str | None:
+    """Return what a benchmark task says about one side: a string is about the queries."""
+    if isinstance(prompt, Mapping):
+        return prompt.get(side)
+    return prompt if side == "query" else None
+
+
+def _column(batches: Sequence[Mapping[str, Sequence[Any]]], name: str) -> list[str]:
+    return [text for batch in batches for text in batch[name]]
+
+
+def _documents(batches: Sequence[Mapping[str, Sequence[Any]]], task: Task) -> tuple[list[str], list[str | None] | None]:
+    """Return texts and titles; a title stays in front of the text where the model has no place for it."""
+    if task.titled is None or not all("body" in batch and "title" in batch for batch in batches):
+        return _column(batches, "text"), None
+    return _column(batches, "body"), [title or None for title in _column(batches, "title")]
+
+
+def _queries(batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None) -> tuple[list[str], list[str | None]]:
+    """Return queries without, and their instructions: the query's own, or the one that is given for all."""
+    texts: list[str] = []
+    instructions: list[str | None] = []
+    for batch in batches:
+        own = batch.get("instruction") or []
+        # With instructions, `text` has them in front.
+        texts += batch["query"] if own else batch["text"]
+        instructions += [one or given for one in own] if own else [given] * len(batch["text"])
+    return texts, instructions
+
+
+def _unit(vectors: Any) -> Any:
+    array = np.atleast_2d(np.asarray(vectors, np.float32))
+    norms = np.linalg.norm(array, axis=-1, keepdims=True)
+    return array / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def _meta(spec: ModelSpec, fingerprint: str, max_tokens: int, **more: Any) -> Any:
+    try:
+        from mteb.models import ModelMeta
+    except ImportError as error:
+        raise MissingDependencyError('mteb is not installed: pip install "embrief[mteb]"') from error
+    # mteb's names have a publisher; a folder has none, and its path is nobody's business.
+    name = spec.id if spec.revision else f"local/{Path(spec.id).name}"
+    return ModelMeta.create_empty(
+        {
+            "name": name,
+            # mteb keeps results by name and revision: another width, instruction or retrained folder is another one.
+            "revision": f"{spec.revision or 'local'}-{fingerprint}",
+            "n_parameters": spec.parameters,
+            "max_tokens": max_tokens,
+            "license": spec.license or None,
+            "use_instructions": (
+                spec.prompts.instructed is not None
+                if isinstance(spec, EmbeddingSpec)
+                else "{instruction}" in spec.prompt.head  # type: ignore[attr-defined]
+            ),
+            **more,
+        }
+    )

@@ -1,0 +1,198 @@
+"""The wrappers for mteb, inside mteb: its roles, prompts and titles reach the model as they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from embrief import Embedder, Reranker
+
+mteb = pytest.importorskip("mteb")
+datasets = pytest.importorskip("datasets")
+
+from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
+from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
+from mteb.models import CrossEncoderProtocol, EncoderProtocol  # noqa: E402
+from mteb.types import PromptType  # noqa: E402
+
+from embrief.evaluation.mteb import MtebEmbedder, MtebReranker  # noqa: E402
+
+CORPUS = [
+    {"id": "mars", "title": "Mars", "text": "It is often called the Red Planet."},
+    {"id": "venus", "title": "", "text": "Venus is very bright and hot."},
+    {"id": "copy", "title": "shutil", "text": "Copy a directory tree."},
+]
+QUERIES = [{"id": "q1", "text": "the red planet"}, {"id": "q2", "text": "copy a directory"}]
+RELEVANT = {"q1": {"mars": 1}, "q2": {"copy": 1}}
+ASKED = "Given a question, find the text"
+
+
+def make_task(prompt=ASKED, top_ranked=None, name="LocalPlanets"):
+    class Task(AbsTaskRetrieval):
+        metadata = TaskMetadata(
+            name=name,
+            description="A few sentences.",
+            dataset={"path": "local/planets", "revision": "1"},
+            type="Retrieval",
+            category="t2t",
+            modalities=["text"],
+            eval_splits=["test"],
+            eval_langs=["eng-Latn"],
+            main_score="ndcg_at_10",
+            prompt=prompt,
+        )
+
+        def load_data(self, num_proc=None, **options):
+            self.dataset = {
+                "default": {
+                    "test": {
+                        "corpus": datasets.Dataset.from_list(CORPUS),
+                        "queries": datasets.Dataset.from_list(QUERIES),
+                        "relevant_docs": RELEVANT,
+                        "top_ranked": top_ranked,
+                    }
+                }
+            }
+            self.data_loaded = True
+
+    return Task()
+
+
+def scores(model, task):
+    found = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
+    return found.task_results[0].scores["test"][0]
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+    """What reaches the tokenizer, by role."""
+    seen = {"query": [], "document": []}
+    original = Embedder._render
+
+    def noted(self, texts, role, call, titles=None):
+        found = original(self, texts, role, call, titles)
+        if list(texts) != [""]:  # a look at the prompt alone
+            seen[role] += found
+        return found
+
+    monkeypatch.setattr(Embedder, "_render", noted)
+    return seen
+
+
+@pytest.fixture
+def qwen3(qwen3_folder):
+    return Embedder(qwen3_folder, like="Qwen/Qwen3-Embedding-0.6B", dtype="float32", device="cpu")
+
+
+def test_the_protocols_are_met(qwen3, reranker_folder):
+    assert isinstance(MtebEmbedder(qwen3), EncoderProtocol)
+    assert isinstance(MtebReranker(Reranker(reranker_folder)), CrossEncoderProtocol)
+    meta = MtebEmbedder(qwen3).mteb_model_meta
+    assert meta.embed_dim == qwen3.dim
+    assert meta.name == "local/tiny-qwen3-embedding"
+    assert MtebEmbedder(Embedder("embrief/hash")).mteb_model_meta.name == "embrief/hash"
+
+
+def test_what_mteb_keeps_results_by_follows_the_set_up(qwen3, reranker_folder):
+    judge = Reranker(reranker_folder, dtype="float32", device="cpu")
+    models = [MtebEmbedder(model) for model in (qwen3, qwen3.with_dim(32), qwen3.with_instruction("Find it"))]
+    models += [MtebReranker(model) for model in (judge, judge.with_instruction("Judge it"))]
+    assert len({model.mteb_model_meta.revision for model in models}) == 5
+
+
+def test_a_lexical_model_finds_its_words():
+    found = scores(MtebEmbedder(Embedder("embrief/hash")), make_task())
+    assert found["ndcg_at_10"] == 1
+
+
+def test_the_tasks_prompt_is_the_instruction_of_queries_only(qwen3, rendered):
+    scores(MtebEmbedder(qwen3), make_task())
+    assert sorted(set(rendered["query"])) == sorted(f"Instruct: {ASKED}\nQuery:{item['text']}" for item in QUERIES)
+    assert set(rendered["document"]) == {
+        "Mars It is often called the Red Planet.",
+        "Venus is very bright and hot.",
+        "shutil Copy a directory tree.",
+    }
+
+
+@pytest.mark.parametrize("prompt", [{"query": "For the query", "document": "For the document"}, None])
+def test_a_prompt_may_have_sides_or_be_missing(qwen3, rendered, prompt):
+    scores(MtebEmbedder(qwen3), make_task(prompt))
+    expected = "For the query" if prompt else qwen3.spec.prompts.default_instruction
+    assert all(text.startswith(f"Instruct: {expected}\nQuery:") for text in rendered["query"])
+    assert not any("For the" in text for text in rendered["document"])
+
+
+def test_titles_go_to_their_place(gemma_folder, rendered):
+    gemma = Embedder(gemma_folder, like="google/embeddinggemma-300m", dtype="float32", device="cpu")
+    scores(MtebEmbedder(gemma), make_task())
+    assert set(rendered["document"]) == {
+        "title: Mars | text: It is often called the Red Planet.",
+        "title: none | text: Venus is very bright and hot.",
+        "title: shutil | text: Copy a directory tree.",
+    }
+    # Its own task of that type, not the benchmark's sentence.
+    assert set(rendered["query"]) == {f"task: search result | query: {item['text']}" for item in QUERIES}
+
+
+def metadata(kind, prompt=None):
+    return make_task(prompt).metadata.model_copy(update={"type": kind})
+
+
+def encode(model, batches, kind, prompt=None, prompt_type=None):
+    options = {"task_metadata": metadata(kind, prompt), "hf_split": "test", "hf_subset": "default", "batch_size": 3}
+    return model.encode(batches, prompt_type=prompt_type, **options)
+
+
+def test_tasks_with_one_kind_of_text_use_the_models_own_prompt(gemma_folder, qwen3):
+    texts = ["a planet", "a function"]
+    gemma = Embedder(gemma_folder, like="google/embeddinggemma-300m", dtype="float32", device="cpu")
+    found = encode(MtebEmbedder(gemma), [{"text": texts}], "Classification")
+    np.testing.assert_allclose(found, gemma.embed_queries(texts, task="Classification"), atol=1e-6)
+    found = encode(MtebEmbedder(qwen3), [{"text": texts}], "STS")
+    np.testing.assert_allclose(found, qwen3.embed_queries(texts, task="STS"), atol=1e-6)
+    found = encode(MtebEmbedder(qwen3), [{"text": texts}], "Classification", "Classify it")
+    np.testing.assert_allclose(found, qwen3.embed_queries(texts, instruction="Classify it"), atol=1e-6)
+    found = encode(MtebEmbedder(qwen3), [{"text": texts}], "Classification")
+    np.testing.assert_allclose(found, qwen3.embed_documents(texts), atol=1e-6)
+
+
+def test_queries_with_instructions_of_their_own(qwen3, reranker_folder):
+    batch = {
+        "text": ["Find a planet red one", "Find code copy", "blue one"],
+        "query": ["red one", "copy", "blue one"],
+        "instruction": ["Find a planet", "Find code", ""],
+    }
+    found = encode(MtebEmbedder(qwen3), [batch], "InstructionRetrieval", ASKED, PromptType.query)
+    for vector, query, instruction in zip(found, batch["query"], ("Find a planet", "Find code", ASKED), strict=True):
+        np.testing.assert_allclose(vector, qwen3.embed_query(query, instruction=instruction), atol=1e-6)
+    judge = Reranker(reranker_folder, like="Qwen/Qwen3-Reranker-0.6B", dtype="float32", device="cpu")
+    documents = ["Mars", "shutil", "Earth"]
+    options = {"task_metadata": metadata("InstructionReranking", ASKED), "hf_split": "test", "hf_subset": "default"}
+    values = MtebReranker(judge).predict([batch], [{"text": documents[:2]}, {"text": documents[2:]}], **options)
+    for value, query, document, instruction in zip(
+        values, batch["query"], documents, ("Find a planet", "Find code", ASKED), strict=True
+    ):
+        assert value == pytest.approx(judge.score(query, [document], instruction=instruction)[0], abs=1e-6)
+
+
+def test_a_reranker_reranks_the_candidates(reranker_folder):
+    judge = Reranker(reranker_folder, like="Qwen/Qwen3-Reranker-0.6B", dtype="float32", device="cpu")
+    ranked = {item["id"]: [document["id"] for document in CORPUS] for item in QUERIES}
+    found = scores(MtebReranker(judge), make_task(top_ranked=ranked, name="LocalReranking"))
+    texts = {item["id"]: f"{item['title']} {item['text']}".strip() for item in CORPUS}
+    expected = []
+    for query in QUERIES:
+        values = judge.score(query["text"], list(texts.values()), instruction=ASKED)
+        order = [list(texts)[place] for place in np.argsort(-values)]
+        expected.append(1 / (1 + order.index(next(iter(RELEVANT[query["id"]])))))
+    assert found["mrr_at_10"] == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_similarities_are_cosines_of_any_input():
+    wrapper = MtebEmbedder(Embedder("embrief/hash"))
+    a, b = np.array([[3.0, 0.0], [0.0, 2.0]]), np.array([[1.0, 1.0], [0.0, 5.0]])
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(wrapper.similarity(a, b), [[half, 0], [half, 1]], atol=1e-6)
+    np.testing.assert_allclose(wrapper.similarity_pairwise(a, b), [half, 1], atol=1e-6)
+    assert np.isfinite(wrapper.similarity(np.zeros((1, 2)), b)).all()
