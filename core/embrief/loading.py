@@ -131,8 +131,9 @@ class SharedModel(Generic[S, B]):
 
     @property
     def folder(self) -> Path | None:
-        """Return the model folder, if the name is one."""
-        return self._resolved if isinstance(self._resolved, Path) else None
+        """Return the model folder, if the name is one or its record has one."""
+        found = self._resolved
+        return found if found is None or isinstance(found, Path) else found.folder
 
     @settled
     def recorded(self) -> S | None:
@@ -159,7 +160,8 @@ class SharedModel(Generic[S, B]):
         recorded = self.recorded
         trust, revision = self.choice.trust_remote_code, self.choice.revision
         if self.folder is not None and revision is not None:
-            raise ArgumentError(f"revision={revision!r} is for models on the hub; {self.choice.model!r} is a folder")
+            kind = "comes with its package" if self.recorded is not None else "is a folder"
+            raise ArgumentError(f"revision={revision!r} is for models on the hub; {self.choice.model!r} {kind}")
         if trust and self.folder is None and not (revision and COMMIT.fullmatch(revision)):
             raise ArgumentError(
                 f"trust_remote_code=True runs code from {self.choice.model!r}; pin what you have read: revision='<40 "

@@ -188,6 +188,10 @@ class Registry:
         serving = [backend for backend in self.backends.values() if self._serves(backend, spec)]
         return sorted(serving, key=lambda backend: -backend.preference)
 
+    def needs_download(self, spec: ModelSpec) -> bool:
+        """Return whether a model has files that do not come with its record."""
+        return spec.folder is None and all(backend.needs_files for backend in self.backends_for(spec))
+
     def _serves(self, backend: Backend, spec: ModelSpec) -> bool:
         """Ask a runtime whether it serves a model; one that fails must not take the models of the others with it."""
         try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Role = Literal["query", "document"]
 Pooling = Literal["last", "mean", "cls", "none"]
@@ -80,6 +83,8 @@ class ModelSpec:
     aliases: tuple[str, ...] = ()
     source: str = ""
     """Where the facts come from."""
+    folder: Path | None = None
+    """Where the files are, for a model that comes with the package that registers it: nothing is downloaded then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,7 @@ def _describe(spec: ModelSpec, known: Registry, cached: list[CachedModel] | None
         "gated": spec.gated,
         "verified": spec.verified,
         "lexical": isinstance(spec, EmbeddingSpec) and spec.lexical,
-        "needs_download": all(backend.needs_files for backend in known.backends_for(spec)),
+        "needs_download": known.needs_download(spec),
         "cached": revisions if cached is not None else None,
         "source": spec.source,
     }

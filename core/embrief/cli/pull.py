@@ -24,7 +24,7 @@ def pull(
     found = known.resolve(model, pinned=revision is not None)
     if isinstance(found, Path):
         raise ArgumentError(f"{found} is a folder on this machine; there is nothing to download")
-    if found is not None and not all(backend.needs_files for backend in known.backends_for(found)):
+    if found is not None and not known.needs_download(found):
         typer.echo(f"{found.id} is built in; there is nothing to download")
         return
     folder = cache_dir.expanduser() if cache_dir else None
