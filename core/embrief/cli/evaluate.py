@@ -32,7 +32,7 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="Measure retrieval on your data or on published sets, and compare two runs.",
+    help="Measure retrieval on your data or on published sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
