@@ -124,7 +124,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
     @staticmethod
     def _check_instruction(instruction: str | None, spec: RerankerSpec) -> None:
         arguments.optional_text(instruction, "instruction")
-        if instruction and "{instruction}" not in spec.prompt.head:
+        if instruction and not spec.prompt.instructed:
             raise ArgumentError(
                 f"{spec.id} has no place for an instruction, so instruction={instruction!r} would do nothing; leave "
                 "it out, or use a model that follows instructions such as Qwen/Qwen3-Reranker-0.6B"

@@ -51,6 +51,11 @@ class RerankPrompt:
     """Everything after the document. Never truncated."""
     default_instruction: str | None = None
 
+    @property
+    def instructed(self) -> bool:
+        """Whether there is a place for an instruction."""
+        return "{instruction}" in self.head
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +78,10 @@ class MtebEmbedder:
         return self._queries(batches, given)
 
     def _queries(self, batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None) -> Matrix:
-        texts, instructions = _queries(batches, given)
-        if self.embedder.spec.prompts.instructed is None:
-            instructions = [None] * len(texts)
+        instructed = self.embedder.spec.prompts.instructed is not None
+        texts, instructions = _queries(batches, given, instructed=instructed)
         vectors = np.empty((len(texts), self.embedder.dim), np.float32)
-        for instruction in dict.fromkeys(instructions):
-            places = [place for place, own in enumerate(instructions) if own == instruction]
+        for instruction, places in _together(instructions):
             found = self.embedder.embed_queries([texts[place] for place in places], instruction=instruction)
             vectors[places] = found
         return vectors
@@ -132,14 +130,11 @@ class MtebReranker:
             prompt_type: Not used: the first side is the query.
             **options: What other libraries need.
         """
-        follows = "{instruction}" in self.reranker.spec.prompt.head
-        given = _prompt(task_metadata.prompt, "query") if follows else None
-        queries, instructions = _queries(list(inputs1), given)
+        given = _prompt(task_metadata.prompt, "query")
+        queries, instructions = _queries(list(inputs1), given, instructed=self.reranker.spec.prompt.instructed)
         documents = _column(list(inputs2), "text")
         scores = np.empty(len(queries), np.float32)
-        instructions = instructions if follows else [None] * len(queries)
-        for instruction in dict.fromkeys(instructions):
-            places = [place for place, own in enumerate(instructions) if own == instruction]
+        for instruction, places in _together(instructions):
             pairs = [(queries[place], documents[place]) for place in places]
             scores[places] = self.reranker.score_pairs(pairs, instruction=instruction)
         return scores
@@ -168,8 +163,10 @@ def _documents(batches: Sequence[Mapping[str, Sequence[Any]]], task: Task) -> tu
     return _column(batches, "body"), [title or None for title in _column(batches, "title")]
 
 
-def _queries(batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None) -> tuple[list[str], list[str | None]]:
-    """Return queries without, and their instructions: the query's own, or the one that is given for all."""
+def _queries(
+    batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None, *, instructed: bool
+) -> tuple[list[str], list[str | None]]:
+    """Return queries, and their instructions: the query's own, or the one given for all; none if none are followed."""
     texts: list[str] = []
     instructions: list[str | None] = []
     for batch in batches:
@@ -177,7 +174,13 @@ def _queries(batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None) 
         # With instructions, `text` has them in front.
         texts += batch["query"] if own else batch["text"]
         instructions += [one or given for one in own] if own else [given] * len(batch["text"])
-    return texts, instructions
+    return texts, instructions if instructed else [None] * len(texts)
+
+
+def _together(instructions: Sequence[str | None]) -> Iterator[tuple[str | None, list[int]]]:
+    """Yield each instruction with the places of its queries."""
+    for instruction in dict.fromkeys(instructions):
+        yield instruction, [place for place, own in enumerate(instructions) if own == instruction]
 
 
 def _unit(vectors: Any) -> Any:

@@ -44,7 +44,14 @@ def _p(chance: float) -> str:
 def notes(results: Results) -> list[str]:
     """Return what a reader must know to take the figures for what they are."""
     used = dict.fromkeys(f"{name} {version}" for row in results.rows for name, version in row["versions"].items())
+    cut = [
+        f"{row['set']}: {row['truncated']:,} of {row['documents']:,} documents are longer than the limit of "
+        f"{row['system']} and lost their end."
+        for row in results.rows
+        if row["truncated"]
+    ]
     return [
+        *cut,
         "Exact search. 95 %: interval of the mean, from resampling the questions. gain: what a line gains on the one "
         "named after it, in nDCG@10; p: how often chance alone would give as much, paired, two-sided.",
         ", ".join(used),

@@ -79,6 +79,7 @@ def make_row(found: RetrievalSet, ranked: Ranked, values: Mapping[str, Mapping[s
         "against": variant.against,
         "date": result_files.now(),
         "versions": _versions(),
+        "truncated": ranked.truncated,
         "seconds": {name: round(value, 3) for name, value in ranked.seconds.items()},
         "measures": {name: asdict(mean(list(of_queries.values()))) for name, of_queries in values.items()},
         "per_query": {

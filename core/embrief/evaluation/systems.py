@@ -48,6 +48,8 @@ class Ranked:
     ranking: Ranking
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time for documents (shared by the variants of a model), queries and reranking."""
+    truncated: int = 0
+    """Documents that were longer than the embedding model's limit and lost their end."""
 
 
 class System(Protocol):
@@ -134,22 +136,21 @@ class EmbeddingSystem:
         self.embedder.load()
         start = time.perf_counter()
         corpus = list(found.corpus.values())
-        documents = {
-            dim: item.vectors for dim, item in self.embedder.encode_dims(corpus, dims, role="document").items()
-        }
+        encoded = self.embedder.encode_dims(corpus, dims, role="document")
+        truncated = int(encoded[dims[0]].truncated.sum())
         seconds = {"documents": time.perf_counter() - start}
         queries: dict[str | None, tuple[dict[int, Matrix], float]] = {}
         for variant, instruction, dim, judge in lines:
             if instruction not in queries:
                 queries[instruction] = self._queries(found, instruction, dims)
             vectors, taken = queries[instruction]
-            ranking = _named(found, search(vectors[dim], documents[dim], DEPTH))
+            ranking = _named(found, search(vectors[dim], encoded[dim].vectors, DEPTH))
             spent = {**seconds, "queries": taken}
             if judge is not None:
                 start = time.perf_counter()
                 ranking = rerank(judge, found, ranking, self.top, instruction)
                 spent["rerank"] = time.perf_counter() - start
-            yield Ranked(variant, ranking, spent)
+            yield Ranked(variant, ranking, spent, truncated)
 
     def _queries(
         self, found: RetrievalSet, instruction: str | None, dims: Sequence[int]
@@ -225,8 +226,7 @@ def rerank(judge: Reranker, found: RetrievalSet, ranking: Ranking, top: int, ins
 
 def _asked_with(judge: Reranker, instruction: str | None) -> Reranker:
     """Return the reranker with an instruction, or as it is if there is none or it cannot follow one."""
-    follows = "{instruction}" in judge.spec.prompt.head
-    return judge.with_instruction(instruction) if instruction and follows else judge
+    return judge.with_instruction(instruction) if instruction and judge.spec.prompt.instructed else judge
 
 
 def _named(found: RetrievalSet, places: NDArray[np.int64]) -> Ranking:
