@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from embrief.models import gemma, hashing, others, qwen3
+from embrief.models import gemma, hashing, others, qwen3, tiny
 
 if TYPE_CHECKING:
     from embrief.specs import ModelSpec
@@ -16,5 +16,5 @@ OFFLINE_MODEL = "embrief/hash"
 
 def built_in_models() -> Iterator[ModelSpec]:
     """Yield every built-in record, in the order in which lists show them."""
-    for family in (qwen3, gemma, others, hashing):
+    for family in (qwen3, gemma, others, tiny, hashing):
         yield from family.MODELS
