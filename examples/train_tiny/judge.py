@@ -1,0 +1,113 @@
+"""Training of the reranker: pairs of a query and a document, with mined negatives and the teacher's opinion of them."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import instructions
+import numpy as np
+import torch
+import torch.nn.functional as F
+from student import Lessons, descend, encode, optimize
+from texts import Item
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import Qwen3Model
+
+from embrief.models.qwen3 import RERANK_PROMPT
+
+QUERIES = 12
+"""Queries per step."""
+HARD, OTHER = 3, 2
+"""Documents of a query besides its own: mined ones, and any."""
+MAX_TOKENS = 128
+"""Of a document."""
+SHARPNESS = 0.05
+
+
+def train(model: Qwen3Model, lessons: Lessons, *, steps: int, seed: int, report: Callable[[str], None]) -> None:
+    """Train in place."""
+    chance = random.Random(seed)
+    items = lessons.items
+    twins = _twins(items)
+    answers = [lessons.tokenizer.token_to_id(answer) for answer in ("yes", "no")]
+    optimizer, schedule = optimize(model, steps, layers=8e-4, tokens=3e-4)
+    began, shown, losses, right = time.perf_counter(), 0, list[float](), list[float]()
+    for step in range(steps):
+        rows: list[list[int]] = []
+        opinions: list[list[float]] = []
+        for _ in range(QUERIES):
+            place, candidates, instruction = _group(chance, lessons, twins)
+            query = items[place].query
+            texts = [_without(query, items[candidates[0]].text), *(items[other].text for other in candidates[1:])]
+            rows += [_row(lessons.tokenizer, instruction, query, text) for text in texts]
+            opinions.append([float(lessons.queries[place] @ lessons.documents[other]) for other in candidates])
+        with torch.autocast("cpu", torch.bfloat16):
+            states = encode(model, rows)
+        weight = model.embed_tokens.weight
+        logits = (states @ (weight[answers[0]] - weight[answers[1]])).view(QUERIES, -1)
+        losses.append(descend(_loss(logits, torch.tensor(opinions)), model, optimizer, schedule))
+        right.append(float((logits.argmax(dim=1) == 0).float().mean()))
+        shown += sum(map(len, rows))
+        if (step + 1) % 25 == 0:
+            rate = shown / (time.perf_counter() - began)
+            report(
+                f"step {step + 1:5d}  loss {np.mean(losses[-25:]):.4f}  own first {np.mean(right[-25:]):.3f}  "
+                f"{rate:,.0f} tokens/s"
+            )
+
+
+def _group(chance: random.Random, lessons: Lessons, twins: Sequence[tuple[int, int]]) -> tuple[int, list[int], str]:
+    """Return the place of a query, of its documents (the right one first), and an instruction."""
+    items = lessons.items
+    if chance.random() < 0.15:
+        # One function's code and docstring: only the instruction tells which is wanted.
+        own, other = chance.choice(twins)
+        if chance.random() < 0.5:
+            own, other = other, own
+        instruction, first = instructions.wanting(chance, items[own].kind), [own, other]
+    else:
+        own = chance.randrange(len(items))
+        instruction, first = instructions.neutral(chance, chance.random()), [own]
+    hard = [int(place) for place in lessons.hard[own] if place not in first]
+    found = [*first, *chance.sample(hard, 1 + HARD - len(first)), *(chance.randrange(len(items)) for _ in range(OTHER))]
+    return own, found, instruction
+
+
+def _twins(items: Sequence[Item]) -> list[tuple[int, int]]:
+    """Return the places of the code and the docstring of each function that has both."""
+    places: dict[str, dict[str, int]] = defaultdict(dict)
+    for place, item in enumerate(items):
+        if item.kind in ("code", "doc"):
+            places[item.about][item.kind] = place
+    return [(both["code"], both["doc"]) for both in places.values() if len(both) == 2]
+
+
+def _without(query: str, text: str) -> str:
+    """Return a text without the sentence that became its query: finding that one word for word teaches little."""
+    pattern = r"\s+".join(re.escape(word) for word in query.split())
+    rest = re.sub(pattern, "", text, count=1).strip(" .:\n")
+    return rest if len(rest) >= 60 else text
+
+
+def _row(tokenizer: Tokenizer, instruction: str, query: str, text: str) -> list[int]:
+    head = RERANK_PROMPT.head.replace("{instruction}", instruction).replace("{query}", query)
+    start = tokenizer.encode(head, add_special_tokens=False).ids
+    document = tokenizer.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
+    return [*start, *document, *tokenizer.encode(RERANK_PROMPT.tail, add_special_tokens=False).ids]
+
+
+def _loss(logits: Tensor, opinions: Tensor) -> Tensor:
+    """Return how far the order of each query's documents, and their probabilities, are from what is wanted."""
+    own = torch.zeros_like(logits)
+    own[:, 0] = 1.0
+    wanted = 0.5 * (opinions / SHARPNESS).softmax(dim=-1) + 0.5 * own
+    order = F.kl_div(logits.log_softmax(dim=-1), wanted, reduction="batchmean")
+    # Mined documents may well answer too: only the own and the unrelated ones say what is probable.
+    certain = torch.cat([logits[:, :1], logits[:, -OTHER:]], dim=1)
+    labels = torch.tensor([0.95, *[0.02] * OTHER]).expand_as(certain)
+    return order + 0.5 * F.binary_cross_entropy_with_logits(certain, labels)
