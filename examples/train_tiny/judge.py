@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import instructions
 import numpy as np
@@ -27,6 +27,8 @@ HARD, OTHER = 3, 2
 MAX_TOKENS = 128
 """Of a document."""
 SHARPNESS = 0.05
+SHARES = {"passage": 0.4, "doc": 0.25, "code": 0.1, "definition": 0.25}
+"""How often each kind is asked for: most texts are definitions, and these are easily told apart."""
 
 
 def train(model: Qwen3Model, lessons: Lessons, *, steps: int, seed: int, report: Callable[[str], None]) -> None:
@@ -34,6 +36,7 @@ def train(model: Qwen3Model, lessons: Lessons, *, steps: int, seed: int, report:
     chance = random.Random(seed)
     items = lessons.items
     twins = _twins(items)
+    kinds = {kind: [place for place, item in enumerate(items) if item.kind == kind] for kind in SHARES}
     answers = [lessons.tokenizer.token_to_id(answer) for answer in ("yes", "no")]
     optimizer, schedule = optimize(model, steps, layers=8e-4, tokens=3e-4)
     began, shown, losses, right = time.perf_counter(), 0, list[float](), list[float]()
@@ -41,7 +44,7 @@ def train(model: Qwen3Model, lessons: Lessons, *, steps: int, seed: int, report:
         rows: list[list[int]] = []
         opinions: list[list[float]] = []
         for _ in range(QUERIES):
-            place, candidates, instruction = _group(chance, lessons, twins)
+            place, candidates, instruction = _group(chance, lessons, kinds, twins)
             query = items[place].query
             texts = [_without(query, items[candidates[0]].text), *(items[other].text for other in candidates[1:])]
             rows += [_row(lessons.tokenizer, instruction, query, text) for text in texts]
@@ -61,7 +64,9 @@ def train(model: Qwen3Model, lessons: Lessons, *, steps: int, seed: int, report:
             )
 
 
-def _group(chance: random.Random, lessons: Lessons, twins: Sequence[tuple[int, int]]) -> tuple[int, list[int], str]:
+def _group(
+    chance: random.Random, lessons: Lessons, kinds: Mapping[str, Sequence[int]], twins: Sequence[tuple[int, int]]
+) -> tuple[int, list[int], str]:
     """Return the place of a query, of its documents (the right one first), and an instruction."""
     items = lessons.items
     if chance.random() < 0.15:
@@ -71,11 +76,16 @@ def _group(chance: random.Random, lessons: Lessons, twins: Sequence[tuple[int, i
             own, other = other, own
         instruction, first = instructions.wanting(chance, items[own].kind), [own, other]
     else:
-        own = chance.randrange(len(items))
+        own = _any(chance, kinds)
         instruction, first = instructions.neutral(chance, chance.random()), [own]
     hard = [int(place) for place in lessons.hard[own] if place not in first]
-    found = [*first, *chance.sample(hard, 1 + HARD - len(first)), *(chance.randrange(len(items)) for _ in range(OTHER))]
+    found = [*first, *chance.sample(hard, 1 + HARD - len(first)), *(_any(chance, kinds) for _ in range(OTHER))]
     return own, found, instruction
+
+
+def _any(chance: random.Random, kinds: Mapping[str, Sequence[int]]) -> int:
+    (kind,) = chance.choices(list(SHARES), list(SHARES.values()))
+    return chance.choice(kinds[kind])
 
 
 def _twins(items: Sequence[Item]) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from transformers import Qwen3Model
 
 from embrief.models.qwen3 import EMBEDDING_PROMPTS
 
+_CONFIG = (
+    "attention_bias", "attention_dropout", "bos_token_id", "dtype", "eos_token_id", "head_dim", "hidden_act",
+    "hidden_size", "initializer_range", "intermediate_size", "max_position_embeddings", "model_type",
+    "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "pad_token_id", "rms_norm_eps",
+    "rope_parameters", "tie_word_embeddings", "vocab_size",
+)  # fmt: skip
+"""What Qwen's own config.json says, without what transformers adds to any model's."""
 _MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 
 
@@ -41,22 +49,29 @@ def embedder(model: Qwen3Model, tokenizer: Tokenizer, folder: Path) -> None:
         "similarity_fn_name": "cosine",
     }
     _json(folder / "config_sentence_transformers.json", settings)
+    _card(folder, "card_embedding.md")
 
 
 def reranker(model: Qwen3Model, tokenizer: Tokenizer, folder: Path) -> None:
     """Write a language model whose next word is yes or no; its head are its token vectors."""
     _write(model, tokenizer, folder, prefix="model.", ends=False)
+    _card(folder, "card_reranker.md")
 
 
 def _write(model: Qwen3Model, tokenizer: Tokenizer, folder: Path, *, prefix: str, ends: bool) -> None:
     vocabulary.save(tokenizer, folder, ends=ends)
     tensors = {f"{prefix}{name}": value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors makes it readable to its owner only
     model.config.dtype = torch.bfloat16
     settings: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
-    for name in ("transformers_version", "_name_or_path"):
-        settings.pop(name, None)  # what merely wrote it
-    _json(folder / "config.json", {**settings, "architectures": ["Qwen3ForCausalLM"]})
+    kept = {name: settings[name] for name in _CONFIG}
+    _json(folder / "config.json", {"architectures": ["Qwen3ForCausalLM"], **kept})
+
+
+def _card(folder: Path, name: str) -> None:
+    shutil.copyfile(Path(__file__).with_name(name), folder / "README.md")
 
 
 def _json(path: Path, value: object) -> None:

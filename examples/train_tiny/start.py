@@ -31,20 +31,39 @@ def axes(vectors: Floats, count: int) -> Floats:
     return np.ascontiguousarray(directions[:, ::-1][:, :count])
 
 
-def fit_tokens(ids: Sequence[Sequence[int]], targets: Floats, vocabulary: int, *, ridge: float = 2.0) -> Floats:
-    """Return a vector for each token, such that their sum over a text is near the text's target."""
+def fit_tokens(ids: Sequence[Sequence[int]], targets: Floats, alone: Floats, *, ridge: float = 0.3) -> Floats:
+    """Return a vector for each token, such that their sum over a text points to the text's target.
+
+    Args:
+        ids: The tokens of each text.
+        targets: A unit vector for each text.
+        alone: The teacher's vector of each token by itself: what is known of a token that few texts hold.
+        ridge: How far a token's vector is held to that.
+    """
     from scipy import linalg, sparse
 
+    vocabulary = len(alone)
     rows = np.concatenate([np.full(len(row), place) for place, row in enumerate(ids)])
     columns = np.concatenate([np.asarray(row) for row in ids])
     lengths = np.array([max(len(row), 1) for row in ids])
     # Between a mean (1.0) and a sum (0.0): long texts count, but do not decide alone.
     values = (lengths**-0.7)[rows].astype(np.float32)
     counts = sparse.csr_matrix((values, (rows, columns)), shape=(len(ids), vocabulary), dtype=np.float32)
+    expected = _frequency_weighted(alone, np.bincount(columns, minlength=vocabulary))
     gram = (counts.T @ counts).toarray()
     gram[np.diag_indices(vocabulary)] += ridge
     factor = linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    return linalg.cho_solve(factor, counts.T @ targets, check_finite=False).astype(np.float32)
+    rest = counts.T @ (targets - counts @ expected)
+    return expected + linalg.cho_solve(factor, rest, check_finite=False).astype(np.float32)
+
+
+def _frequency_weighted(alone: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Return directions without what all have in common, shorter for common tokens (SIF, Arora et al. 2017)."""
+    own = alone / np.linalg.norm(alone, axis=1, keepdims=True)
+    own -= own.mean(axis=0)
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    weights = 1e-3 / (1e-3 + counts / counts.sum())
+    return (own * weights[:, None]).astype(np.float32)
 
 
 def config(vocabulary: int) -> Qwen3Config:
