@@ -82,7 +82,7 @@ $(VENV)/.done-venv:
 	@"$(PYTHON)" -m venv "$(VENV)"
 	@touch "$@"
 
-$(VENV)/.done-demo: $(VENV)/.done-venv $(PINS)
+$(VENV)/.done-demo: $(VENV)/.done-torch $(PINS)
 	@echo "Installing the demo (about 100 MB, a minute or two)"
 	@$(PIP) -e ".[demo]"
 	@touch "$@"

@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("embrief", "llama_index_embrief", "langchain_embrief", "chroma_embrief", "qdrant_embrief")
+# Models whose weights come with the package.
+BUNDLED = ("tiny_embedding", "tiny_reranker")
 IN_SDIST = (
     *("LICENSE", "README.md", "CHANGELOG.md", "constraints.txt", "Makefile", "mkdocs.yml", "pyproject.toml"),
     *("core/embrief/__init__.py", "tests/", "examples/", "docs/", "integrations/", ".ci/"),
@@ -45,6 +47,10 @@ def check_contents(wheel: Path, sdist: Path) -> list[str]:
     for package in PACKAGES:
         if f"{package}/py.typed" not in names:
             problems.append(f"{wheel.name} has no {package}/py.typed")
+    for model in BUNDLED:
+        for file in ("config.json", "tokenizer.json", "model.safetensors"):
+            if f"embrief/models/{model}/{file}" not in names:
+                problems.append(f"{wheel.name} has no embrief/models/{model}/{file}")
     top = {name.partition("/")[0] for name in names}
     extra = {name for name in top if name not in PACKAGES and not name.endswith(".dist-info")}
     if extra:

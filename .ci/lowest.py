@@ -3,7 +3,7 @@
     python .ci/lowest.py [-- pytest arguments]
     python .ci/lowest.py --update
 
-.ci/lowest.txt holds the floors (of the base dependencies and the extra `all`) and what goes with them, so
+.ci/lowest.txt holds the floors (of the base dependencies and the extras `all` and `demo`) and what goes with them, so
 that the run gives the same answer tomorrow. --update resolves it anew: do so after changing a floor.
 """
 
@@ -40,7 +40,7 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def floors() -> dict[str, str]:
-    """Collect the floors of the base dependencies and of the extra `all`."""
+    """Collect the floors of the base dependencies and of the extras `all` and `demo`."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     extras = project["optional-dependencies"]
@@ -56,10 +56,13 @@ def floors() -> dict[str, str]:
             match = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*>=\s*([\w.]+)", requirement)
             if not match:
                 sys.exit(f"lowest: {requirement!r} has no floor (>=)")
-            found[canonical(match.group(1))] = match.group(2)
+            name, floor = canonical(match.group(1)), match.group(2)
+            if found.setdefault(name, floor) != floor:
+                sys.exit(f"lowest: {name} has two floors, {found[name]} and {floor}")
 
     add(project["dependencies"])
     add(extras["all"])
+    add(extras["demo"])
     return found
 
 

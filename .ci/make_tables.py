@@ -35,6 +35,7 @@ STATUS = (
     ("Qdrant, sync and async", "tests/integrations/qdrant/"),
     ("The same text gives the same vector in all of them", "tests/integrations/test_same_vectors.py"),
     ("Plugins from real wheels; broken and hostile ones isolated", "tests/plugins/"),
+    ("The tiny family: other libraries read it alike; a wrong prompt, pooling or cut costs it nDCG", "tests/tiny/"),
     ("Retrieval quality: measures with known answers, resumed runs, our models inside mteb", "tests/evaluation/"),
     ("Command line and demo, without network", "tests/cli/"),
     ("Every code block of the documentation runs", "tests/docs/"),

@@ -1,4 +1,4 @@
-# pip install "embrief[chroma]"; for the real model also "embrief[torch]"
+# pip install "embrief[torch,chroma]"
 """Store documents in a Chroma collection, reopen it, and ask."""
 
 import tempfile
@@ -17,8 +17,8 @@ PLANETS = {
 def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         client = chromadb.PersistentClient(folder)
-        # Compares spelling, offline. The real model: Qwen3EmbeddingFunction()
-        ef = Qwen3EmbeddingFunction("embrief/hash", dim=256)
+        # A small model that comes with embrief. The real one: Qwen3EmbeddingFunction()
+        ef = Qwen3EmbeddingFunction("embrief/tiny-embedding")
         collection = open_collection(client, "planets", ef)
         add_documents(client, collection, list(PLANETS.values()), ids=list(PLANETS))
 

@@ -3,14 +3,14 @@ from embrief import Embedder
 
 
 def main() -> None:
-    # Lexical only, and without prompts. For meaning: Embedder("Qwen/Qwen3-Embedding-0.6B")
-    embedder = Embedder("embrief/hash")
+    # A small model that comes with embrief. The real one: Embedder("Qwen/Qwen3-Embedding-0.6B")
+    embedder = Embedder("embrief/tiny-embedding")
     documents = ["gzip.compress: compress data in one shot", "shutil.copytree: copy a directory tree"]
     vectors = embedder.embed_documents(documents)
-    scores = vectors @ embedder.embed_query("copy a directory")
+    scores = vectors @ embedder.embed_query("copy a folder")
     print(documents[scores.argmax()])
 
-    short = embedder.with_dim(256)
+    short = embedder.with_dim(64)
     print(vectors.shape, short.embed_documents(documents).shape)
     print("comparable:", short.space == embedder.space)
 

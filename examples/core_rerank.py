@@ -1,21 +1,18 @@
 # Rerank your own objects. pip install "embrief[torch]"
 from embrief import Reranker
-from embrief.testing import FakeRuntime
 
 NOTES = [
-    {"id": 1, "text": "blue whale"},
-    {"id": 2, "text": "the red planet is mars"},
-    {"id": 3, "text": "planet red dwarf"},
+    {"id": 1, "text": "Append an item to the end of a list."},
+    {"id": 2, "text": "Copy a file or a whole folder to another place."},
+    {"id": 3, "text": "Sort numbers in descending order."},
 ]
 
 
 def main() -> None:
-    # A stand-in that counts common words. The real model: reranker = Reranker("Qwen/Qwen3-Reranker-0.6B")
-    with FakeRuntime() as fake:
-        reranker = Reranker(fake.reranker, instruction="Find facts about planets")
-        ranked = reranker.rerank_items("which planet is the red planet", NOTES, text=lambda note: note["text"], top_n=2)
-    for found in ranked:
-        print(found.item["id"], f"{found.score:.2f}")
+    # A small model that comes with embrief. The real one: Reranker("Qwen/Qwen3-Reranker-0.6B")
+    reranker = Reranker("embrief/tiny-reranker")
+    for found in reranker.rerank_items("how do I copy a folder", NOTES, text=lambda note: note["text"], top_n=2):
+        print(found.item["id"], "answers it" if found.score > 0.5 else "does not")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from langchain_embrief import Qwen3Embeddings
 
 
 def main() -> None:
-    embeddings = Qwen3Embeddings("embrief/hash")  # the real model: Qwen3Embeddings()
+    embeddings = Qwen3Embeddings("embrief/tiny-embedding")  # comes with embrief; the real one: Qwen3Embeddings()
     store = InMemoryVectorStore(embeddings)
     store.add_documents(
         [

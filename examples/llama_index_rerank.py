@@ -3,26 +3,23 @@
 
 from llama_index.core import Document, VectorStoreIndex
 
-from embrief.testing import FakeRuntime
 from llama_index_embrief import Qwen3Embedding, Qwen3Rerank
 
 
 def main() -> None:
-    query = "how do I copy a directory tree"
+    query = "how do I copy a folder"
     texts = [
-        "shutil.copyfile copies one file",
-        "shutil.copytree can copy a directory tree",
-        "os.walk visits a directory",
+        "list.append adds an item to the end of a list",
+        "shutil.copytree copies a folder and all that is in it",
+        "sorted gives a new list in ascending order",
     ]
-    # Compares spelling, offline. The real model: Qwen3Embedding()
-    embed_model = Qwen3Embedding("embrief/hash")
+    # Small models that come with embrief. The real ones: Qwen3Embedding() and Qwen3Rerank(top_n=2)
+    embed_model = Qwen3Embedding("embrief/tiny-embedding")
     index = VectorStoreIndex.from_documents([Document(text=text) for text in texts], embed_model=embed_model)
     found = index.as_retriever(similarity_top_k=3).retrieve(query)
-    # A stand-in that counts shared words, offline. The real model: Qwen3Rerank(top_n=2), without the `with`
-    with FakeRuntime() as fake:
-        rerank = Qwen3Rerank(fake.reranker, top_n=2)
-        for node in rerank.postprocess_nodes(found, query_str=query):
-            print(f"{node.score:.2f} {node.text}")
+    rerank = Qwen3Rerank("embrief/tiny-reranker", top_n=2)
+    for node in rerank.postprocess_nodes(found, query_str=query):
+        print("answers it:" if node.score > 0.5 else "does not:  ", node.text)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from llama_index_embrief import Qwen3Embedding
 
 
 def main() -> None:
-    # Compares spelling, offline. The real model: Qwen3Embedding()
-    Settings.embed_model = Qwen3Embedding("embrief/hash")
+    # A small model that comes with embrief. The real one: Qwen3Embedding()
+    Settings.embed_model = Qwen3Embedding("embrief/tiny-embedding")
     index = VectorStoreIndex.from_documents(
         [
             Document(text="shutil.copytree copies a whole directory tree."),
@@ -16,7 +16,7 @@ def main() -> None:
             Document(text="textwrap.fill wraps a paragraph into lines."),
         ]
     )
-    for node in index.as_retriever(similarity_top_k=2).retrieve("copy a directory"):
+    for node in index.as_retriever(similarity_top_k=2).retrieve("copy a folder"):
         print(node.text)
 
 

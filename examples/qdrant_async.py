@@ -1,4 +1,4 @@
-# Search Qdrant from async code; the event loop never waits for the model. pip install "embrief[qdrant]"
+# Search Qdrant from async code; the event loop never waits for the model. pip install "embrief[torch,qdrant]"
 import asyncio
 
 from qdrant_client import AsyncQdrantClient
@@ -10,8 +10,8 @@ TEXTS = ["Mars is called the Red Planet.", "Venus is the brightest planet.", "Sa
 
 
 async def main() -> None:
-    # Lexical only. For meaning: Embedder("Qwen/Qwen3-Embedding-0.6B")
-    embedder = Embedder("embrief/hash", dim=512)
+    # A small model that comes with embrief. The real one: Embedder("Qwen/Qwen3-Embedding-0.6B")
+    embedder = Embedder("embrief/tiny-embedding")
     client = AsyncQdrantClient(":memory:")
     await acreate_collection(client, "planets", embedder)
     await aupsert_texts(client, "planets", embedder, TEXTS)

@@ -1,25 +1,25 @@
-# Let a Qdrant client embed models.Document itself, with two vectors per point. pip install "embrief[qdrant]"
+# Let a Qdrant client embed models.Document itself, with two vectors per point. pip install "embrief[torch,qdrant]"
 from qdrant_client import QdrantClient
 from qdrant_client.models import Document, PointStruct, Prefetch
 
 from embrief import Embedder
 from qdrant_embrief import attach, create_collection
 
-MODEL = "embrief/hash"  # lexical only; for meaning: "Qwen/Qwen3-Embedding-0.6B" with sizes such as 1024 and 256
+MODEL = "embrief/tiny-embedding"  # comes with embrief; the real one: "Qwen/Qwen3-Embedding-0.6B"
 TEXTS = ["Mars is called the Red Planet.", "Venus is the brightest planet.", "Saturn is the planet with rings."]
 
 
 def vectors(text: str) -> dict[str, Document]:
     return {
         "full": Document(text=text, model=MODEL),
-        "small": Document(text=text, model=MODEL, options={"mrl": 128}),
+        "small": Document(text=text, model=MODEL, options={"mrl": 64}),
     }
 
 
 def main() -> None:
-    embedder = Embedder(MODEL, dim=512)
+    embedder = Embedder(MODEL)
     client = attach(QdrantClient(":memory:"), embedder)
-    create_collection(client, "planets", {"full": embedder, "small": embedder.with_dim(128)})
+    create_collection(client, "planets", {"full": embedder, "small": embedder.with_dim(64)})
     client.upsert("planets", [PointStruct(id=i, vector=vectors(text)) for i, text in enumerate(TEXTS)])
 
     query = vectors("a planet with rings")

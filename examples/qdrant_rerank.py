@@ -1,24 +1,25 @@
-# Search in Qdrant and rerank what it finds. pip install "embrief[qdrant]"
+# Search in Qdrant and rerank what it finds. pip install "embrief[torch,qdrant]"
 from qdrant_client import QdrantClient
 
 from embrief import Embedder, Reranker
-from embrief.testing import FakeRuntime
 from qdrant_embrief import create_collection, query_texts, upsert_texts
 
 
 def main() -> None:
-    # Lexical only. For meaning: Embedder("Qwen/Qwen3-Embedding-0.6B")
-    embedder = Embedder("embrief/hash", dim=512)
+    # Small models that come with embrief. The real ones: Embedder("Qwen/Qwen3-Embedding-0.6B") and Reranker()
+    embedder = Embedder("embrief/tiny-embedding")
+    reranker = Reranker("embrief/tiny-reranker")
     client = QdrantClient(":memory:")
     create_collection(client, "notes", embedder)
-    texts = ["planet red dwarf", "the red planet is mars", "blue whale"]
+    texts = [
+        "Append an item to the end of a list.",
+        "Copy a file or a whole folder to another place.",
+        "Sort numbers in descending order.",
+    ]
     upsert_texts(client, "notes", embedder, texts, ids=["a", "b", "c"])
-    # A stand-in that counts common words. The real model: reranker = Reranker()
-    with FakeRuntime() as fake:
-        question = "which planet is the red planet"
-        hits = query_texts(client, "notes", embedder, question, limit=2, reranker=Reranker(fake.reranker))
+    hits = query_texts(client, "notes", embedder, "how do I copy a folder", limit=3, top_n=2, reranker=reranker)
     for hit in hits:
-        print(f"{hit.rerank_score:.2f} {hit.text}")
+        print("answers it:" if hit.rerank_score > 0.5 else "does not:  ", hit.text)
     client.close()
 
 

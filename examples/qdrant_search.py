@@ -1,4 +1,4 @@
-# Store texts in Qdrant and search them. pip install "embrief[qdrant]"
+# Store texts in Qdrant and search them. pip install "embrief[torch,qdrant]"
 from qdrant_client import QdrantClient, models
 
 from embrief import Embedder
@@ -12,8 +12,8 @@ PLANETS = {
 
 
 def main() -> None:
-    # Lexical only. For meaning: Embedder("Qwen/Qwen3-Embedding-0.6B")
-    embedder = Embedder("embrief/hash", dim=512)
+    # A small model that comes with embrief. The real one: Embedder("Qwen/Qwen3-Embedding-0.6B")
+    embedder = Embedder("embrief/tiny-embedding")
     client = QdrantClient(":memory:")
     create_collection(client, "planets", embedder)
     moons = [{"moons": 2}, {"moons": 0}, {"moons": 274}]

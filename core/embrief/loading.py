@@ -159,7 +159,8 @@ class SharedModel(Generic[S, B]):
         """Refuse what can be seen to be wrong without loading or downloading anything."""
         recorded = self.recorded
         trust, revision = self.choice.trust_remote_code, self.choice.revision
-        if self.folder is not None and revision is not None:
+        # A record's own revision names what is here: stores keep it, and give it back.
+        if self.folder is not None and revision is not None and self._resolved != recorded:
             kind = "comes with its package" if self.recorded is not None else "is a folder"
             raise ArgumentError(f"revision={revision!r} is for models on the hub; {self.choice.model!r} {kind}")
         if trust and self.folder is None and not (revision and COMMIT.fullmatch(revision)):
@@ -216,6 +217,7 @@ class SharedModel(Generic[S, B]):
                 cache_dir=Path(choice.cache_dir).expanduser() if choice.cache_dir else None,
                 local_files_only=choice.local_files_only,
                 code=choice.trust_remote_code,
+                kind=choice.kind,
             )
         )
 

@@ -21,7 +21,8 @@ from embrief.errors import (
     warn,
 )
 from embrief.folders import missing_files
-from embrief.specs import EmbeddingSpec
+from embrief.models import TINY_EMBEDDING, TINY_RERANKER
+from embrief.specs import EmbeddingSpec, RerankerSpec
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -33,6 +34,7 @@ _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 # Conversions for other runtimes and training leftovers lie beside the weights in some repositories.
 _IGNORED = ("onnx/*", "openvino/*", "*/checkpoint-*", "coreml/*", "original/*", "*.gguf")
 _MARGIN = 256 * 2**20
+_TINY = {EmbeddingSpec: TINY_EMBEDDING, RerankerSpec: TINY_RERANKER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class ModelSource:
     """Whether to fetch Python files too."""
     modules: bool = False
     """Whether the model is known to have a modules.json, without which its pooling would be a guess."""
+    kind: type[ModelSpec] | None = None
+    """Whether an embedder or a reranker is wanted, where that is known."""
 
     @classmethod
     def of(
@@ -60,12 +64,13 @@ class ModelSource:
         cache_dir: Path | None = None,
         local_files_only: bool = False,
         code: bool = False,
+        kind: type[ModelSpec] | None = None,
     ) -> ModelSource:
         """Return the source of a model by its record, or by its name on the hub if it has none."""
         if spec is None:
-            return cls(name, revision, False, cache_dir, local_files_only, code)
-        modules = isinstance(spec, EmbeddingSpec)
-        return cls(spec.id, revision or spec.revision, spec.gated, cache_dir, local_files_only, code, modules)
+            return cls(name, revision, False, cache_dir, local_files_only, code, False, kind)
+        modules, kind = isinstance(spec, EmbeddingSpec), type(spec)
+        return cls(spec.id, revision or spec.revision, spec.gated, cache_dir, local_files_only, code, modules, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +165,12 @@ def _not_here(source: ModelSource, reason: str) -> WeightsUnavailableError:
         if len(others) > 1:
             remedy += f" (also here: {', '.join(others[1:])})"
     else:
+        fitting = [name for kind, name in _TINY.items() if source.kind and issubclass(source.kind, kind)]
+        tiny = " or ".join(map(repr, fitting or _TINY.values()))
         remedy = (
             f"with network access, run `embrief pull {source.id}` once and copy the cache "
-            f"{cache_folder(source.cache_dir)}; without any download, model='embrief/hash' tries the software out "
-            "(it compares spelling only)"
+            f"{cache_folder(source.cache_dir)}; without any download, model={tiny} tries the software out "
+            "(tiny, English only)"
         )
     return WeightsUnavailableError(f"the weights of {wanted} are not on this machine and {reason}; {remedy}")
 

@@ -1,6 +1,7 @@
 """Make embrief/tiny-embedding and embrief/tiny-reranker: python examples/train_tiny --work FOLDER.
 
-Every step keeps its result in the folder, and a second call goes on after the last finished step.
+Every step keeps its result in the folder, and a second call goes on after the last finished step; a training that was
+stopped begins again.
 """
 
 from __future__ import annotations
@@ -76,19 +77,12 @@ def main() -> None:
         model = start.model(tokens)
         student.train(model, lessons, axes, steps=options.embedding_steps, seed=SEED, report=_report)
         _published(embedding, lambda part: publish.embedder(model, tokenizer, part))
+        _record(work / "tiny_embedding.json", archives, options.embedding_steps, len(items))
     if not (reranker := work / "tiny_reranker").exists():
         model = judge_start.model(tokens, tokenizer, SEED)
         judge.train(model, lessons, steps=options.reranker_steps, seed=SEED, report=_report)
         _published(reranker, lambda part: publish.reranker(model, tokenizer, part))
-    record = {
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy", "scipy")},
-        "steps": [options.embedding_steps, options.reranker_steps],
-        "texts": len(items),
-        "archives": sources.digests(archives),
-    }
-    (work / "record.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        _record(work / "tiny_reranker.json", archives, options.reranker_steps, len(items))
     print(f"{embedding} and {reranker} are ready; copy them to core/embrief/models/")
 
 
@@ -113,6 +107,19 @@ def _published(folder: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     write(part)
     part.replace(folder)
+
+
+def _record(path: Path, archives: Path, steps: int, count: int) -> None:
+    """Note what a model was made with."""
+    record = {
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy", "scipy")},
+        "steps": steps,
+        "texts": count,
+        "archives": sources.digests(archives),
+    }
+    path.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
 
 def _interleaved(documents: list[str], queries: list[str]) -> list[str]:

@@ -13,8 +13,9 @@ import texts
 
 from embrief.evaluation import RetrievalSet, write_beir
 
-CODE = "Given what a function does, retrieve its source code"
-DOCUMENTATION = "Given what a function does, retrieve its documentation, not its code"
+# Not worded as in training.
+CODE = "Given a summary, pick out the program that implements it"
+DOCUMENTATION = "Given a summary, pick out the reference text that belongs to it"
 
 
 def sets() -> list[RetrievalSet]:
@@ -24,13 +25,14 @@ def sets() -> list[RetrievalSet]:
     codes: dict[str, str] = {}
     for path, text in sources.standard_library():
         module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        if not texts.held_out(module):
+        # Private modules hold what had another name, and another side of the split, in another Python.
+        if not texts.held_out(module) or module.startswith("_"):
             continue
         for name, raw, code in texts.functions(module, text):
             doc = inspect.cleandoc(raw).strip()
             question = texts.first_sentence(doc)
-            rest = doc[len(question) :].lstrip(" .:\n")
-            if 15 < len(question) < 250 and len(rest) >= 60 and question not in questions.values():
+            rest = texts.without(question, doc)
+            if 15 < len(question) < 250 and len(rest) >= 60 and rest != doc and question not in questions.values():
                 questions[name], docs[name] = question, rest[: texts.MAX_CHARACTERS]
                 if code.count("\n") >= 2:
                     codes[name] = code[: texts.MAX_CHARACTERS]

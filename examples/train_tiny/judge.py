@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from student import Lessons, descend, encode, optimize
-from texts import Item
+from texts import Item, without
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen3Model
@@ -98,9 +97,8 @@ def _twins(items: Sequence[Item]) -> list[tuple[int, int]]:
 
 
 def _without(query: str, text: str) -> str:
-    """Return a text without the sentence that became its query: finding that one word for word teaches little."""
-    pattern = r"\s+".join(re.escape(word) for word in query.split())
-    rest = re.sub(pattern, "", text, count=1).strip(" .:\n")
+    """Return a text without its query, which teaches little when it is found word for word, if enough is left."""
+    rest = without(query, text)
     return rest if len(rest) >= 60 else text
 
 

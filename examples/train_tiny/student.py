@@ -98,7 +98,8 @@ def train(
         teacher_d = lessons.documents[known]
         with torch.autocast("cpu", torch.bfloat16):
             states = encode(model, rows)
-        loss = _loss(states, len(places), torch.from_numpy(teacher_q), torch.from_numpy(teacher_d), axes)
+        own = torch.tensor([known.index(place) for place in places])
+        loss = _loss(states, own, torch.from_numpy(teacher_q), torch.from_numpy(teacher_d), axes)
         losses.append(descend(loss, model, optimizer, schedule))
         shown += sum(map(len, rows))
         if (step + 1) % 25 == 0:
@@ -144,14 +145,23 @@ def descend(
     return float(loss.detach())
 
 
-def _loss(states: Tensor, asked: int, teacher_q: Tensor, teacher_d: Tensor, axes: Floats) -> Tensor:
-    """Return how far the student's vectors are from the teacher's, and its rankings at each width."""
+def _loss(states: Tensor, own: Tensor, teacher_q: Tensor, teacher_d: Tensor, axes: Floats) -> Tensor:
+    """Return how far the student's vectors are from the teacher's, and its rankings at each width.
+
+    Args:
+        states: Of the queries, then of the documents.
+        own: For each query, which document it was made from.
+        teacher_q: What the queries' vectors should be, in the teacher's values.
+        teacher_d: The teacher's vectors of the documents.
+        axes: From the teacher's values to the student's.
+    """
+    asked = len(own)
     targets = F.normalize(torch.cat([teacher_q, teacher_d]) @ torch.from_numpy(axes), dim=-1)
     full = F.normalize(states, dim=-1)
     near = 1.0 - (full[:, : targets.shape[1]] * targets).sum(dim=-1).mean()
     wanted = (teacher_q @ teacher_d.T / SHARPNESS).softmax(dim=-1)
     # The document that a query was made from answers it, whatever the teacher says.
-    wanted = 0.8 * wanted + 0.2 * torch.eye(asked, teacher_d.shape[0])
+    wanted = 0.8 * wanted + 0.2 * F.one_hot(own, len(teacher_d))
     alike = (teacher_d @ teacher_d.T / SHARPNESS).softmax(dim=-1)
     ranked = states.new_zeros(())
     for width, weight in WIDTHS.items():
@@ -159,7 +169,7 @@ def _loss(states: Tensor, asked: int, teacher_q: Tensor, teacher_d: Tensor, axes
         queries, documents = cut[:asked], cut[asked:]
         apart = _divergence(queries @ documents.T, wanted) + 0.5 * _divergence(documents @ documents.T, alike)
         ranked = ranked + weight * apart
-    # Little weight: it ties the vectors to the teacher's axes, where short prefixes need others.
+    # No more weight: `near` ties the vectors to the teacher's axes, where short prefixes need others.
     return 1.5 * near + ranked / sum(WIDTHS.values())
 
 

@@ -37,7 +37,8 @@ class Item:
 def held_out(module: str) -> bool:
     """Return whether a module of the standard library is kept for evaluation: a fixed third, by a hash of its name.
 
-    The salt puts `shutil`, `tempfile`, `heapq` and the built-in types, which the demo asks about, into that third.
+    The salt puts `shutil`, `tempfile` and `heapq`, which the demo asks about, into that third. The built-in types, which
+    it asks about too, have no source in Python and are never read.
     """
     return hashlib.sha256(f"{SALT}{module.split('.')[0].lstrip('_')}".encode()).digest()[0] % 3 == 0
 
@@ -89,6 +90,12 @@ def first_sentence(doc: str) -> str:
     """Return the first sentence of a docstring on one line, without its full stop."""
     paragraph = " ".join(doc.split("\n\n")[0].split())
     return _SENTENCE.split(paragraph)[0].rstrip(" .:")
+
+
+def without(query: str, text: str) -> str:
+    """Return a text without the sentence that became its query."""
+    pattern = r"\s+".join(re.escape(word) for word in query.split())
+    return re.sub(pattern, "", text, count=1).strip(" .:\n")
 
 
 def _everything(folder: Path) -> Iterator[Found]:

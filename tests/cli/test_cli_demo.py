@@ -7,6 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from embrief import Embedder
 from embrief.cli import app
 from embrief.cli.demo import LEXICAL_MISS, QUESTIONS
 from embrief.testing import FakeRuntime
@@ -32,25 +33,45 @@ main()
 """
 
 
+# As if it were not installed.
+HIDE = "import sys; sys.modules[{!r}] = None\n"
+
+
 def run(*arguments):
     return CliRunner().invoke(app, ["demo", *arguments], env={"COLUMNS": "100"})
 
 
-def process(*arguments, **env):
+def run_lexical(*arguments):
+    """Run with the model that is fastest."""
+    return run("--model", "embrief/hash", *arguments)
+
+
+def process(*arguments, hidden=(), **env):
     clean = {
         name: value for name, value in os.environ.items() if name not in ("COLUMNS", "HF_HUB_OFFLINE", "FORCE_COLOR")
     }
     return subprocess.run(
-        [sys.executable, "-c", NO_NETWORK, *arguments],
+        [sys.executable, "-c", "".join(map(HIDE.format, hidden)) + NO_NETWORK, *arguments],
         capture_output=True, encoding="utf-8", env={**clean, "PYTHONUTF8": "1", **env}, timeout=120,
     )  # fmt: skip
+
+
+def in_a_fresh_home(tmp_path_factory, **options):
+    home = str(tmp_path_factory.mktemp("home"))
+    arguments = ("demo", "--limit", "601", "--ask", "copy a directory tree")
+    return process(*arguments, HOME=home, USERPROFILE=home, **options)
 
 
 @pytest.fixture(scope="module")
 def piped(tmp_path_factory):
     """A run in a fresh home, without network, into a pipe."""
-    home = str(tmp_path_factory.mktemp("home"))
-    return process("demo", "--limit", "600", "--ask", "copy a directory tree", HOME=home, USERPROFILE=home)
+    return in_a_fresh_home(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory):
+    """The same where torch is not installed."""
+    return in_a_fresh_home(tmp_path_factory, hidden=["torch"])
 
 
 def answers(output, question):
@@ -62,53 +83,142 @@ def answers(output, question):
 
 def test_it_answers_without_network(piped):
     assert piped.returncode == 0, piped.stderr
-    assert "600 docstrings" in piped.stdout
+    assert "601 docstrings" in piped.stdout
     assert "texts/s" in piped.stdout
-    assert answers(piped.stdout, QUESTIONS[0])[0][1] == "str.strip"
-    assert answers(piped.stdout, QUESTIONS[1])[0][1] == "heapq.nlargest"
-    # Which of tempfile's functions comes first depends on the interpreter's docstrings.
-    assert answers(piped.stdout, QUESTIONS[2])[0][1].startswith("tempfile.")
-    assert answers(piped.stdout, "copy a directory tree")
-    assert "first line" in piped.stdout
+    assert "Model     embrief/tiny-embedding, 256 values per vector" in piped.stdout
+    assert "Reranker  embrief/tiny-reranker, on the best 20 of each question" in piped.stdout
+    for question in (*QUESTIONS, "copy a directory tree"):
+        reranked = [float(row[1]) for row in answers(piped.stdout, question)]
+        assert len(reranked) == 3
+        assert reranked == sorted(reranked, reverse=True)
+        assert all(0 <= score <= 1 for score in reranked)
+    assert "score   rerank   name" in piped.stdout
 
 
-def test_it_says_that_it_is_lexical_and_how_to_do_better(piped):
-    assert "lexical only" in piped.stdout.partition("score")[0]
-    assert "rerank " not in piped.stdout
-    assert LEXICAL_MISS in piped.stdout
-    assert 'pip install "embrief[demo,torch]"' in piped.stdout
+def test_it_says_that_the_tiny_models_are_for_trying_out(piped):
+    assert "The tiny models are for trying out." in piped.stdout
     # In one line, also on a narrow terminal: it must survive being copied.
     assert HINT in piped.stdout
+    assert "lexical only" not in piped.stdout
+    assert "can take long" not in piped.stdout
 
 
-def test_a_pipe_gets_no_control_characters(piped):
-    text = piped.stdout + piped.stderr
+def test_without_torch_it_answers_with_the_lexical_model(without_torch):
+    assert without_torch.returncode == 0, without_torch.stderr
+    text = without_torch.stdout
+    assert "Model     embrief/hash" in text
+    assert answers(text, QUESTIONS[0])[0][1] == "str.strip"
+    assert answers(text, QUESTIONS[1])[0][1] == "heapq.nlargest"
+    # Which of tempfile's functions comes first depends on the interpreter's docstrings.
+    assert answers(text, QUESTIONS[2])[0][1].startswith("tempfile.")
+    assert answers(text, "copy a directory tree")
+    assert "score   rerank" not in text
+    assert "can take long" not in text
+
+
+def test_without_torch_it_says_so_and_how_to_do_better(without_torch):
+    head = without_torch.stdout.partition("score")[0]
+    assert "lexical only" in head
+    assert '          for meaning: pip install "embrief[demo]" (missing: torch)' in head.splitlines()
+    assert LEXICAL_MISS in without_torch.stdout
+    assert 'pip install "embrief[demo,torch]"' in without_torch.stdout
+    assert HINT in without_torch.stdout
+
+
+def test_a_model_that_was_asked_for_needs_no_remedy():
+    result = run_lexical("--limit", "5")
+    assert result.exit_code == 0, result.output
+    assert "lexical only" in result.output
+    assert "for meaning" not in result.output
+
+
+def test_the_reranker_of_the_default_model_can_be_left_out():
+    result = run("--limit", "5", "--reranker", "none")
+    assert result.exit_code == 0, result.output
+    assert "embrief/tiny-embedding" in result.output
+    assert "score   rerank" not in result.output
+    assert "embrief/tiny-reranker" not in result.output
+
+
+def test_a_model_that_was_asked_for_brings_no_reranker():
+    result = run("--limit", "5", "--model", "embrief/tiny-embedding")
+    assert result.exit_code == 0, result.output
+    assert "embrief/tiny-reranker" not in result.output
+    assert "The tiny models are for trying out." in result.output
+    assert run_lexical("--limit", "5", "--reranker", "none").exit_code == 0
+
+
+def test_another_reranker_works_with_the_default_model():
+    with FakeRuntime() as fake:
+        result = run("--limit", "5", "--reranker", fake.reranker)
+        assert result.exit_code == 0, result.output
+        assert len(fake.pairs) == 5 * len(QUESTIONS)
+    assert "embrief/tiny-embedding" in result.output
+
+
+@pytest.mark.parametrize("output", ["piped", "without_torch"])
+def test_a_pipe_gets_no_control_characters(output, request):
+    done = request.getfixturevalue(output)
+    text = done.stdout + done.stderr
     assert not [character for character in text if not character.isprintable() and character != "\n"]
-    assert not [line for line in piped.stdout.splitlines() if line != line.rstrip()]
+    assert not [line for line in done.stdout.splitlines() if line != line.rstrip()]
 
 
-def test_lines_fit_80_columns_but_for_the_command(piped):
-    assert {line for line in piped.stdout.splitlines() if len(line) > 80} <= {
+@pytest.mark.parametrize("output", ["piped", "without_torch"])
+def test_lines_fit_80_columns_but_for_the_command(output, request):
+    done = request.getfixturevalue(output)
+    assert {line for line in done.stdout.splitlines() if len(line) > 80} <= {
         f"  {HINT}",
         "To search by meaning, with Qwen3 embedding and reranking (downloads 2.4 GB once):",
     }
 
 
+def test_a_large_model_warns_that_it_takes_long():
+    with FakeRuntime() as fake:
+        for limit, warned in (("600", False), ("601", True)):
+            result = run("--limit", limit, "--model", fake.qwen3)
+            assert result.exit_code == 0, result.output
+            assert ("this can take long without a GPU" in result.output) == warned
+
+
+def test_pieces_suit_the_model(monkeypatch):
+    encode = Embedder.encode
+    pieces = []
+
+    def noted(self, texts, **options):
+        pieces.append(len(texts))
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(Embedder, "encode", noted)
+    with FakeRuntime() as fake:
+        for model, expected in (
+            ("embrief/hash", [300]),
+            ("embrief/tiny-embedding", [256, 44]),
+            (fake.qwen3, [64, 64, 64, 64, 44]),
+        ):
+            pieces.clear()
+            result = run("--limit", "300", "--model", model)
+            assert result.exit_code == 0, result.output
+            assert [piece for piece in pieces if piece > 1] == expected
+
+
 @pytest.mark.parametrize("columns", ["1", "12", "40", "400", "nonsense"])
 def test_any_terminal_width_works(columns):
-    result = CliRunner().invoke(app, ["demo", "--limit", "30", "--top", "1"], env={"COLUMNS": columns})
+    result = CliRunner().invoke(
+        app, ["demo", "--model", "embrief/hash", "--limit", "30", "--top", "1"], env={"COLUMNS": columns}
+    )
     assert result.exit_code == 0, result.output
     assert "lexical only" in result.output
 
 
 def test_an_encoding_without_the_characters_is_no_crash():
-    result = process("demo", "--limit", "60", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    result = process("demo", "--model", "embrief/hash", "--limit", "60", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
     assert result.returncode == 0, result.stderr
     assert "score" in result.stdout
 
 
 def test_own_questions_and_top(tmp_path):
-    result = run(
+    result = run_lexical(
         "--limit", "120", "--ask", "compress bytes with gzip", "--ask", "[bold]brackets[/] :smile:", "--top", "2"
     )
     assert result.exit_code == 0, result.output
@@ -119,14 +229,14 @@ def test_own_questions_and_top(tmp_path):
 
 
 def test_more_answers_than_docstrings():
-    result = run("--limit", "3", "--top", "50")
+    result = run_lexical("--limit", "3", "--top", "50")
     assert result.exit_code == 0, result.output
     assert len(answers(result.output, QUESTIONS[0])) == 3
 
 
 def test_a_folder_is_used_again(tmp_path):
-    first = run("--limit", "50", "--folder", str(tmp_path / "new" / "place"))
-    again = run("--limit", "50", "--folder", str(tmp_path / "new" / "place"))
+    first = run_lexical("--limit", "50", "--folder", str(tmp_path / "new" / "place"))
+    again = run_lexical("--limit", "50", "--folder", str(tmp_path / "new" / "place"))
     assert "Embedded  50 in" in first.output
     assert "nothing: all 50 are stored from an earlier run" in again.output
     assert answers(first.output, QUESTIONS[1]) == answers(again.output, QUESTIONS[1])
@@ -134,27 +244,27 @@ def test_a_folder_is_used_again(tmp_path):
 
 def test_another_process_uses_the_folder_again(tmp_path):
     folder = str(tmp_path / "kept")
-    first, again = (process("demo", "--limit", "40", "--folder", folder) for _ in range(2))
+    first, again = (process("demo", "--model", "embrief/hash", "--limit", "40", "--folder", folder) for _ in range(2))
     assert "Embedded  40 in" in first.stdout
     assert "nothing: all 40" in again.stdout
 
 
 def test_another_corpus_is_embedded_beside_the_first(tmp_path):
-    run("--limit", "50", "--folder", str(tmp_path))
-    other = run("--limit", "40", "--folder", str(tmp_path))
+    run_lexical("--limit", "50", "--folder", str(tmp_path))
+    other = run_lexical("--limit", "40", "--folder", str(tmp_path))
     assert "Embedded  40 in" in other.output
-    assert "nothing: all 50" in run("--limit", "50", "--folder", str(tmp_path)).output
+    assert "nothing: all 50" in run_lexical("--limit", "50", "--folder", str(tmp_path)).output
 
 
 def test_another_space_is_refused(tmp_path):
-    run("--limit", "50", "--folder", str(tmp_path))
-    refused = run("--limit", "50", "--folder", str(tmp_path), "--dim", "64")
+    run_lexical("--limit", "50", "--folder", str(tmp_path))
+    refused = run_lexical("--limit", "50", "--folder", str(tmp_path), "--dim", "64")
     assert refused.exit_code == 1
     assert "dim: 1024 is not 64" in refused.output
     assert "another folder" in refused.output
     # Also for another corpus: one folder, one space.
-    assert run("--limit", "40", "--folder", str(tmp_path), "--dim", "64").exit_code == 1
-    assert "nothing: all 50" in run("--limit", "50", "--folder", str(tmp_path)).output
+    assert run_lexical("--limit", "40", "--folder", str(tmp_path), "--dim", "64").exit_code == 1
+    assert "nothing: all 50" in run_lexical("--limit", "50", "--folder", str(tmp_path)).output
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
@@ -197,14 +307,13 @@ def test_a_reranker_adds_its_column_and_sorts():
 
 
 def test_the_answers_are_those_of_the_vectors():
-    from embrief import Embedder
     from embrief.demo.corpus import read_corpus
 
     entries = read_corpus(100)
     embedder = Embedder("embrief/hash")
     scores = embedder.embed_documents([entry.text for entry in entries]) @ embedder.embed_query("split a path")
     best = int(scores.argmax())
-    score, name, *_ = answers(run("--limit", "100", "--ask", "split a path").output, "split a path")[0]
+    score, name, *_ = answers(run_lexical("--limit", "100", "--ask", "split a path").output, "split a path")[0]
     assert name == entries[best].name
     assert float(score) == pytest.approx(float(scores[best]), abs=2e-3)
 
@@ -233,7 +342,7 @@ def test_docstrings_that_lose_their_end_are_counted(monkeypatch):
         (["--reranker", "Qwen/Qwen3-Embedding-0.6B"], "use Embedder"),
         (["--dim", "3"], "dim=3"),
         (["--device", "tpu"], "device='tpu'"),
-        (["--instruction", "Find a function"], "instruction"),
+        (["--instruction", "Find a function", "--model", "embrief/hash"], "instruction"),
     ],
 )
 def test_a_mistake_is_one_message(arguments, message):
@@ -246,20 +355,20 @@ def test_a_mistake_is_one_message(arguments, message):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("x")
-    result = run("--limit", "5", "--folder", str(tmp_path / "file"))
+    result = run_lexical("--limit", "5", "--folder", str(tmp_path / "file"))
     assert result.exit_code == 1
     assert "is a file" in result.output
 
 
 def test_a_broken_database_is_one_message(tmp_path):
     (tmp_path / "chroma.sqlite3").write_bytes(b"no database at all" * 100)
-    result = run("--limit", "5", "--folder", str(tmp_path))
+    result = run_lexical("--limit", "5", "--folder", str(tmp_path))
     assert result.exit_code == 1
     assert "cannot be opened as a Chroma database" in result.output
 
 
 def test_without_chroma_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "chromadb", None)
-    result = run("--limit", "5")
+    result = run_lexical("--limit", "5")
     assert result.exit_code == 1
     assert 'pip install "embrief[demo]"' in result.output

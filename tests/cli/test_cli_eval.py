@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from embrief.backends import base
 from embrief.cli import app
 from embrief.evaluation import RetrievalSet, write_beir
 
@@ -32,9 +33,14 @@ def invoke(*arguments):
     return CliRunner().invoke(app, ["eval", *map(str, arguments)], env={"COLUMNS": "200"})
 
 
+def invoke_lexical(*arguments):
+    """Run with the model that is fastest."""
+    return invoke(*arguments, "--model", "embrief/hash")
+
+
 def test_a_folder_gives_a_table_a_file_and_a_picture(planets, tmp_path):
     out = tmp_path / "found" / "results.json"
-    done = invoke(planets, "--dim", 64, "--out", out)
+    done = invoke_lexical(planets, "--dim", 64, "--out", out)
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert [line for line in lines if "BM25" in line]
@@ -51,7 +57,7 @@ def test_a_folder_gives_a_table_a_file_and_a_picture(planets, tmp_path):
 
 def test_numbers_are_whole_on_a_narrow_terminal(planets, tmp_path):
     out = tmp_path / "r.json"
-    arguments = ["eval", str(planets), "--dim", "64", "--out", str(out)]
+    arguments = ["eval", str(planets), "--model", "embrief/hash", "--dim", "64", "--out", str(out)]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
     row = json.loads(out.read_text("utf-8"))["rows"][2]["measures"]["nDCG@10"]
     assert max(map(len, done.stdout.splitlines()[:6])) <= 80
@@ -60,20 +66,20 @@ def test_numbers_are_whole_on_a_narrow_terminal(planets, tmp_path):
 
 def test_run_may_be_named_and_options_may_come_first(planets, tmp_path):
     out = tmp_path / "results.json"
-    first = invoke("run", planets, "--out", out, "--json")
-    second = invoke("--out", out, "--json", planets)
+    first = invoke_lexical("run", planets, "--out", out, "--json")
+    second = invoke_lexical("--out", out, "--json", planets)
     assert (first.exit_code, second.exit_code) == (0, 0), second.output
     assert json.loads(first.stdout)["rows"] == json.loads(second.stdout)["rows"]
 
 
 def test_fewer_questions_and_no_baseline(planets, tmp_path):
-    done = invoke(planets, "--queries", 2, "--baseline", "none", "--json", "--out", tmp_path / "r.json")
+    done = invoke_lexical(planets, "--queries", 2, "--baseline", "none", "--json", "--out", tmp_path / "r.json")
     (row,) = json.loads(done.stdout)["rows"]
     assert (row["system"], row["queries"]) == ("hash", 2)
 
 
 def test_a_table_for_a_page(planets, tmp_path):
-    done = invoke(planets, "--markdown", "--out", tmp_path / "r.json")
+    done = invoke_lexical(planets, "--markdown", "--out", tmp_path / "r.json")
     title, _, head, rule, *rows = done.stdout.splitlines()
     assert title == "planets & moons: 3 documents, 3 questions"
     assert head.startswith("| system | nDCG@10 | 95 % |")
@@ -83,8 +89,8 @@ def test_a_table_for_a_page(planets, tmp_path):
 
 def test_compare_says_what_the_second_gains(planets, tmp_path):
     first, second = tmp_path / "first.json", tmp_path / "second.json"
-    assert invoke(planets, "--out", first).exit_code == 0
-    assert invoke(planets, "--dim", 64, "--out", second).exit_code == 0
+    assert invoke_lexical(planets, "--out", first).exit_code == 0
+    assert invoke_lexical(planets, "--dim", 64, "--out", second).exit_code == 0
     done = invoke("compare", first, second, "--json")
     assert {item["second"] for item in json.loads(done.stdout)} == {"BM25", "hash"}
     assert all(item["gain"] == 0 and item["p"] == 1 for item in json.loads(done.stdout))
@@ -98,7 +104,7 @@ def test_compare_says_what_the_second_gains(planets, tmp_path):
 def test_what_is_wrong_is_said_before_anything_runs(planets, tmp_path):
     for arguments, message in (
         (["--baseline", "bm26"], "--baseline 'bm26' is not known; use bm25, minilm, none"),
-        (["--model", "embrief/hsah"], "embrief/hash"),
+        (["--model", "embrief/tiny-embeding"], "did you mean 'embrief/tiny-embedding'"),
         (["--dim", 99999], "99999"),
         ([planets], "two sets are called 'planets & moons'"),
     ):
@@ -106,6 +112,25 @@ def test_what_is_wrong_is_said_before_anything_runs(planets, tmp_path):
         assert (done.exit_code, done.stdout) == (1, "")
         assert message in done.stderr
     assert not (tmp_path / "r.json").exists()
+
+
+def test_without_a_model_it_measures_the_tiny_one(planets, tmp_path):
+    done = invoke(planets, "--json", "--out", tmp_path / "r.json")
+    assert done.exit_code == 0, done.output
+    assert [row["system"] for row in json.loads(done.stdout)["rows"]] == ["BM25", "tiny-embedding"]
+    assert "pip install" not in done.stderr
+
+
+def test_without_torch_it_measures_the_lexical_one_and_says_so(planets, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "is_installed", lambda name: name != "torch")
+    done = invoke(planets, "--json", "--out", tmp_path / "r.json")
+    assert done.exit_code == 0, done.output
+    assert [row["system"] for row in json.loads(done.stdout)["rows"]] == ["BM25", "hash"]
+    (said,) = (line for line in done.stderr.splitlines() if "pip install" in line)
+    assert "embrief/hash compares spelling only" in said
+    assert 'pip install "embrief[torch]" (missing: torch)' in said
+    # Whoever asked for it knows.
+    assert "pip install" not in invoke_lexical(planets, "--out", tmp_path / "r.json").stderr
 
 
 def test_help_names_both_commands():
@@ -116,5 +141,5 @@ def test_help_names_both_commands():
 
 
 def test_minilm_is_a_baseline(planets, tmp_path, minilm_folder):
-    done = invoke(planets, "--baseline", "minilm", "--json", "--out", tmp_path / "r.json")
+    done = invoke_lexical(planets, "--baseline", "minilm", "--json", "--out", tmp_path / "r.json")
     assert [row["system"] for row in json.loads(done.stdout)["rows"]] == ["MiniLM", "hash"]

@@ -61,6 +61,7 @@ def test_the_content_of_its_files_names_its_space(bundled: Path) -> None:
 def test_there_is_no_revision_to_choose(bundled: Path) -> None:
     with pytest.raises(ArgumentError, match="'acme/bundled' comes with its package"):
         Embedder(NAME, revision="0" * 40)
+    assert Embedder(NAME, revision="v1").space == Embedder(NAME).space
 
 
 def test_commands_say_that_nothing_is_downloaded(bundled: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -192,10 +193,26 @@ def test_offline_with_another_revision_names_it(hub: Hub, repository: Path, tmp_
         assert f"pass revision='{OTHER}'" in out
 
 
-def test_offline_with_nothing_here_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
-    out = run("attempt(lambda: Embedder().load())", hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout
-    assert "`embrief pull Qwen/Qwen3-Embedding-0.6B`" in out
-    assert "embrief/hash" in out
+@pytest.mark.parametrize(
+    ("call", "tiny"),
+    [
+        ("Embedder().load()", "'embrief/tiny-embedding'"),
+        ("Embedder('acme/unknown', revision='" + OTHER + "').load()", "'embrief/tiny-embedding'"),
+        ("Reranker().load()", "'embrief/tiny-reranker'"),
+        ("Reranker('acme/unknown', revision='" + OTHER + "').load()", "'embrief/tiny-reranker'"),
+        ("fetch(ModelSource.of('acme/unknown', None))", "'embrief/tiny-embedding' or 'embrief/tiny-reranker'"),
+    ],
+)
+def test_offline_with_nothing_here_says_what_to_do(call: str, tiny: str, hub: Hub, tmp_path: Path) -> None:
+    out = run(f"attempt(lambda: {call})", hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout
+    name = "acme/unknown" if "acme" in call else call.partition("(")[0].replace("Embedder", "Embedding")
+    assert re.search(f"run `embrief pull [^`]*{name}[^`]*` once", out)
+    assert f"without any download, model={tiny} tries" in out
+
+
+def test_what_the_message_names_needs_no_download(hub: Hub, tmp_path: Path) -> None:
+    code = "Embedder('embrief/tiny-embedding').load(); Reranker('embrief/tiny-reranker').load()"
+    run(code, hub, tmp_path / "home", HF_HUB_OFFLINE="1")
 
 
 def test_a_hub_that_cannot_be_reached(hub: Hub, tmp_path: Path) -> None:

@@ -99,6 +99,10 @@ for name, spec in embrief.plugins().registry.models.items():
     assert loaded_after(process, code) == []
 
 
+def test_choosing_what_runs_offline_imports_no_runtime(process):
+    assert loaded_after(process, "from embrief.offline import offline_models; offline_models()") == []
+
+
 def test_embedding_with_the_lexical_model_imports_no_runtime(process):
     code = """
 import embrief

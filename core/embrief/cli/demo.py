@@ -12,13 +12,15 @@ import typer
 from embrief.cli.output import console, plain, print_table, table
 from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
-from embrief.models import OFFLINE_MODEL
+from embrief.models import TINY_EMBEDDING
+from embrief.offline import offline_models
 from embrief.reranker import Reranker
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from embrief.demo.index import DemoIndex, Hit
+    from embrief.specs import EmbeddingSpec
 
 QUESTIONS = (
     "remove leading and trailing whitespace from a string",
@@ -36,8 +38,10 @@ def demo(
     ask: Annotated[
         list[str] | None, typer.Option(metavar="QUESTION", help="A question of your own; may be given several times.")
     ] = None,
-    model: Annotated[str, typer.Option(help="The embedding model.")] = OFFLINE_MODEL,
-    reranker: Annotated[str | None, typer.Option(help="A reranker for the best 20 of each question.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The embedding model; by default a tiny one, together with its reranker.")
+    ] = None,
+    reranker: Annotated[str | None, typer.Option(help="A reranker for the best 20 of each question, or none.")] = None,
     dim: Annotated[int | None, typer.Option(help="Values per vector.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Docstrings to read at most.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the vectors; used again by the next run.")] = None,
@@ -48,17 +52,24 @@ def demo(
     """Ask the Python standard library.
 
     Embeds the docstrings of this interpreter, stores them in Chroma and answers questions. With the default
-    model nothing is downloaded.
+    models nothing is downloaded.
     """
     from embrief.demo.corpus import read_corpus
     from embrief.demo.index import open_store
 
     if any(not question.strip() for question in ask or ()):
         raise ArgumentError("--ask is empty; ask for something, such as --ask 'copy a file'")
+    missing: tuple[str, ...] = ()
+    if model is None:
+        offline = offline_models()
+        model, missing = offline.embedding, offline.missing
+        reranker = reranker or offline.reranker
+    if reranker == "none":
+        reranker = None
     embedder = Embedder(model, dim=dim, device=device, instruction=instruction, truncate="silent")
     judge = Reranker(reranker, device=device, instruction=instruction, truncate="silent") if reranker else None
     out = console()
-    _print_head(out, embedder, judge)
+    _print_head(out, embedder, judge, missing)
     if judge is not None:
         # Before the long part: if it cannot be had, this is the time to say so.
         judge.load()
@@ -76,8 +87,8 @@ def demo(
         _line(out, f"Stored    {'in ' + str(folder) if folder else 'in a temporary folder (--folder keeps it)'}")
         for question in (*QUESTIONS, *(ask or ())):
             _answer(out, index, embedder, judge, question, top)
-    if embedder.spec.lexical:
-        _print_hint(out)
+    if title := _hint(embedder.spec):
+        _print_hint(out, title)
 
 
 def _line(out: Console, text: str, style: str | None = None) -> None:
@@ -85,24 +96,27 @@ def _line(out: Console, text: str, style: str | None = None) -> None:
     out.print(plain(text), style=style, soft_wrap=True)
 
 
-def _print_head(out: Console, embedder: Embedder, judge: Reranker | None) -> None:
+def _print_head(out: Console, embedder: Embedder, judge: Reranker | None, missing: tuple[str, ...]) -> None:
     _line(out, "Ask the Python standard library", "bold")
     _line(out, f"Model     {embedder.spec.id}, {embedder.dim} values per vector")
     if embedder.spec.lexical:
         _line(out, "          lexical only: it compares spelling, not meaning", "yellow")
+    if missing:
+        _line(out, f'          for meaning: pip install "embrief[demo]" (missing: {", ".join(missing)})', "yellow")
     if judge is not None:
         _line(out, f"Reranker  {judge.spec.id}, on the best {CANDIDATES} of each question")
 
 
 def _fill(out: Console, index: DemoIndex, embedder: Embedder, total: int) -> None:
     """Embed what the folder does not hold yet."""
+    from embrief.demo.index import is_quick
     from embrief.progress import progress_bar
 
     count = len(index.missing)
     if not count:
         _line(out, f"Embedded  nothing: all {total:,} are stored from an earlier run")
         return
-    if not embedder.spec.lexical and count > 600:
+    if count > 600 and not is_quick(embedder.spec):
         _line(out, "          this can take long without a GPU; --limit 600 takes fewer docstrings", "dim")
     # Loading, and a download where there is one, is not embedding.
     embedder.load()
@@ -149,9 +163,18 @@ def _answer(
         _line(out, LEXICAL_MISS, "yellow")
 
 
-def _print_hint(out: Console) -> None:
+def _hint(spec: EmbeddingSpec) -> str | None:
+    """Return why to take a larger model than this one, for models that are only for trying out."""
+    if spec.lexical:
+        return "To search by meaning, with Qwen3 embedding and reranking (downloads 2.4 GB once):"
+    if spec.id == TINY_EMBEDDING:
+        return "The tiny models are for trying out. For real use, Qwen3 (downloads 2.4 GB once):"
+    return None
+
+
+def _print_hint(out: Console, title: str) -> None:
     embedding, reranking = _BETTER
     _line(out, "")
-    _line(out, "To search by meaning, with Qwen3 embedding and reranking (downloads 2.4 GB once):", "bold")
+    _line(out, title, "bold")
     _line(out, '  pip install "embrief[demo,torch]"')
     _line(out, f"  embrief demo --model {embedding} --reranker {reranking}")

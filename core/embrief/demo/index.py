@@ -17,9 +17,28 @@ from embrief.stores import read_stamp, require_same, stamp
 if TYPE_CHECKING:
     from embrief.embedder import Embedder
     from embrief.space import VectorSpace
+    from embrief.specs import EmbeddingSpec
     from embrief.vectors import Vector
 
 _PREFIX = "embrief-demo-"
+_QUICK_PARAMETERS = 50_000_000
+
+
+def is_quick(spec: EmbeddingSpec) -> bool:
+    """Return whether all docstrings take the model no more than a few minutes on a CPU."""
+    # A model without a record may not say how large it is.
+    return spec.parameters is not None and spec.parameters < _QUICK_PARAMETERS
+
+
+def _piece(spec: EmbeddingSpec) -> int:
+    """Return how many docstrings to embed and store at a time.
+
+    Small pieces keep the bar moving with a slow model, and an interruption costs one; with a fast one, storing and
+    batches that are not full would cost more.
+    """
+    if spec.lexical:
+        return 1024
+    return 256 if is_quick(spec) else 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +67,7 @@ class DemoIndex:
         Returns:
             How many docstrings were longer than the model's limit and lost their end.
         """
-        # Small pieces keep the bar moving with a slow model; with the fast one, storing would cost more.
-        step = min(self._batch, 1024 if embedder.spec.lexical else 64)
+        step = min(self._batch, _piece(embedder.spec))
         truncated = 0
         for start in range(0, len(self.missing), step):
             piece = self.missing[start : start + step]

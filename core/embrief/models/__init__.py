@@ -10,8 +10,9 @@ from embrief.models import gemma, hashing, others, qwen3, tiny
 if TYPE_CHECKING:
     from embrief.specs import ModelSpec
 
-OFFLINE_MODEL = "embrief/hash"
-"""What commands use unless told otherwise: it needs no download."""
+TINY_EMBEDDING = "embrief/tiny-embedding"
+TINY_RERANKER = "embrief/tiny-reranker"
+LEXICAL_MODEL = "embrief/hash"
 
 
 def built_in_models() -> Iterator[ModelSpec]:

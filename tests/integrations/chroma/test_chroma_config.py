@@ -188,6 +188,15 @@ def test_vectors_of_another_version_of_a_built_in_model_are_refused():
         Qwen3EmbeddingFunction.build_from_config(old).embed_query(["q"])
 
 
+def test_a_model_that_comes_with_its_package_is_rebuilt():
+    function = Qwen3EmbeddingFunction("embrief/tiny-embedding", dim=32)
+    rebuilt = Qwen3EmbeddingFunction.build_from_config(function.get_config())
+    assert rebuilt.embed_query(["q"])[0].tolist() == function.embed_query(["q"])[0].tolist()
+    other = {**function.get_config(), "revision": "v0"}
+    with pytest.raises(ModelMismatchError, match="version 'v0' of embrief/tiny-embedding"):
+        Qwen3EmbeddingFunction.build_from_config(other).embed_query(["q"])
+
+
 def test_a_release_that_gives_the_model_another_space_is_refused():
     """A document prompt that changed between releases would silently make old and new documents incomparable."""
     embedder = Embedder("embrief/hash", dim=64)

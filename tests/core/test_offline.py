@@ -1,0 +1,33 @@
+"""Which models the commands use where nobody names one."""
+
+from __future__ import annotations
+
+import pytest
+
+from embrief import plugins
+from embrief.backends import base
+from embrief.models import LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER
+from embrief.offline import OfflineModels, offline_models
+
+NEEDED = ("torch", "tokenizers", "safetensors")
+
+
+def test_the_tiny_models_where_the_engine_is_installed() -> None:
+    assert offline_models() == OfflineModels(TINY_EMBEDDING, TINY_RERANKER, ())
+
+
+@pytest.mark.parametrize("hidden", [[name] for name in NEEDED] + [list(NEEDED)], ids="+".join)
+def test_the_lexical_model_where_a_part_of_it_is_missing(hidden: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "is_installed", lambda name: name not in hidden)
+    assert offline_models() == OfflineModels(LEXICAL_MODEL, None, tuple(hidden))
+
+
+def test_no_other_runtime_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "is_installed", lambda name: name in NEEDED)
+    assert offline_models().missing == ()
+
+
+def test_they_need_no_download() -> None:
+    registry = plugins().registry
+    for name in (LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER):
+        assert not registry.needs_download(registry.models[name])
