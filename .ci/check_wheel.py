@@ -48,7 +48,7 @@ def check_contents(wheel: Path, sdist: Path) -> list[str]:
         if f"{package}/py.typed" not in names:
             problems.append(f"{wheel.name} has no {package}/py.typed")
     for model in BUNDLED:
-        for file in ("config.json", "tokenizer.json", "model.safetensors"):
+        for file in ("config.json", "tokenizer.json", "model.safetensors", "README.md"):
             if f"embrief/models/{model}/{file}" not in names:
                 problems.append(f"{wheel.name} has no embrief/models/{model}/{file}")
     top = {name.partition("/")[0] for name in names}

@@ -28,5 +28,5 @@ if __name__ == "__main__":
     main()
 
 # Output:
-# b 0.95
-# a 0.73
+# copy answers it
+# list does not

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 # Output:
 # shutil.copytree: copy a directory tree
-# (2, 1024) (2, 256)
+# (2, 256) (2, 64)
 # comparable: False
 # title: Mars | text: It has two moons.
 # task: question answering | query: moons of Mars

@@ -19,5 +19,5 @@ if __name__ == "__main__":
     main()
 
 # Output:
-# 2 0.95
-# 3 0.73
+# 2 answers it
+# 1 does not

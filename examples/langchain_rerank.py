@@ -27,5 +27,5 @@ if __name__ == "__main__":
     main()
 
 # Output:
-# 0.881 Mars is the red planet.
-# 0.500 Venus is a bright planet.
+# answers it: Mars is the red planet.
+# answers it: Venus is a bright planet.

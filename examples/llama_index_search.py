@@ -25,4 +25,4 @@ if __name__ == "__main__":
 
 # Output:
 # shutil.copytree copies a whole directory tree.
-# textwrap.fill wraps a paragraph into lines.
+# gzip.compress compresses bytes.

@@ -27,5 +27,5 @@ if __name__ == "__main__":
     main()
 
 # Output:
-# 0.95 the red planet is mars
-# 0.73 planet red dwarf
+# answers it: Copy a file or a whole folder to another place.
+# does not:   Append an item to the end of a list.

@@ -33,5 +33,5 @@ if __name__ == "__main__":
 
 # Output:
 # venus - Venus is the brightest planet in the sky.
-# mars - Mars is called the Red Planet.
-# with moons: mars
+# saturn - Saturn is the planet with the most moons.
+# with moons: saturn

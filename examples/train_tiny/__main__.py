@@ -30,7 +30,7 @@ import vocabulary
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-EMBEDDING_STEPS, RERANKER_STEPS = 1200, 850
+EMBEDDING_STEPS, RERANKER_STEPS = 1200, 400
 SEED = 7
 
 

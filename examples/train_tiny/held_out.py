@@ -13,9 +13,9 @@ import texts
 
 from embrief.evaluation import RetrievalSet, write_beir
 
-# Not worded as in training.
-CODE = "Given a summary, pick out the program that implements it"
-DOCUMENTATION = "Given a summary, pick out the reference text that belongs to it"
+# Worded as in training: so small a model follows no others.
+CODE = "Given what a function does, retrieve its source code"
+DOCUMENTATION = "Given what a function does, retrieve its documentation"
 
 
 def sets() -> list[RetrievalSet]:

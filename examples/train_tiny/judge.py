@@ -45,7 +45,7 @@ def train(model: Qwen3Model, lessons: Lessons, *, steps: int, seed: int, report:
         for _ in range(QUERIES):
             place, candidates, instruction = _group(chance, lessons, kinds, twins)
             query = items[place].query
-            texts = [_without(query, items[candidates[0]].text), *(items[other].text for other in candidates[1:])]
+            texts = [_without(items[other].query, items[other].text) for other in candidates]
             rows += [_row(lessons.tokenizer, instruction, query, text) for text in texts]
             opinions.append([float(lessons.queries[place] @ lessons.documents[other]) for other in candidates])
         with torch.autocast("cpu", torch.bfloat16):
@@ -97,7 +97,10 @@ def _twins(items: Sequence[Item]) -> list[tuple[int, int]]:
 
 
 def _without(query: str, text: str) -> str:
-    """Return a text without its query, which teaches little when it is found word for word, if enough is left."""
+    """Return a text without the sentence that became its query, if enough is left.
+
+    To find that word for word teaches little. It is gone from every text, so that a gap does not tell the right one.
+    """
     rest = without(query, text)
     return rest if len(rest) >= 60 else text
 

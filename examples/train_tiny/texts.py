@@ -37,8 +37,8 @@ class Item:
 def held_out(module: str) -> bool:
     """Return whether a module of the standard library is kept for evaluation: a fixed third, by a hash of its name.
 
-    The salt puts `shutil`, `tempfile` and `heapq`, which the demo asks about, into that third. The built-in types, which
-    it asks about too, have no source in Python and are never read.
+    The salt puts `shutil`, `tempfile` and `heapq`, which the demo asks about, into that third. The built-in types,
+    which it asks about too, have no source in Python and are never read.
     """
     return hashlib.sha256(f"{SALT}{module.split('.')[0].lstrip('_')}".encode()).digest()[0] % 3 == 0
 

@@ -126,22 +126,15 @@ def test_right_padding_without_a_mask(embedding, docs, right, before, record_pro
         with torch.no_grad():
             found.append(model(input_ids=ids).last_hidden_state[:, -1])
     documents = torch.nn.functional.normalize(torch.cat(found), dim=-1).numpy()
-    assert worse(before, quality(docs, (right[0], documents)), record_property) > 0.1
+    assert worse(before, quality(docs, (right[0], documents)), record_property) > 0.03
 
 
-def test_prompt_on_documents(docs, right, before, record_property):
-    with Embedder("embrief/tiny-embedding", dtype="float32", truncate="silent", device="cpu") as embedder:
-        documents = embedder.embed_queries(list(docs.corpus.values()))
-    assert worse(before, quality(docs, (right[0], documents)), record_property) > 0.01
-
-
-@pytest.mark.parametrize("kind", ["code", "doc"])
-def test_prompt_missing_on_queries(held_out, kind, record_property):
-    found = held_out[f"stdlib-{kind}"]
+def test_prompt_missing_on_queries(held_out, record_property):
+    """Code and documentation of the same functions, where only the prompt's instruction says that code is wanted."""
+    found = held_out["stdlib-code"]
     told = embedded("embrief/tiny-embedding", found, instruction=found.instruction)
     untold = embedded("embrief/tiny-embedding", found, instruction="")
-    loss = worse(quality(found, told), quality(found, untold), record_property)
-    assert loss > 0.02
+    assert worse(quality(found, told), quality(found, untold), record_property) > 0.03
 
 
 def test_normalised_before_the_cut(docs, right, record_property):
@@ -177,12 +170,6 @@ def judged_right(candidates: tuple[RetrievalSet, dict[str, list[str]]]) -> dict[
     found = judged("embrief/tiny-reranker", candidates)
     assert np.mean(list(found.values())) > 0.7
     return found
-
-
-def test_suffix_of_the_reranker_cut(reranking: RerankerSpec, candidates, judged_right, record_property):
-    cut = replace(reranking.prompt, tail="")
-    with registered(replace(reranking, prompt=cut)) as name:
-        assert worse(judged_right, judged(name, candidates), record_property) > 0.1
 
 
 def test_yes_and_no_swapped(reranking: RerankerSpec, candidates, judged_right, record_property):
