@@ -6,12 +6,11 @@ A question is the first sentence of a docstring; what answers it is the rest of 
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 
 import sources
 import texts
 
-from embrief.evaluation import RetrievalSet, write_beir
+from embrief.evaluation import RetrievalSet
 
 # Worded as in training: so small a model follows no others.
 CODE = "Given what a function does, retrieve its source code"
@@ -48,9 +47,3 @@ def sets() -> list[RetrievalSet]:
         judged("code", CODE),
         judged("doc", DOCUMENTATION),
     ]
-
-
-def write(folder: Path) -> None:
-    """Write the sets in BEIR's layout, for `embrief eval`."""
-    for found in sets():
-        write_beir(found, folder / found.name)
