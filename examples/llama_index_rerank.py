@@ -27,4 +27,4 @@ if __name__ == "__main__":
 
 # Output:
 # answers it: shutil.copytree copies a folder and all that is in it
-# does not:   list.append adds an item to the end of a list
+# does not:   sorted gives a new list in ascending order

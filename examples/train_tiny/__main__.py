@@ -30,7 +30,9 @@ import vocabulary
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-EMBEDDING_STEPS, RERANKER_STEPS = 1200, 400
+EMBEDDING_PIECES, RERANKER_PIECES = 23552, 10240
+"""Tokens of each: more of them know more words; together the two models stay below 24 MB."""
+EMBEDDING_STEPS, RERANKER_STEPS = 2200, 1100
 SEED = 7
 
 
@@ -51,37 +53,43 @@ def main() -> None:
     queries, documents = [item.query for item in items], [item.text for item in items]
     print(f"{len(items):,} texts and as many queries", flush=True)
 
-    _once(work / "tokenizer.json", lambda part: vocabulary.train(_interleaved(documents, queries)).save(str(part)))
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
-
     taught_q = _array(work / "queries.npy", lambda: teacher.embed(queries, max_tokens=64, batch=128))
-    taught_d = _array(work / "documents.npy", lambda: teacher.embed(documents, max_tokens=144, batch=32))
+    taught_d = _array(work / "documents.npy", lambda: teacher.embed(documents, max_tokens=224, batch=32))
     hard = _array(work / "hard.npy", lambda: student.mine(taught_q, taught_d))
-    lessons = student.Lessons(items, tokenizer, taught_q, taught_d, hard)
     taught = np.concatenate([taught_q, taught_d])
     axes = _array(work / "axes.npy", lambda: start.axes(taught, start.VALUES))
+    targets = taught @ axes
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
 
-    def fitted() -> NDArray[np.float32]:
-        targets = taught @ axes
-        targets /= np.linalg.norm(targets, axis=1, keepdims=True)
-        ids = [encoding.ids for encoding in tokenizer.encode_batch([*queries, *documents])]
-        words = [tokenizer.decode([token]).strip() for token in range(vocabulary.SIZE)]
-        found = start.fit_tokens(ids, targets, teacher.embed(words, max_tokens=16, batch=256) @ axes)
-        # What only marks a place means nothing.
-        found[: len(vocabulary.SPECIALS)] = found[-len(vocabulary.MARKS) :] = 0.0
-        return found
+    def started(name: str, pieces: int) -> tuple[student.Lessons, NDArray[np.float32]]:
+        """Return what to learn, in a model's own tokens, and where their vectors start."""
+        both = _interleaved(documents, queries)
+        found = work / f"tokenizer_{name}.json"
+        _once(found, lambda part: vocabulary.train(both, pieces).save(str(part)))
+        tokenizer = Tokenizer.from_file(str(found))
 
-    tokens = _array(work / "tokens.npy", fitted)
+        def fitted() -> NDArray[np.float32]:
+            ids = [encoding.ids for encoding in tokenizer.encode_batch([*queries, *documents])]
+            words = [tokenizer.decode([token]).strip() for token in range(pieces)]
+            made = start.fit_tokens(ids, targets, teacher.embed(words, max_tokens=16, batch=256) @ axes)
+            # What only marks a place means nothing.
+            made[: len(vocabulary.SPECIALS)] = made[-len(vocabulary.MARKS) :] = 0.0
+            return made
+
+        tokens = _array(work / f"tokens_{name}.npy", fitted)
+        return student.Lessons(items, tokenizer, taught_q, taught_d, hard), tokens
 
     if not (embedding := work / "tiny_embedding").exists():
+        lessons, tokens = started("embedding", EMBEDDING_PIECES)
         model = start.model(tokens)
         student.train(model, lessons, axes, steps=options.embedding_steps, seed=SEED, report=_report)
-        _published(embedding, lambda part: publish.embedder(model, tokenizer, part))
+        _published(embedding, lambda part: publish.embedder(model, lessons.tokenizer, part))
         _record(work / "tiny_embedding.json", archives, options.embedding_steps, len(items))
     if not (reranker := work / "tiny_reranker").exists():
-        model = judge_start.model(tokens, tokenizer, SEED)
+        lessons, tokens = started("reranker", RERANKER_PIECES)
+        model = judge_start.model(tokens, lessons.tokenizer, SEED)
         judge.train(model, lessons, steps=options.reranker_steps, seed=SEED, report=_report)
-        _published(reranker, lambda part: publish.reranker(model, tokenizer, part))
+        _published(reranker, lambda part: publish.reranker(model, lessons.tokenizer, part))
         _record(work / "tiny_reranker.json", archives, options.reranker_steps, len(items))
     print(f"{embedding} and {reranker} are ready; copy them to core/embrief/models/")
 

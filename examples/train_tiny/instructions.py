@@ -66,7 +66,8 @@ def draw(chance: random.Random, kind: str) -> Asked:
         return Asked(_prompt(neutral(chance, value / 0.65)), None)
     if value < 0.72:
         return Asked("", None)
-    wanted = kind if chance.random() < 0.5 else chance.choice(sorted(_KINDS))
+    own = kind in _KINDS and chance.random() < 0.5
+    wanted = kind if own else chance.choice(sorted(_KINDS))
     return Asked(_prompt(wanting(chance, wanted)), wanted)
 
 

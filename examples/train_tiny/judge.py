@@ -11,7 +11,7 @@ import instructions
 import numpy as np
 import torch
 import torch.nn.functional as F
-from student import Lessons, descend, encode, optimize
+from student import NEAR, Lessons, descend, encode, optimize
 from texts import Item, without
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -21,12 +21,12 @@ from embrief.models.qwen3 import RERANK_PROMPT
 
 QUERIES = 12
 """Queries per step."""
-HARD, OTHER = 3, 2
-"""Documents of a query besides its own: mined ones, and any."""
-MAX_TOKENS = 128
+HARD, MIDDLING, OTHER = 2, 2, 2
+"""Documents of a query besides its own: the nearest, those that come after them, and any."""
+MAX_TOKENS = 160
 """Of a document."""
 SHARPNESS = 0.05
-SHARES = {"passage": 0.4, "doc": 0.25, "code": 0.1, "definition": 0.25}
+SHARES = {"passage": 0.35, "doc": 0.2, "code": 0.2, "definition": 0.1, "entries": 0.15}
 """How often each kind is asked for: most texts are definitions, and these are easily told apart."""
 
 
@@ -77,8 +77,14 @@ def _group(
     else:
         own = _any(chance, kinds)
         instruction, first = instructions.neutral(chance, chance.random()), [own]
-    hard = [int(place) for place in lessons.hard[own] if place not in first]
-    found = [*first, *chance.sample(hard, 1 + HARD - len(first)), *(_any(chance, kinds) for _ in range(OTHER))]
+    near = [int(place) for place in lessons.hard[own][:NEAR] if place not in first]
+    middling = [int(place) for place in lessons.hard[own][NEAR:] if place not in first]
+    found = [
+        *first,
+        *chance.sample(near, 1 + HARD - len(first)),
+        *chance.sample(middling, MIDDLING),
+        *(_any(chance, kinds) for _ in range(OTHER)),
+    ]
     return own, found, instruction
 
 

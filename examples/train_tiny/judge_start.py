@@ -1,13 +1,14 @@
 """Where the reranker's training starts: layers that find the query's words in the document.
 
-Four layers do not discover in some hours that a query must be compared with a document. Here they begin with a plain
+A few layers do not discover in some hours that a query must be compared with a document. Here they begin with a plain
 way to do it, written into the weights, and training improves on it:
 
-- layer 1 marks which tokens belong to the query and which to the document, by the template's marks;
+- layer 1 marks which tokens belong to the query, to the document and to the end, by the template's marks;
 - in layer 2 each token of the document looks for tokens like it in the query; what finds none looks at the first token
-  of the template, which carries nothing. What was found is noted, weighed by the query's word;
-- layer 3 gathers for the last token: what the document's tokens noted, and the mean of the document's and the query's
-  token vectors, whose product it takes;
+  of the template, which carries nothing. What was found is noted, weighed by the query's word. Two more heads take the
+  mean of the query's token vectors;
+- layer 3 gathers for the end, and for nothing else, what the document's tokens noted and the mean of their vectors. The
+  product of the two means is what an embedding model would compare;
 - the last state's product with the vectors of "yes" and "no" reads the sum.
 """
 
@@ -21,15 +22,22 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen3Model
 
-CONTENT = 160
-"""Of a token's values, how many say what it means; then comes what the layers note, and a constant."""
-WEIGHT, IN_QUERY, IN_DOCUMENT, QUERY_MARK, DOCUMENT_MARK, FIRST, FOUND, SCORE = 160, 161, 162, 163, 164, 165, 166, 231
+LAYERS = 3
+CONTENT = 104
+"""Of a token's values, how many say what it means; as many hold the query's mean, then come notes and a constant."""
+ASKED = CONTENT
+WEIGHT, IN_QUERY, IN_DOCUMENT, IN_END, QUERY_MARK, DOCUMENT_MARK, END_MARK, FIRST = range(208, 216)
+FOUND, SCORE = 216, 248
+MATCHING = (0.5, 1.0)
+"""How strict each head is that looks for like tokens."""
 NOTE = 16
 """What each head of layer 2 notes: how much was found, and 15 values that tell which word."""
 HEAD = 64
+_PARTS = ((0, HEAD), (HEAD, CONTENT - HEAD))
+"""A head is narrower than what a token means: (first value, values) of the two that carry it."""
 # Pairs of a head's values that rotary positions turn by less than a third over a few hundred tokens.
 _STILL = [*range(16, 32), *range(48, 64)]
-_PLAIN, _MARKED_QUERY, _MARKED_DOCUMENT = 31, 30, 29
+_PLAIN, _MARKED_QUERY, _MARKED_DOCUMENT, _MARKED_END = 31, 30, 29, 28
 
 
 @torch.no_grad()
@@ -43,18 +51,23 @@ def model(tokens: NDArray[np.float32], tokenizer: Tokenizer, seed: int) -> Qwen3
     """
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    made = Qwen3Model(config(len(tokens)))
+    made = Qwen3Model(config(len(tokens), LAYERS))
     weight = made.embed_tokens.weight
     meaning = torch.from_numpy(tokens[:, :CONTENT]) / float(
         np.median(np.linalg.norm(tokens[len(tokens) // 10 :], axis=1))
     )
     weight.normal_(std=0.02, generator=random)
     weight[:, :CONTENT] = meaning
-    weight[:, CONTENT:FOUND] = 0.0
+    weight[:, CONTENT:SCORE] = 0.0
     weight[:, WEIGHT] = meaning.norm(dim=1).clamp(max=3.0)
     weight[:, SCORE] = 0.0
     weight[:, -1] = CONSTANT
-    for mark, place in (("\n<Query>: ", QUERY_MARK), ("\n<Document>: ", DOCUMENT_MARK), ("<|im_start|>", FIRST)):
+    for mark, place in (
+        ("\n<Query>: ", QUERY_MARK),
+        ("\n<Document>: ", DOCUMENT_MARK),
+        ("</think>", END_MARK),
+        ("<|im_start|>", FIRST),
+    ):
         row = tokenizer.token_to_id(mark)
         weight[row, :-1] = 0.0
         weight[row, place] = CONSTANT
@@ -66,8 +79,8 @@ def model(tokens: NDArray[np.float32], tokenizer: Tokenizer, seed: int) -> Qwen3
     for layer in made.layers:
         layer.input_layernorm.weight.fill_(typical)
         layer.post_attention_layernorm.weight.fill_(typical)
-        layer.self_attn.o_proj.weight.normal_(std=0.002, generator=random)
-        layer.mlp.down_proj.weight.normal_(std=0.002, generator=random)
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
         layer.self_attn.q_norm.weight.fill_(0.5)
     _mark(made.layers[0])
     _match(made.layers[1], random)
@@ -90,19 +103,24 @@ def _mark(layer: torch.nn.Module) -> None:
     query, key, value = (
         _head(part.weight, 0).zero_() for part in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    query[_MARKED_QUERY, -1], query[_MARKED_DOCUMENT, -1] = 0.6, 0.8
-    key[_PLAIN, -1], key[_MARKED_QUERY, QUERY_MARK], key[_MARKED_DOCUMENT, DOCUMENT_MARK] = 0.1, 1.0, 1.0
-    value[0, QUERY_MARK], value[1, DOCUMENT_MARK] = 1 / CONSTANT, 1 / CONSTANT
-    out = attention.o_proj.weight
-    out[IN_QUERY, 0], out[IN_DOCUMENT, 1] = 1.5, 1.5
+    key[_PLAIN, -1] = 0.1
+    for place, (sought, mark, part, strength) in enumerate(
+        (
+            (_MARKED_QUERY, QUERY_MARK, IN_QUERY, 0.6),
+            (_MARKED_DOCUMENT, DOCUMENT_MARK, IN_DOCUMENT, 0.8),
+            (_MARKED_END, END_MARK, IN_END, 1.0),
+        )
+    ):
+        query[sought, -1], key[sought, mark], value[place, mark] = strength, 1.0, 1 / CONSTANT
+        attention.o_proj.weight[part, place] = 1.5
 
 
 def _match(layer: torch.nn.Module, random: torch.Generator) -> None:
-    """Layer 2: find like tokens in the query; four heads, from strict to lenient."""
+    """Layer 2: find like tokens in the query, and take its mean."""
     attention = layer.self_attn
     attention.q_norm.weight.fill_(2.2)
     content, nothing, segment = _STILL[:-4], _STILL[-4], _STILL[-3]
-    for head, strictness in enumerate((0.4, 0.7, 1.0, 1.3)):
+    for head, strictness in enumerate(MATCHING):
         query, key, value = (
             _head(part.weight, head).zero_() for part in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
@@ -122,44 +140,43 @@ def _match(layer: torch.nn.Module, random: torch.Generator) -> None:
         attention.o_proj.weight[FOUND + head * NOTE : FOUND + (head + 1) * NOTE, head * HEAD : head * HEAD + NOTE] = (
             torch.eye(NOTE)
         )
+    for head, (source, count) in enumerate(_PARTS, len(MATCHING)):
+        _take(attention, head, IN_QUERY, IN_END)
+        _head(attention.v_proj.weight, head)[:count, source : source + count] = torch.eye(count)
+        target = ASKED + source
+        attention.o_proj.weight[target : target + count, head * HEAD : head * HEAD + count] = 2.0 * torch.eye(count)
 
 
 def _gather(layer: torch.nn.Module) -> None:
-    """Layer 3: means over the document and the query, and their product."""
+    """Layer 3: what the document noted and its mean, and the product of that with the query's mean."""
     attention = layer.self_attn
     attention.q_norm.weight.fill_(1.6)
-    attention.o_proj.weight.zero_()
-    eye = torch.eye(HEAD)
-    # What each head reads, of which part, and where it is put.
-    for head, (wanted, source, target, scale) in enumerate(
-        (
-            (IN_DOCUMENT, FOUND, FOUND, 4.0),
-            (IN_DOCUMENT, 0, 0, 2.0),
-            (IN_QUERY, 0, HEAD, 2.0),
-            (IN_QUERY, HEAD, 2 * HEAD, 1.0),
-        )
-    ):
-        query, key, value = (
-            _head(part.weight, head).zero_() for part in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        query[_MARKED_QUERY, -1] = 1.0
-        key[_PLAIN, -1], key[_MARKED_QUERY, wanted] = 0.2, 4.0
-        value[:, source : source + HEAD] = eye
-        count = min(HEAD, CONTENT - target) if target < CONTENT else HEAD
-        attention.o_proj.weight[target : target + count, head * HEAD : head * HEAD + count] = (
-            scale * eye[:count, :count]
-        )
+    # The mean is made large beside the rest, so that the norm before the product takes most of its length away.
+    notes = (FOUND, len(MATCHING) * NOTE, 4.0)
+    for head, (source, count, scale) in enumerate((notes, *((*part, 20.0) for part in _PARTS))):
+        _take(attention, head, IN_DOCUMENT, IN_END)
+        _head(attention.v_proj.weight, head)[:count, source : source + count] = torch.eye(count)
+        attention.o_proj.weight[source : source + count, head * HEAD : head * HEAD + count] = scale * torch.eye(count)
+    _even(attention, 3)
+    attention.o_proj.weight[SCORE, [head * NOTE for head in range(len(MATCHING))]] = 2.0
     mlp = layer.mlp
     for side, sign in enumerate((1.0, -1.0)):
-        rows = slice(side * HEAD, (side + 1) * HEAD)
+        rows = slice(side * CONTENT, (side + 1) * CONTENT)
         # silu(a) b + silu(-a) (-b) = a b
-        mlp.gate_proj.weight[rows] = 0.0
-        mlp.up_proj.weight[rows] = 0.0
-        mlp.gate_proj.weight[rows, :HEAD] = sign * eye
-        mlp.up_proj.weight[rows, HEAD : 2 * HEAD] = sign * eye
+        for part, place in ((mlp.gate_proj.weight, 0), (mlp.up_proj.weight, ASKED)):
+            part[rows] = 0.0
+            part[rows, place : place + CONTENT] = sign * torch.eye(CONTENT)
         mlp.down_proj.weight[SCORE, rows] = 1.0
-    # Each head of layer 2: how much was found.
-    attention.o_proj.weight[SCORE, [head * NOTE for head in range(4)]] = 1.0
+
+
+def _take(attention: torch.nn.Module, head: int, wanted: int, asking: int) -> None:
+    """Let a head of the tokens with one mark look evenly at those with another, and carry nothing yet."""
+    for part in (attention.q_proj, attention.k_proj, attention.v_proj):
+        _head(part.weight, head).zero_()
+    query, key = _head(attention.q_proj.weight, head), _head(attention.k_proj.weight, head)
+    # What has no such mark looks at the first token, which carries nothing.
+    query[_MARKED_QUERY, asking], query[_MARKED_DOCUMENT, -1] = 1.0, 0.5 / CONSTANT
+    key[_PLAIN, -1], key[_MARKED_QUERY, wanted], key[_MARKED_DOCUMENT, FIRST] = 0.2, 4.0, 1.0
 
 
 def _even(attention: torch.nn.Module, head: int) -> None:

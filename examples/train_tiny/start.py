@@ -21,8 +21,8 @@ CONSTANT = 4.0
 """Value of the last of a token's numbers. It is large beside the others, so that the layers' norms, which divide by the
 length of a token's vector, keep how much each token weighs."""
 
-GATHER = 2
-"""The layer whose attention takes the mean; those before and after pass on what they get."""
+LAYERS = 2
+"""Of the embedding model. The last one's attention takes the mean; the one before it passes on what it gets."""
 
 
 def axes(vectors: Floats, count: int) -> Floats:
@@ -66,14 +66,14 @@ def _frequency_weighted(alone: Floats, counts: NDArray[np.int64]) -> Floats:
     return (own * weights[:, None]).astype(np.float32)
 
 
-def config(vocabulary: int) -> Qwen3Config:
-    """Return the shape of both models."""
+def config(vocabulary: int, layers: int) -> Qwen3Config:
+    """Return the shape of a model."""
     return Qwen3Config(
         architectures=["Qwen3ForCausalLM"],
         vocab_size=vocabulary,
         hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=4,
+        intermediate_size=384,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         head_dim=64,
@@ -91,7 +91,7 @@ def config(vocabulary: int) -> Qwen3Config:
 def model(tokens: Floats) -> Qwen3Model:
     """Return a model whose vector of a text is the mean of its token vectors, (vocabulary, 255)."""
     torch.manual_seed(0)
-    shape = config(len(tokens))
+    shape = config(len(tokens), LAYERS)
     made = Qwen3Model(shape)
     width = shape.hidden_size
     weight = made.embed_tokens.weight
@@ -103,14 +103,15 @@ def model(tokens: Floats) -> Qwen3Model:
             norm.weight.fill_(typical)
         attention = layer.self_attn
         # Small queries: attention starts nearly even, and can leave that quickly.
-        attention.q_norm.weight.fill_(0.3)
-        if number == GATHER:
+        attention.q_norm.weight.fill_(0.1)
+        if number == LAYERS - 1:
             attention.v_proj.weight.copy_(torch.eye(width))
             attention.v_proj.weight[-1].zero_()
             attention.o_proj.weight.copy_(torch.eye(width))
         else:
-            attention.o_proj.weight.normal_(std=0.002)
-        layer.mlp.down_proj.weight.normal_(std=0.002)
+            attention.o_proj.weight.zero_()
+        # Not even a little noise: it would be the same for every text, and much beside the mean of many common tokens.
+        layer.mlp.down_proj.weight.zero_()
     made.norm.weight.fill_(1.0)
     made.norm.weight[-1] = 0.0
     return made

@@ -19,11 +19,15 @@ from torch import Tensor
 from transformers import Qwen3Model
 
 Floats = NDArray[np.float32]
-WIDTHS = {32: 1.0, 64: 1.5, 128: 1.0, 256: 1.5}
+WIDTHS = {32: 1.0, 64: 2.0, 128: 1.0, 256: 1.5}
 """Widths that are trained, and what each weighs."""
 MAX_TOKENS = 224
-SEEDS = 80
+SEEDS = 64
 """Queries per step; each comes with its own document and a mined one."""
+NEAR = 8
+"""Mined documents of a query that come into a batch."""
+SHARES = {"passage": 0.4, "doc": 0.18, "code": 0.12, "definition": 0.15, "entries": 0.15}
+"""How often each kind is asked for: most texts are definitions, which are short and easily told apart."""
 SHARPNESS = 0.05
 """Temperature of the distributions over a batch's documents."""
 
@@ -37,13 +41,13 @@ class Lessons:
     queries: Floats
     """The teacher's vectors, (items, 384)."""
     documents: Floats
-    hard: NDArray[np.int64]
-    """For each item, documents that the teacher finds near its query, (items, some)."""
+    hard: NDArray[np.int32]
+    """For each item, documents that the teacher finds near its query, nearest first, (items, NEAR and more)."""
 
 
-def mine(queries: Floats, documents: Floats, *, first: int = 2, count: int = 8) -> NDArray[np.int64]:
+def mine(queries: Floats, documents: Floats, *, first: int = 2, count: int = NEAR + 40) -> NDArray[np.int32]:
     """Return for each query the places of documents that rank `first` and lower with the teacher, its own left out."""
-    found = np.empty((len(queries), count), np.int64)
+    found = np.empty((len(queries), count), np.int32)
     there = torch.from_numpy(documents).to(torch.bfloat16)
     for begin in range(0, len(queries), 1024):
         part = torch.from_numpy(queries[begin : begin + 1024]).to(torch.bfloat16)
@@ -82,14 +86,14 @@ def train(
 ) -> None:
     """Train in place."""
     chance = random.Random(seed)
-    order = _order(len(lessons.items), steps * SEEDS, chance)
+    order = _order([item.kind for item in lessons.items], steps * SEEDS, chance)
     moves = instructions.shifts([item.kind for item in lessons.items], lessons.documents)
     optimizer, schedule = optimize(model, steps, layers=1.5e-3, tokens=5e-4)
     began, shown, losses = time.perf_counter(), 0, list[float]()
     for step in range(steps):
         places = order[step * SEEDS : (step + 1) * SEEDS]
         asked = [instructions.draw(chance, lessons.items[place].kind) for place in places]
-        extra = [int(chance.choice(lessons.hard[place])) for place in places]
+        extra = [int(chance.choice(lessons.hard[place][:NEAR])) for place in places]
         known = list(dict.fromkeys([*places, *extra]))
         texts = [f"{ask.prefix}{lessons.items[place].query}" for ask, place in zip(asked, places, strict=True)]
         rows = _rows(lessons.tokenizer, [*texts, *(lessons.items[place].text for place in known)])
@@ -182,11 +186,13 @@ def _rows(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [[*encoding.ids[: MAX_TOKENS - 1], end] for encoding in tokenizer.encode_batch(list(texts))]
 
 
-def _order(count: int, wanted: int, chance: random.Random) -> list[int]:
-    """Return places in random order, all of them before any comes again."""
+def _order(kinds: Sequence[str], wanted: int, chance: random.Random) -> list[int]:
+    """Return places in random order, each kind by its share; all of a kind come before any comes again."""
+    places = {kind: [place for place, other in enumerate(kinds) if other == kind] for kind in SHARES}
+    left: dict[str, list[int]] = {kind: [] for kind in SHARES}
     order: list[int] = []
-    while len(order) < wanted:
-        places = list(range(count))
-        chance.shuffle(places)
-        order += places
-    return order[:wanted]
+    for kind in chance.choices(list(SHARES), list(SHARES.values()), k=wanted):
+        if not left[kind]:
+            left[kind] = chance.sample(places[kind], len(places[kind]))
+        order.append(left[kind].pop())
+    return order

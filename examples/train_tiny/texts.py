@@ -16,7 +16,7 @@ import sources
 
 MAX_CHARACTERS = 1000
 """As in the demo: the point comes first."""
-KEEP = {"passage": 0.6, "doc": 0.25, "code": 0.16, "definition": 1.0}
+KEEP = {"passage": 1.0, "doc": 0.4, "code": 0.25, "definition": 1.0, "entries": 1.0}
 """Which share of each kind is used: the rest would add time, not variety."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(])")
 _HEADING = re.compile(r"[=\-~^\"'`#*+.:_]{3,}")
@@ -27,7 +27,7 @@ class Item:
     """A text that is found, and one that asks for it."""
 
     kind: str
-    """passage, doc (a docstring), code, or definition."""
+    """passage, doc (a docstring), code, definition, or entries (several definitions in one text)."""
     text: str
     query: str
     about: str
@@ -44,6 +44,8 @@ def held_out(module: str) -> bool:
 
 
 SALT = "embrief-86:"
+TOGETHER = 5
+"""Definitions in a text of entries; by WordNet's order, often of like words or meanings."""
 Found = tuple[str, str, tuple[str, ...], str]
 """Kind, text, what could be asked, and what it is about."""
 
@@ -99,8 +101,11 @@ def without(query: str, text: str) -> str:
 
 
 def _everything(folder: Path) -> Iterator[Found]:
-    for words, gloss in sources.wordnet(folder):
+    senses = list(sources.wordnet(folder))
+    for words, gloss in senses:
         yield from _definition(words, gloss)
+    for start in range(0, len(senses), TOGETHER):
+        yield from _entries(senses[start : start + TOGETHER])
     for path, text in sources.standard_library():
         module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         if not held_out(module):
@@ -114,11 +119,38 @@ def _everything(folder: Path) -> Iterator[Found]:
 
 
 def _definition(words: list[str], gloss: str) -> Iterator[Found]:
-    meaning = gloss.split('; "')[0].strip()
+    meaning = _meaning(gloss)
     if len(meaning) > 15:
-        query = f"what is {words[0]}" if len(words[0]) > 3 else words[0]
-        example = re.findall(r'"([^"]{20,})"', gloss)
-        yield ("definition", f"{', '.join(words[:4])}: {meaning}", (query, *example[:1]), words[0])
+        yield ("definition", _entry(words, gloss), (_what_is(words), *_examples(gloss)[:1]), words[0])
+
+
+def _entries(senses: list[tuple[list[str], str]]) -> Iterator[Found]:
+    """Yield a longer text about the world at large, which the packages' documentation says little of."""
+    text = ". ".join(_entry(words, gloss) for words, gloss in senses)
+    asked = [
+        query
+        for words, gloss in senses
+        for query in (_what_is(words), *_examples(gloss), _meaning(gloss))
+        if len(query) > 15
+    ]
+    if asked and len(text) > 120:
+        yield ("entries", text[:MAX_CHARACTERS], tuple(asked), senses[0][0][0])
+
+
+def _meaning(gloss: str) -> str:
+    return gloss.split('; "')[0].strip()
+
+
+def _examples(gloss: str) -> list[str]:
+    return re.findall(r'"([^"]{20,})"', gloss)
+
+
+def _entry(words: list[str], gloss: str) -> str:
+    return f"{', '.join(words[:4])}: {_meaning(gloss)}"
+
+
+def _what_is(words: list[str]) -> str:
+    return f"what is {words[0]}" if len(words[0]) > 3 else words[0]
 
 
 def _from_module(module: str, text: str) -> Iterator[Found]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-SIZE = 12032
 END = "<|endoftext|>"
 SPECIALS = (END, "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 MARKS = ("Instruct: ", "\nQuery:", "\n<Query>: ", "<Instruct>: ", "\n<Document>: ")
@@ -16,8 +15,8 @@ MARKS = ("Instruct: ", "\nQuery:", "\n<Query>: ", "<Instruct>: ", "\n<Document>:
 _SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def train(texts: Iterable[str]) -> Tokenizer:
-    """Return a tokenizer trained on texts."""
+def train(texts: Iterable[str], size: int) -> Tokenizer:
+    """Return a tokenizer of so many tokens, trained on texts."""
     tokenizer = Tokenizer(models.BPE())
     # The teacher is blind to case: twice the vocabulary would buy nothing.
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -29,7 +28,7 @@ def train(texts: Iterable[str]) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=SIZE - len(MARKS),
+        vocab_size=size - len(MARKS),
         special_tokens=list(SPECIALS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -37,8 +36,8 @@ def train(texts: Iterable[str]) -> Tokenizer:
     # The answers of a reranker must be one token each.
     tokenizer.train_from_iterator([*texts, *["yes", "no"] * 1000], trainer)
     tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
-    if tokenizer.get_vocab_size() != SIZE:
-        raise ValueError(f"the vocabulary has {tokenizer.get_vocab_size()} tokens, not {SIZE}: too little text")
+    if tokenizer.get_vocab_size() != size:
+        raise ValueError(f"the vocabulary has {tokenizer.get_vocab_size()} tokens, not {size}: too little text")
     return tokenizer
 
 

@@ -77,7 +77,7 @@ def test_an_instruction_changes_what_is_found(held_out):
     with tiny() as embedder:
         system = EmbeddingSystem(embedder, "tiny", ("default", "own"))
         off, on = (row["measures"]["nDCG@10"]["mean"] for row in evaluate([held_out["stdlib-code"]], [system]).rows)
-    assert on > off + 0.03
+    assert on > off + 0.05
 
 
 def test_better_than_spelling_on_what_it_never_saw(held_out):
@@ -88,13 +88,13 @@ def test_better_than_spelling_on_what_it_never_saw(held_out):
         ]
         rows = evaluate([held_out["stdlib"]], systems).rows
     lexical, full, short = (row["measures"]["nDCG@10"]["mean"] for row in rows)
-    assert full > lexical + 0.05
-    assert short > 0.8 * full
+    assert full > lexical + 0.07
+    assert short > 0.85 * full
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("folder", "least"), [("cranfield", 0.27), ("xquad/xquad.en.json", 0.82), ("cosqa", 0.7), ("humaneval", 0.37)]
+    ("folder", "least"), [("cranfield", 0.28), ("xquad/xquad.en.json", 0.855), ("cosqa", 0.78), ("humaneval", 0.41)]
 )
 def test_published_sets(data: Path, folder: str, least: float):
     pytest.importorskip("ir_measures")

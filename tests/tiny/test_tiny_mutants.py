@@ -21,7 +21,7 @@ from embrief.vectors import Matrix
 
 pytestmark = pytest.mark.slow
 Vectors = tuple[Matrix, Matrix]
-WIDTH = 64
+WIDTH = 32
 
 
 @contextmanager
@@ -53,9 +53,13 @@ def worse(before: dict[str, float], after: dict[str, float], record: Callable[[s
     return -gain.mean
 
 
-def embedded(model: str, found: RetrievalSet, **options: object) -> Vectors:
+def tiny(**options: object) -> Embedder:
+    return Embedder("embrief/tiny-embedding", dtype="float32", truncate="silent", device="cpu", **options)
+
+
+def embedded(model: str, found: RetrievalSet) -> Vectors:
     with Embedder(model, dtype="float32", truncate="silent", device="cpu") as embedder:
-        queries = embedder.embed_queries(list(found.queries.values()), **options)
+        queries = embedder.embed_queries(list(found.queries.values()))
         return queries, embedder.embed_documents(list(found.corpus.values()))
 
 
@@ -129,17 +133,32 @@ def test_right_padding_without_a_mask(embedding, docs, right, before, record_pro
     assert worse(before, quality(docs, (right[0], documents)), record_property) > 0.03
 
 
-def test_prompt_missing_on_queries(held_out, record_property):
+@pytest.fixture(scope="module")
+def told(held_out: dict[str, RetrievalSet]) -> Vectors:
     """Code and documentation of the same functions, where only the prompt's instruction says that code is wanted."""
     found = held_out["stdlib-code"]
-    told = embedded("embrief/tiny-embedding", found, instruction=found.instruction)
-    untold = embedded("embrief/tiny-embedding", found, instruction="")
-    assert worse(quality(found, told), quality(found, untold), record_property) > 0.03
+    with tiny() as embedder:
+        queries = embedder.embed_queries(list(found.queries.values()), instruction=found.instruction)
+        return queries, embedder.embed_documents(list(found.corpus.values()))
+
+
+def test_prompt_missing_on_queries(held_out, told, record_property):
+    found = held_out["stdlib-code"]
+    with tiny() as embedder:
+        untold = embedder.embed_queries(list(found.queries.values()), instruction="")
+    assert worse(quality(found, told), quality(found, (untold, told[1])), record_property) > 0.03
+
+
+def test_prompt_on_documents(held_out, told, record_property):
+    found = held_out["stdlib-code"]
+    with tiny() as embedder:
+        documents = embedder.embed_queries(list(found.corpus.values()), instruction=found.instruction)
+    assert worse(quality(found, told), quality(found, (told[0], documents)), record_property) > 0.03
 
 
 def test_normalised_before_the_cut(docs, right, record_property):
     queries, documents = (vectors[:, :WIDTH] for vectors in right)
-    with Embedder("embrief/tiny-embedding", dim=WIDTH, dtype="float32", truncate="silent", device="cpu") as embedder:
+    with tiny(dim=WIDTH) as embedder:
         cut = embedder.embed_documents(list(docs.corpus.values()))
     np.testing.assert_allclose(np.linalg.norm(cut, axis=1), 1.0, atol=1e-5)
     assert np.linalg.norm(documents, axis=1).max() < 0.99
@@ -175,3 +194,10 @@ def judged_right(candidates: tuple[RetrievalSet, dict[str, list[str]]]) -> dict[
 def test_yes_and_no_swapped(reranking: RerankerSpec, candidates, judged_right, record_property):
     with registered(replace(reranking, true_token="no", false_token="yes")) as name:
         assert worse(judged_right, judged(name, candidates), record_property) > 0.3
+
+
+def test_suffix_cut(reranking: RerankerSpec, candidates, judged_right, record_property):
+    """What the model reads is then the end of the document, not the place where it is asked to answer."""
+    prompt = replace(reranking.prompt, tail="")
+    with registered(replace(reranking, prompt=prompt)) as name:
+        assert worse(judged_right, judged(name, candidates), record_property) > 0.1

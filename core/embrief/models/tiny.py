@@ -17,10 +17,10 @@ MODELS = (
     EmbeddingSpec(
         id="embrief/tiny-embedding",
         # No files on the hub, hence a version of our own; a change of the weights needs a new one.
-        revision="v1",
+        revision="v2",
         license="apache-2.0",
         architecture="qwen3",
-        parameters=5_704_448,
+        parameters=7_144_960,
         hidden_size=256,
         dim=256,
         mrl=range(32, 257),
@@ -42,10 +42,10 @@ MODELS = (
     ),
     RerankerSpec(
         id="embrief/tiny-reranker",
-        revision="v1",
+        revision="v2",
         license="apache-2.0",
         architecture="qwen3",
-        parameters=5_704_448,
+        parameters=4_294_784,
         hidden_size=256,
         max_tokens=512,
         context=1024,
