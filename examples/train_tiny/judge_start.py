@@ -141,7 +141,7 @@ def _match(layer: torch.nn.Module, random: torch.Generator) -> None:
             torch.eye(NOTE)
         )
     for head, (source, count) in enumerate(_PARTS, len(MATCHING)):
-        _take(attention, head, IN_QUERY, IN_END)
+        _take(attention, head, IN_QUERY)
         _head(attention.v_proj.weight, head)[:count, source : source + count] = torch.eye(count)
         target = ASKED + source
         attention.o_proj.weight[target : target + count, head * HEAD : head * HEAD + count] = 2.0 * torch.eye(count)
@@ -154,7 +154,7 @@ def _gather(layer: torch.nn.Module) -> None:
     # The mean is made large beside the rest, so that the norm before the product takes most of its length away.
     notes = (FOUND, len(MATCHING) * NOTE, 4.0)
     for head, (source, count, scale) in enumerate((notes, *((*part, 20.0) for part in _PARTS))):
-        _take(attention, head, IN_DOCUMENT, IN_END)
+        _take(attention, head, IN_DOCUMENT)
         _head(attention.v_proj.weight, head)[:count, source : source + count] = torch.eye(count)
         attention.o_proj.weight[source : source + count, head * HEAD : head * HEAD + count] = scale * torch.eye(count)
     _even(attention, 3)
@@ -169,13 +169,13 @@ def _gather(layer: torch.nn.Module) -> None:
         mlp.down_proj.weight[SCORE, rows] = 1.0
 
 
-def _take(attention: torch.nn.Module, head: int, wanted: int, asking: int) -> None:
-    """Let a head of the tokens with one mark look evenly at those with another, and carry nothing yet."""
+def _take(attention: torch.nn.Module, head: int, wanted: int) -> None:
+    """Let a head of the end's tokens look evenly at those with a mark, and carry nothing yet."""
     for part in (attention.q_proj, attention.k_proj, attention.v_proj):
         _head(part.weight, head).zero_()
     query, key = _head(attention.q_proj.weight, head), _head(attention.k_proj.weight, head)
-    # What has no such mark looks at the first token, which carries nothing.
-    query[_MARKED_QUERY, asking], query[_MARKED_DOCUMENT, -1] = 1.0, 0.5 / CONSTANT
+    # What is not the end looks at the first token, which carries nothing.
+    query[_MARKED_QUERY, IN_END], query[_MARKED_DOCUMENT, -1] = 1.0, 0.5 / CONSTANT
     key[_PLAIN, -1], key[_MARKED_QUERY, wanted], key[_MARKED_DOCUMENT, FIRST] = 0.2, 4.0, 1.0
 
 
