@@ -83,7 +83,7 @@ $(VENV)/.done-venv:
 	@touch "$@"
 
 $(VENV)/.done-demo: $(VENV)/.done-torch $(PINS)
-	@echo "Installing the demo (about 100 MB, a minute or two)"
+	@echo "Installing the demo (about 120 MB, a minute or two)"
 	@$(PIP) -e ".[demo]"
 	@touch "$@"
 
@@ -93,7 +93,7 @@ $(VENV)/.done-torch: $(VENV)/.done-venv .ci/install_torch.py constraints.txt
 	@touch "$@"
 
 $(VENV)/.done-test: $(VENV)/.done-torch $(PINS)
-	@echo "Installing the libraries that the tests use (about 290 MB, a few minutes)"
+	@echo "Installing the libraries that the tests use (about 430 MB, a few minutes)"
 	@$(PIP) -e ".[all,test]"
 	@touch "$@"
 
