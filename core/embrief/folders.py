@@ -8,7 +8,8 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import ModelMismatchError, WeightsUnavailableError
+from embrief.errors import WeightsUnavailableError
+from embrief.json_files import JsonObject, read_object, read_objects
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,12 +46,18 @@ def read_modules(folder: Path) -> list[tuple[str, str]] | None:
         ModelMismatchError: The file is not what sentence-transformers writes.
     """
     file = folder / "modules.json"
-    if not file.is_file():
+    if not file.exists():
         return None
-    try:
-        return [(str(entry["type"]), str(entry["path"])) for entry in json.loads(file.read_text("utf-8"))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelMismatchError(f"{file} is not a list of modules: {error!r}") from error
+    entries = read_objects(file)
+    return [(_due(entry, "type"), _due(entry, "path")) for entry in entries]
+
+
+def _due(entry: JsonObject, key: str) -> str:
+    """Return a string that a module must have."""
+    value = entry.text(key)
+    if value is None:
+        entry.refuse(key, "a string")
+    return value
 
 
 def transformer_folder(folder: Path) -> Path:
@@ -122,7 +129,7 @@ def _digest(folder: Path, known: Stamp) -> str:
         if file.suffix == ".safetensors":
             content = _tensors(file)
         elif file.name == "config.json":
-            content = json.dumps(_lasting(json.loads(file.read_text("utf-8"))), sort_keys=True).encode()
+            content = json.dumps(_lasting(read_object(file)), sort_keys=True).encode()
         elif file.name in (*_TOKENIZERS, "merges.txt"):
             content = hashlib.sha256(file.read_bytes()).digest()
         else:
@@ -133,8 +140,8 @@ def _digest(folder: Path, known: Stamp) -> str:
     return "sha256:" + digest.hexdigest()
 
 
-def _lasting(config: Any) -> Any:
-    return {key: value for key, value in config.items() if key not in _VOLATILE} if isinstance(config, dict) else config
+def _lasting(config: JsonObject) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in _VOLATILE}
 
 
 def _tensors(file: Path) -> bytes:

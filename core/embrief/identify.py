@@ -7,12 +7,12 @@ whether the tokenizer appends an end token.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError
 from embrief.folders import read_modules, transformer_folder
+from embrief.json_files import LARGE, JsonObject, optional_object, read_object
 from embrief.specs import (
     EmbeddingPrompts,
     EmbeddingSpec,
@@ -46,7 +46,7 @@ class ModelFiles:
     folder: Path
     base: Path
     """Where config.json and the tokenizer are: the folder, or that of its Transformer module."""
-    config: dict[str, Any]
+    config: JsonObject
     modules: tuple[str, ...] | None
     """Class names in modules.json, `None` without that file."""
     module_paths: tuple[str, ...]
@@ -58,22 +58,22 @@ class ModelFiles:
     @property
     def architecture(self) -> str:
         """Return `model_type` of config.json."""
-        return str(self.config.get("model_type", ""))
+        return self.config.text("model_type") or ""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Return `architectures` of config.json."""
-        return tuple(self.config.get("architectures") or ())
+        return tuple(self.config.texts("architectures") or ())
 
     @property
     def hidden_size(self) -> int:
         """Return the width of the hidden states."""
-        return int(self.config.get("hidden_size") or 0)
+        return self.config.count("hidden_size") or 0
 
-    def module_config(self, kind: str) -> list[dict[str, Any]]:
+    def module_config(self, kind: str) -> list[JsonObject]:
         """Return config.json of each module of a class, in order."""
         pairs = zip(self.modules or (), self.module_paths, strict=False)
-        return [_read(self.folder / path / "config.json") for name, path in pairs if name == kind]
+        return [read_object(self.folder / path / "config.json") for name, path in pairs if name == kind]
 
     def pooling(self) -> Pooling:
         """Return how token states become one vector, from 1_Pooling/config.json.
@@ -84,9 +84,8 @@ class ModelFiles:
         config = self.module_config("Pooling")[0]
         if config.get("include_prompt") is False:
             raise ModelMismatchError(f"{self.folder} leaves the prompt out of the pooling, which is not supported")
-        modes: list[str] = []
         if (named := config.get("pooling_mode")) is not None:
-            modes = [named] if isinstance(named, str) else list(named)
+            modes = [named] if isinstance(named, str) else config.texts("pooling_mode") or []
             found = [_POOLING_NAMES[mode] for mode in modes if mode in _POOLING_NAMES]
         else:
             modes = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
@@ -98,36 +97,29 @@ class ModelFiles:
     def dim(self) -> int:
         """Return the values per vector, after Dense layers."""
         if dense := self.module_config("Dense"):
-            return int(dense[-1]["out_features"])
+            width = dense[-1].count("out_features")
+            return width if width else dense[-1].refuse("out_features", "the values per vector")
         pooling = self.module_config("Pooling")
-        width = pooling[0].get("embedding_dimension") or pooling[0].get("word_embedding_dimension") if pooling else None
-        return int(width or self.hidden_size)
+        keys = ("embedding_dimension", "word_embedding_dimension")
+        widths = [pooling[0].count(key) for key in keys] if pooling else []
+        return next((width for width in widths if width), self.hidden_size)
 
     def appended_token(self) -> str | None:
         """Return the special token that the tokenizer puts at the end of a text, if any."""
-        data = _read(self.base / "tokenizer.json", required=False)
-        steps = data.get("post_processor") or {}
-        for step in steps.get("processors", [steps]):
-            last = (step.get("single") or [{}])[-1]
-            if "SpecialToken" in last:
-                return str(last["SpecialToken"]["id"])
-            if step.get("type") in ("RobertaProcessing", "BertProcessing"):
-                return str(step["sep"][0])
+        data = optional_object(self.base / "tokenizer.json", limit=LARGE)
+        steps = data.object("post_processor")
+        if steps is None:
+            return None
+        try:
+            for step in steps.get("processors", [steps]):
+                last = (step.get("single") or [{}])[-1]
+                if "SpecialToken" in last:
+                    return str(last["SpecialToken"]["id"])
+                if step.get("type") in ("RobertaProcessing", "BertProcessing"):
+                    return str(step["sep"][0])
+        except (AttributeError, KeyError, IndexError, TypeError):
+            data.refuse("post_processor", "what the tokenizers library writes")
         return None
-
-
-def _read(file: Path, *, required: bool = True) -> dict[str, Any]:
-    if not file.is_file():
-        if required:
-            raise WeightsUnavailableError(f"{file.parent} is not a complete model folder: {file.name} is missing")
-        return {}
-    try:
-        data = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelMismatchError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelMismatchError(f"{file} should hold a JSON object")
-    return data
 
 
 def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
@@ -154,31 +146,34 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
             f"{folder} is a PEFT adapter without its model; load both with peft, call merge_and_unload() and save the "
             "result"
         )
-    saved = _read(folder / "config_sentence_transformers.json", required=False)
-    prompts = saved.get("prompts")
-    length = _read(base / "sentence_bert_config.json", required=False).get("max_seq_length")
+    saved = optional_object(folder / "config_sentence_transformers.json")
+    prompts = saved.object("prompts")
+    length = optional_object(base / "sentence_bert_config.json").count("max_seq_length")
+    tokenizer = optional_object(base / "tokenizer_config.json")
     if length is None:
-        length = _read(base / "tokenizer_config.json", required=False).get("model_max_length")
-    config = _read(base / "config.json")
-    lengths = [int(value) for value in (length, _context(config)) if isinstance(value, int) and 0 < value < 10**9]
+        # Written as 1e30 where there is none.
+        length = int(tokenizer.number("model_max_length") or 0)
+    config = read_object(base / "config.json")
+    lengths = [value for value in (length, _context(config)) if value is not None and 0 < value < 10**9]
     return ModelFiles(
         folder=folder,
         base=base,
         config=config,
         modules=None if modules is None else tuple(kind.rpartition(".")[2] for kind, _ in modules),
         module_paths=tuple(path for _, path in modules or ()),
-        prompts={str(key): str(value) for key, value in prompts.items() if value is not None} if prompts else None,
-        default_prompt=saved.get("default_prompt_name"),
+        prompts={name: text for name in prompts if (text := prompts.text(name)) is not None} if prompts else None,
+        default_prompt=saved.text("default_prompt_name"),
         max_length=min(lengths, default=None),
     )
 
 
-def _context(config: dict[str, Any]) -> int | None:
+def _context(config: JsonObject) -> int | None:
     """Return the tokens a model can hold. RoBERTa's family counts positions from the padding id on."""
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and str(config.get("model_type")) in _OFFSET_POSITIONS:
-        return positions - int(config.get("pad_token_id", 1)) - 1
-    return positions if isinstance(positions, int) else None
+    positions = config.count("max_position_embeddings")
+    if positions is not None and config.text("model_type") in _OFFSET_POSITIONS:
+        padding = config.count("pad_token_id")
+        return positions - (1 if padding is None else padding) - 1
+    return positions
 
 
 def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingSpec | None) -> EmbeddingSpec:
@@ -311,7 +306,7 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
             f"part of its files; use the original, for example {family.id}"
         )
     if classifier:
-        labels = files.config.get("num_labels") or len(files.config.get("id2label") or {0: ""})
+        labels = files.config.count("num_labels") or len(files.config.object("id2label") or {0: ""})
         if labels != 1:
             raise ModelMismatchError(f"{files.folder} is a classifier with {labels} labels; a reranker has one")
         return RerankerSpec(

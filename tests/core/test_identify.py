@@ -420,7 +420,7 @@ def test_foreign_modules_are_refused(qwen3_copy: Path) -> None:
     with pytest.raises(ModelMismatchError, match="not part of sentence-transformers"):
         Embedder(qwen3_copy)
     file.write_text("[{]", "utf-8")
-    with pytest.raises(ModelMismatchError, match="not a list of modules"):
+    with pytest.raises(ModelMismatchError, match="is not valid JSON"):
         Embedder(qwen3_copy)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from embrief.backends.rerank_common import check_score_head, pair_ids
 from embrief.engine.description import DENSE_ACTIVATIONS, UnsupportedError, dense_activation, describe
 from embrief.errors import ArgumentError, BackendError, ModelMismatchError
 from embrief.folders import transformer_folder
+from embrief.json_files import read_object
 from embrief.specs import EmbeddingSpec, RerankerSpec
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _Engine:
         self._base = transformer_folder(self._folder)
         self._label = request.spec.id
         self._device = request.device
-        config = json.loads((self._base / "config.json").read_text("utf-8"))
+        config = read_object(self._base / "config.json")
         try:
             model = describe(config)
         except UnsupportedError as error:
@@ -194,9 +194,9 @@ class EngineReranker(_Engine, BatchedReranker):
         spec = cast("RerankerSpec", request.spec)
         yes, no = (self._tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
         check_score_head(self._folder, spec.id, yes=yes, no=no)
-        config = json.loads((self._base / "config.json").read_text("utf-8"))
+        config = read_object(self._base / "config.json")
         shape = self._model.vocabulary, self._model.hidden_size
-        tied = bool(config.get("tie_word_embeddings", False))
+        tied = bool(config.flag("tie_word_embeddings"))
         self._head = AnswerHead(self._checkpoint, shape, yes, no, tied=tied, device=request.device)
         self._checkpoint.check_all_read(ignored=("lm_head.weight",))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from embrief.backends.base import too_long
 from embrief.backends.torch_common import IdRow, Tokenized
 from embrief.errors import InputTooLongError, ModelMismatchError
 from embrief.folders import read_modules
+from embrief.json_files import read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,7 @@ def check_score_head(folder: Path, label: str, *, yes: int, no: int) -> None:
     """
     for kind, path in read_modules(folder) or ():
         if kind.rpartition(".")[2] == "LogitScore":
-            head = json.loads((folder / path / "config.json").read_text("utf-8"))
+            head = read_object(folder / path / "config.json")
             asked = [head.get("false_token_id"), head.get("true_token_id")]
             if asked != [no, yes]:
                 raise ModelMismatchError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 
 from embrief.engine.description import dense_activation
 from embrief.folders import read_modules
+from embrief.json_files import read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def _means(hidden: torch.Tensor, batch: Packed) -> torch.Tensor:
 def _read_dense(
     folder: Path, device: str
 ) -> tuple[torch.Tensor, torch.Tensor | None, Callable[[torch.Tensor], torch.Tensor]]:
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = read_object(folder / "config.json")
     tensors = load_file(folder / "model.safetensors")
     bias = tensors["linear.bias"].float().to(device) if config.get("bias", True) else None
     activation = _ACTIVATIONS[dense_activation(config)]

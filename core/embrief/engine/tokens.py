@@ -22,7 +22,12 @@ class TextTokenizer:
     """A tokenizer that pads nothing and never cuts by itself. May be used from several threads."""
 
     def __init__(self, folder: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        file = folder / "tokenizer.json"
+        try:
+            self._tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:
+            # The library raises bare exceptions, whatever is wrong.
+            raise ModelMismatchError(f"{file} is not a tokenizer ({error}); fetch or save the file again") from error
         # Some files have both switched on.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
