@@ -14,6 +14,9 @@ endif
 PY := $(BIN)/python
 PIP := "$(PY)" -m pip install -q --disable-pip-version-check --no-input -c constraints.txt
 PINS := pyproject.toml constraints.txt
+# Under a minute of CPU: what a mistake in the core shows in first.
+QUICK := tests/core/test_prompts.py tests/core/test_space.py tests/core/test_facades.py tests/core/test_oracles.py \
+	tests/plugins/test_import_rule.py tests/plugins/test_contract_checks.py tests/integrations/test_same_vectors.py
 
 # Environment variables that would let another environment's packages in.
 unexport PYTHONPATH
@@ -21,11 +24,12 @@ unexport PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test examples lint format types docs extras lowest wheel clean distclean check
+.PHONY: help demo test quick examples lint format types docs extras lowest wheel clean distclean check
 
 help:  ## Show this list
 	@echo "make demo        ask the Python standard library a question (no model download)"
 	@echo "make test        run the tests"
+	@echo "make quick       the tests to run while you work: prompts, spaces, facades, vectors against their oracles"
 	@echo "make examples    run every example and compare its output"
 	@echo "make lint        ruff: rules and formatting (make format repairs)"
 	@echo "make types       mypy, strict"
@@ -45,6 +49,12 @@ demo: check $(VENV)/.done-demo  ## embrief demo
 
 test: check $(VENV)/.done-test  ## pytest
 	@"$(PY)" -m pytest $(ARGS)
+
+quick: check $(VENV)/.done-test
+	@echo "Runs: the prompts of every record, vector spaces, the facades, vectors and scores against the oracles,"
+	@echo "      the import rule, the checks for plugins, one text through all frameworks."
+	@echo "Not:  downloads, scheduling, number formats, each framework by itself, commands, docs. make test runs all."
+	@"$(PY)" -m pytest -q $(QUICK) $(ARGS)
 
 # ---- Quality ----------------------------------------------------------------------------------
 
