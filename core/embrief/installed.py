@@ -1,10 +1,11 @@
-"""Whether a package is installed, and which, without importing anything of it."""
+"""What is installed, without importing anything of it, and the command that installs what is not."""
 
 from __future__ import annotations
 
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+from pathlib import Path
 
 
 def is_installed(name: str) -> bool:
@@ -31,3 +32,15 @@ def installed_version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs what an extra of this package needs, in the form that works here.
+
+    A checkout is installed as it stands: no index need have the package. Anywhere else the package itself is there.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / "core" / "embrief").is_dir() or not (checkout / "pyproject.toml").is_file():
+        return f'pip install "embrief[{extra}]"'
+    command = f'pip install -e ".[{extra}]"'
+    return command if Path.cwd() == checkout else f"{command} (in {checkout})"

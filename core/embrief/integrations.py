@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pluggy
 
-from embrief.installed import is_installed
+from embrief.installed import install_command, is_installed
 
 # The marker is made here rather than imported: hookspecs.py needs `Integration`.
 _hookimpl = pluggy.HookimplMarker("embrief")
@@ -52,7 +52,7 @@ llama_index = _IntegrationPlugin(
         name="llama-index",
         package="llama_index_embrief",
         framework="llama_index.core",
-        install='pip install "embrief[llama-index]"',
+        install=install_command("llama-index"),
         provides=("Qwen3Embedding", "GemmaEmbedding", "Qwen3Rerank"),
     )
 )
@@ -61,7 +61,7 @@ langchain = _IntegrationPlugin(
         name="langchain",
         package="langchain_embrief",
         framework="langchain_core",
-        install='pip install "embrief[langchain]"',
+        install=install_command("langchain"),
         provides=("Qwen3Embeddings", "GemmaEmbeddings", "Qwen3Reranker"),
     )
 )
@@ -70,7 +70,7 @@ chroma = _IntegrationPlugin(
         name="chroma",
         package="chroma_embrief",
         framework="chromadb",
-        install='pip install "embrief[chroma]"',
+        install=install_command("chroma"),
         provides=(
             "Qwen3EmbeddingFunction",
             "GemmaEmbeddingFunction",
@@ -85,7 +85,7 @@ qdrant = _IntegrationPlugin(
         name="qdrant",
         package="qdrant_embrief",
         framework="qdrant_client",
-        install='pip install "embrief[qdrant]"',
+        install=install_command("qdrant"),
         provides=("attach", "create_collection", "upsert_texts", "query_texts"),
     )
 )

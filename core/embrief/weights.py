@@ -21,6 +21,7 @@ from embrief.errors import (
     warn,
 )
 from embrief.folders import missing_files
+from embrief.installed import install_command
 from embrief.models import TINY_EMBEDDING, TINY_RERANKER
 from embrief.specs import EmbeddingSpec, RerankerSpec
 
@@ -91,7 +92,7 @@ def _hub() -> Any:
         import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError as error:
-        raise MissingDependencyError('getting models needs huggingface_hub: pip install "embrief[torch]"') from error
+        raise MissingDependencyError(f"getting models needs huggingface_hub: {install_command('torch')}") from error
     return huggingface_hub
 
 

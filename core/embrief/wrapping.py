@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from embrief import arguments
 from embrief.embedder import Embedder
-from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.errors import ArgumentError, ArgumentTypeError, MissingDependencyError
+from embrief.installed import install_command
 from embrief.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -91,6 +92,20 @@ def choose_facade(
             f"{keyword}= has its own options; leave out {', '.join(extra)}, or give them to the {kind.__name__}"
         )
     return given
+
+
+def missing_framework(package: str, framework: str, *, extra: str, error: ImportError) -> MissingDependencyError:
+    """Return the error for a wrapper whose framework cannot be imported.
+
+    Args:
+        package: Import name of the wrapper.
+        framework: What it needs, by the name that pip knows.
+        extra: The extra of this distribution that brings it.
+        error: What importing it raised.
+    """
+    return MissingDependencyError(
+        f"{package} needs {framework}, which cannot be imported ({error}): {install_command(extra)}"
+    )
 
 
 def to_lists(vectors: Matrix) -> list[list[float]]:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from embrief import Embedder
 from embrief.cli import app
 from embrief.cli.demo import LEXICAL_MISS, QUESTIONS
+from embrief.installed import install_command
 from embrief.testing import FakeRuntime
 
 pytest.importorskip("chromadb")
@@ -119,9 +120,9 @@ def test_without_torch_it_answers_with_the_lexical_model(without_torch):
 def test_without_torch_it_says_so_and_how_to_do_better(without_torch):
     head = without_torch.stdout.partition("score")[0]
     assert "lexical only" in head
-    assert '          for meaning: pip install "embrief[demo]" (missing: torch)' in head.splitlines()
+    assert f"          for meaning: {install_command('demo')} (missing: torch)" in head.splitlines()
     assert LEXICAL_MISS in without_torch.stdout
-    assert 'pip install "embrief[demo,torch]"' in without_torch.stdout
+    assert install_command("demo,torch") in without_torch.stdout
     assert HINT in without_torch.stdout
 
 
@@ -371,4 +372,4 @@ def test_without_chroma_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "chromadb", None)
     result = run_lexical("--limit", "5")
     assert result.exit_code == 1
-    assert 'pip install "embrief[demo]"' in result.output
+    assert install_command("demo") in result.output

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from embrief.backends import base
 from embrief.cli import app
 from embrief.evaluation import RetrievalSet, write_beir
+from embrief.installed import install_command
 
 pytest.importorskip("ir_measures")
 pytest.importorskip("bm25s")
@@ -128,7 +129,7 @@ def test_without_torch_it_measures_the_lexical_one_and_says_so(planets, tmp_path
     assert [row["system"] for row in json.loads(done.stdout)["rows"]] == ["BM25", "hash"]
     (said,) = (line for line in done.stderr.splitlines() if "pip install" in line)
     assert "embrief/hash compares spelling only" in said
-    assert 'pip install "embrief[torch]" (missing: torch)' in said
+    assert f"{install_command('torch')} (missing: torch)" in said
     # Whoever asked for it knows.
     assert "pip install" not in invoke_lexical(planets, "--out", tmp_path / "r.json").stderr
 

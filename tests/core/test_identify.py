@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from embrief import (
     UnknownModelError,
     WeightsUnavailableError,
 )
+from embrief.installed import install_command
 
 pytest.importorskip("sentence_transformers")
 
@@ -326,7 +328,7 @@ def test_without_torch_the_message_holds_the_command(monkeypatch: pytest.MonkeyP
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
-    with pytest.raises(MissingDependencyError, match=r"needs torch: pip install \"embrief\[torch\]\""):
+    with pytest.raises(MissingDependencyError, match=re.escape(f"needs torch: {install_command('torch')}")):
         Embedder(qwen3_copy)
 
 

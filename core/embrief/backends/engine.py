@@ -22,6 +22,7 @@ from embrief.backends.rerank_common import check_score_head, pair_ids
 from embrief.engine.description import DENSE_ACTIVATIONS, UnsupportedError, dense_activation, describe
 from embrief.errors import ArgumentError, BackendError, ModelMismatchError
 from embrief.folders import transformer_folder
+from embrief.installed import install_command
 from embrief.json_files import read_object
 from embrief.specs import EmbeddingSpec, RerankerSpec
 
@@ -273,7 +274,7 @@ def _refusal(spec: ModelSpec, files: ModelFiles) -> str | None:
 BACKEND = Backend(
     name="engine",
     requires=("torch", "tokenizers", "safetensors"),
-    install='pip install "embrief[torch]"',
+    install=install_command("torch"),
     supports=_supports,
     resolve=_resolve,
     load_embedder=EngineEmbedder,

@@ -15,6 +15,7 @@ from embrief.backends import torch_common
 from embrief.backends.base import Backend, BatchedEmbedder, LoadRequest, Prepared, RerankBackend, RunOptions
 from embrief.errors import ModelMismatchError
 from embrief.folders import transformer_folder
+from embrief.installed import install_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,7 +144,7 @@ def _supports(spec: ModelSpec) -> bool:
 BACKEND = Backend(
     name="sentence-transformers",
     requires=("torch", "transformers", "sentence_transformers"),
-    install='pip install "embrief[torch]"',
+    install=install_command("torch"),
     supports=_supports,
     resolve=torch_common.resolve,
     load_embedder=SentenceTransformersEmbedder,

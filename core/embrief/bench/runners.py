@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embrief.errors import BackendError, MissingDependencyError
-from embrief.installed import is_installed
+from embrief.installed import install_command, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,7 +177,7 @@ def require_sentence_transformers() -> None:
         MissingDependencyError: It is not installed.
     """
     if not is_installed("sentence_transformers"):
-        raise MissingDependencyError('embrief bench compares with sentence-transformers: pip install "embrief[torch]"')
+        raise MissingDependencyError(f"embrief bench compares with sentence-transformers: {install_command('torch')}")
 
 
 def check_ids(work: Workload, plain: PlainEmbedder | PlainReranker) -> None:

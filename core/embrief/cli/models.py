@@ -9,6 +9,7 @@ import typer
 
 from embrief.cli.output import console, plain, print_json, print_table, size, table, yes_no
 from embrief.errors import MissingDependencyError
+from embrief.installed import install_command
 from embrief.specs import EmbeddingSpec, ModelSpec
 from embrief.weights import CachedModel, cached_models
 
@@ -98,7 +99,7 @@ def _print(rows: list[dict[str, Any]], others: list[dict[str, Any]], cache_known
         style="dim",
     )
     if not cache_known:
-        out.print('What is cached is unknown without huggingface_hub: pip install "embrief[torch]"', style="dim")
+        out.print(f"What is cached is unknown without huggingface_hub: {install_command('torch')}", style="dim")
     if others:
         out.print("\nAlso in the cache, without a record:")
     for item in others:

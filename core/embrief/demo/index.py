@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.demo.corpus import Entry, corpus_id
 from embrief.errors import ArgumentError, MissingDependencyError, SpaceMismatchError
+from embrief.installed import install_command
 from embrief.stores import read_stamp, require_same, stamp
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _chromadb() -> Any:
         # Inside the function: it is an extra, and importing it takes most of a second.
         import chromadb
     except ImportError as error:
-        raise MissingDependencyError('the demo stores its vectors in Chroma: pip install "embrief[demo]"') from error
+        raise MissingDependencyError(f"the demo stores its vectors in Chroma: {install_command('demo')}") from error
     return chromadb
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embrief.errors import ArgumentError, MissingDependencyError
+from embrief.installed import install_command
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def score(rankings: Ranking, judgements: Mapping[str, Mapping[str, int]]) -> dic
     try:
         import ir_measures
     except ImportError as error:
-        raise MissingDependencyError('measures of retrieval need ir-measures: pip install "embrief[eval]"') from error
+        raise MissingDependencyError(f"measures of retrieval need ir-measures: {install_command('eval')}") from error
     # Documents without a relevant grade have no gain; trec_eval would take a negative one for a loss.
     grades = {query: {doc: max(0, grade) for doc, grade in found.items()} for query, found in judgements.items()}
     found: dict[str, dict[str, float]] = {name: dict.fromkeys(judgements, 0.0) for name in NAMES}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embrief.errors import MissingDependencyError
+from embrief.installed import install_command
 from embrief.prompts import find_task
 from embrief.specs import EmbeddingSpec
 
@@ -193,7 +194,7 @@ def _meta(spec: ModelSpec, fingerprint: str, max_tokens: int, **more: Any) -> An
     try:
         from mteb.models import ModelMeta
     except ImportError as error:
-        raise MissingDependencyError('mteb is not installed: pip install "embrief[mteb]"') from error
+        raise MissingDependencyError(f"mteb is not installed: {install_command('mteb')}") from error
     # mteb's names have a publisher; a folder has none, and its path is nobody's business.
     name = spec.id if spec.revision else f"local/{Path(spec.id).name}"
     return ModelMeta.create_empty(

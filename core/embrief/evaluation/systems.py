@@ -12,7 +12,7 @@ import numpy as np
 from embrief.errors import ArgumentError, MissingDependencyError
 from embrief.evaluation.measures import DEPTH, Ranking
 from embrief.evaluation.search import search
-from embrief.installed import installed_version
+from embrief.installed import install_command, installed_version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +80,7 @@ class Bm25:
         try:
             import bm25s
         except ImportError as error:
-            raise MissingDependencyError('BM25 comes from bm25s: pip install "embrief[eval]"') from error
+            raise MissingDependencyError(f"BM25 comes from bm25s: {install_command('eval')}") from error
         names = list(found.corpus)
         start = time.perf_counter()
         index = bm25s.BM25()

@@ -3,6 +3,14 @@
 Importing this package registers the functions, which is what a reopened collection needs.
 """
 
+from embrief.wrapping import missing_framework
+
+try:
+    import chromadb as _chromadb  # noqa: F401 - only asks whether it is there
+    import jsonschema as _jsonschema  # noqa: F401 - the same
+except ImportError as error:
+    raise missing_framework("chroma_embrief", "chromadb and jsonschema", extra="chroma", error=error) from error
+
 from chroma_embrief.config import release_models
 from chroma_embrief.documents import add_documents
 from chroma_embrief.functions import GemmaEmbeddingFunction, Qwen3EmbeddingFunction

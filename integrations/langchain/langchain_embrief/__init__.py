@@ -9,6 +9,13 @@ Example:
     'Mars is the Red Planet.'
 """
 
+from embrief.wrapping import missing_framework
+
+try:
+    import langchain_core as _langchain_core  # noqa: F401 - only asks whether it is there
+except ImportError as error:
+    raise missing_framework("langchain_embrief", "langchain-core", extra="langchain", error=error) from error
+
 from langchain_embrief.base import EmbriefEmbeddings
 from langchain_embrief.embeddings import GemmaEmbeddings, Qwen3Embeddings
 from langchain_embrief.reranker import Qwen3Reranker

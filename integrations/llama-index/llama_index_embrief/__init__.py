@@ -8,6 +8,13 @@ Example:
     64
 """
 
+from embrief.wrapping import missing_framework
+
+try:
+    import llama_index.core as _llama_index  # noqa: F401 - only asks whether it is there
+except ImportError as error:
+    raise missing_framework("llama_index_embrief", "llama-index-core", extra="llama-index", error=error) from error
+
 from llama_index_embrief.base import EmbriefEmbedding
 from llama_index_embrief.embedding import GemmaEmbedding, Qwen3Embedding
 from llama_index_embrief.rerank import Qwen3Rerank, RerankedNode

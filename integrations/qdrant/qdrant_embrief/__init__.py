@@ -13,16 +13,12 @@ Example:
     >>> client.close()
 """
 
-from embrief.errors import MissingDependencyError
+from embrief.wrapping import missing_framework
 
 try:
     import qdrant_client as _qdrant_client  # noqa: F401 - only asks whether it is there
-except ModuleNotFoundError as error:
-    if error.name != "qdrant_client":
-        raise
-    raise MissingDependencyError(
-        'qdrant_embrief needs qdrant-client, which is not installed: pip install "embrief[qdrant]"'
-    ) from error
+except ImportError as error:
+    raise missing_framework("qdrant_embrief", "qdrant-client", extra="qdrant", error=error) from error
 
 from qdrant_embrief.attach import attach
 from qdrant_embrief.collections import (

@@ -1,0 +1,81 @@
+"""What a message tells people to install: in the form that works where the package came from."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import embrief.installed
+from embrief.errors import EmbriefError, MissingDependencyError
+
+ROOT = Path(embrief.installed.__file__).resolve().parents[2]
+
+WRAPPERS = [
+    ("llama_index_embrief", "llama_index.core", "llama-index"),
+    ("llama_index_embrief", "llama_index", "llama-index"),
+    ("langchain_embrief", "langchain_core", "langchain"),
+    ("chroma_embrief", "chromadb", "chroma"),
+    ("chroma_embrief", "jsonschema", "chroma"),
+    ("qdrant_embrief", "qdrant_client", "qdrant"),
+]
+
+
+@pytest.mark.parametrize(("package", "needs", "extra"), WRAPPERS)
+def test_a_wrapper_without_its_framework_says_what_to_install(package, needs, extra):
+    code = (
+        f"import sys; sys.modules[{needs!r}] = None\n"
+        f"try:\n    import {package}\n"
+        "except ImportError as error:\n"
+        "    print(*(kind.__name__ for kind in type(error).__mro__), sep=',')\n"
+        "    print(error)\n    print(repr(error.__cause__))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kinds, message, cause = done.stdout.splitlines()
+    assert {MissingDependencyError.__name__, EmbriefError.__name__, ImportError.__name__} <= set(kinds.split(","))
+    assert f"[{extra}]" in message
+    assert package in message
+    assert needs in cause
+
+
+def load(file):
+    spec = importlib.util.spec_from_file_location("installed_elsewhere", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def checkout(folder):
+    """Copy the module to where it lies in a checkout."""
+    (folder / "core" / "embrief").mkdir(parents=True)
+    (folder / "pyproject.toml").touch()
+    return shutil.copy(embrief.installed.__file__, folder / "core" / "embrief")
+
+
+def test_in_a_checkout_the_checkout_is_installed(tmp_path, monkeypatch):
+    module = load(checkout(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path / "clone")
+    assert module.install_command("torch") == 'pip install -e ".[torch]"'
+    monkeypatch.chdir(tmp_path)
+    # The command with a dot works in one folder only.
+    assert module.install_command("torch") == f'pip install -e ".[torch]" (in {tmp_path / "clone"})'
+
+
+def test_where_the_package_was_installed_its_name_is_used(tmp_path):
+    site = tmp_path / "lib" / "python3" / "site-packages" / "embrief"
+    site.mkdir(parents=True)
+    module = load(shutil.copy(embrief.installed.__file__, site))
+    assert module.install_command("torch") == 'pip install "embrief[torch]"'
+    # Somebody else's project around an environment is not this one's checkout.
+    (tmp_path / "lib" / "python3" / "pyproject.toml").touch()
+    assert module.install_command("eval") == 'pip install "embrief[eval]"'
+
+
+def test_no_message_names_a_form_by_itself():
+    """Guards the two above: a command that is spelt out in a message is right in one place only."""
+    sources = [*(ROOT / "core" / "embrief").rglob("*.py"), *(ROOT / "integrations").rglob("*.py")]
+    assert len(sources) > 100
+    spelt = [file.name for file in sources if 'pip install "embrief[' in file.read_text("utf-8")]
+    assert spelt == ["installed.py"]
