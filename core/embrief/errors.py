@@ -140,6 +140,10 @@ class SpaceMismatchError(EmbriefError, ValueError):
     """Vectors of one space meet vectors of another; comparing them would be meaningless."""
 
 
+class NewerFormatError(ArgumentError):
+    """Something stored was written by a newer release of embrief and holds what this one does not know: upgrade."""
+
+
 class DuplicateNameError(EmbriefError, ValueError):
     """A plugin registered a name that is already taken."""
 

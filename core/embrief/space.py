@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Final, get_type_hints
 
-from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.errors import ArgumentError, ArgumentTypeError, NewerFormatError
+
+_ALWAYS: Final = frozenset({"model", "weights", "pooling", "document_prompt", "dim", "normalize", "lexical", "label"})
+"""The fields of the first release: in every id (but the label) and every JSON, also where they equal their default.
+
+A field that is added later has a default, and is left out where it equals it: the ids and stamps that exist stay.
+"""
+_MAX_DIM: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +45,48 @@ class VectorSpace:
     @property
     def id(self) -> str:
         """Return a short name of the space: `es1-` and 128 bits of SHA-256 over the identity."""
-        identity = {key: value for key, value in asdict(self).items() if key != "label"}
+        identity = {name: value for name, value in self._written().items() if name != "label"}
         text = json.dumps(identity, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return "es1-" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def _written(self) -> dict[str, Any]:
+        values = {item.name: (getattr(self, item.name), item.default) for item in fields(self)}
+        return {name: value for name, (value, default) in values.items() if name in _ALWAYS or value != default}
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, the id among them."""
-        return {"id": self.id, **asdict(self)}
+        return {"id": self.id, **self._written()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> VectorSpace:
-        """Rebuild a space from `to_json()`.
+        """Rebuild a space from `to_json()`. A field that is not there has its default.
 
         Raises:
             ArgumentTypeError: `data` is not a mapping.
-            ArgumentError: A field is missing, unknown or of the wrong type, or the id does not belong to the fields.
+            NewerFormatError: A field is unknown.
+            ArgumentError: A field without a default is missing, a value cannot be, or the id does not belong to the
+                fields.
         """
         if not isinstance(data, Mapping):
             raise ArgumentTypeError(f"a vector space is a JSON object, not {type(data).__name__}")
-        kinds: dict[str, type] = {"dim": int, "normalize": bool, "lexical": bool}
-        known = {item.name for item in fields(cls)}
         values = {key: value for key, value in data.items() if key != "id"}
-        if wrong := sorted(set(values) ^ known):
-            raise ArgumentError(f"a vector space has the fields {sorted(known)}; missing or unknown: {wrong}")
-        for key, value in values.items():
-            if type(value) is not kinds.get(key, str):
-                raise ArgumentError(f"field {key!r} of a vector space cannot be {value!r}")
+        known = {item.name: item.default for item in fields(cls)}
+        if unknown := [reprlib.repr(key) for key in values if key not in known]:
+            raise NewerFormatError(
+                f"a vector space with {', '.join(sorted(unknown))} was written by a newer release of embrief, which "
+                "may tell spaces apart that this one cannot; upgrade embrief"
+            )
+        if missing := [name for name, default in known.items() if default is MISSING and name not in values]:
+            raise ArgumentError(f"a vector space needs {', '.join(map(repr, missing))}, which is missing")
+        kinds = get_type_hints(cls)
+        for name, value in values.items():
+            if not _fits(name, value, kinds[name]):
+                raise ArgumentError(f"field {name!r} of a vector space cannot be {_short(value)}")
         space = cls(**values)
         if data.get("id", space.id) != space.id:
-            raise ArgumentError(f"the id {data['id']!r} does not belong to this vector space, whose id is {space.id!r}")
+            raise ArgumentError(
+                f"the id {_short(data['id'])} does not belong to this vector space, whose id is {space.id!r}"
+            )
         return space
 
     def differences(self, other: VectorSpace) -> list[str]:
@@ -75,3 +96,16 @@ class VectorSpace:
             for item in fields(self)
             if item.compare and getattr(self, item.name) != getattr(other, item.name)
         ]
+
+
+def _fits(name: str, value: object, kind: type) -> bool:
+    # Exactly the type: a bool is no width, though Python calls it an int.
+    return type(value) is kind and (not isinstance(value, int) or name != "dim" or 1 <= value <= _MAX_DIM)
+
+
+def _short(value: object) -> str:
+    # From outside: a number may have too many digits to print, a list too many levels.
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    plain = value is None or isinstance(value, (str, int, float))
+    return reprlib.repr(value) if plain else f"a {type(value).__name__}"

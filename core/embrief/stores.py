@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from embrief.errors import EmbriefError, SpaceMismatchError
+from embrief.errors import EmbriefError, NewerFormatError, SpaceMismatchError
 from embrief.space import VectorSpace
 
 KEY = "embrief_space"
@@ -28,12 +28,38 @@ def read_stamp(metadata: Mapping[str, Any] | None, *, where: str) -> VectorSpace
     Raises:
         SpaceMismatchError: There is a stamp and it cannot be read.
     """
-    if not metadata or KEY not in metadata:
+    if metadata is None:
         return None
+    if not isinstance(metadata, Mapping):
+        raise unreadable(where, f"it is in metadata of type {type(metadata).__name__}")
+    if KEY not in metadata:
+        return None
+    value = metadata[KEY]
+    if not isinstance(value, str):
+        raise unreadable(where, f"it is a JSON string, not {type(value).__name__}")
     try:
-        return VectorSpace.from_json(json.loads(metadata[KEY]))
-    except (ValueError, TypeError, EmbriefError) as error:
-        raise SpaceMismatchError(f"{where} has a vector space stamp that cannot be read: {error}") from error
+        return VectorSpace.from_json(json.loads(value))
+    except NewerFormatError as error:
+        raise SpaceMismatchError(f"{where} has a vector space stamp that this release cannot read: {error}") from error
+    except RecursionError as error:
+        raise unreadable(where, "it is nested too deeply") from error
+    # A number of too many digits is a ValueError, as all that is not JSON.
+    except (ValueError, EmbriefError) as error:
+        raise unreadable(where, str(error)) from error
+
+
+def unreadable(where: str, why: str) -> SpaceMismatchError:
+    """Return the error for a stamp that is there and cannot be read: it never counts as absent.
+
+    Args:
+        where: Name of the store.
+        why: What is wrong with it.
+    """
+    return SpaceMismatchError(
+        f"{where} has a vector space stamp that cannot be read: {why}. Nothing is known about its vectors: put the "
+        f"stamp back from a copy or, if you are sure which embedder made them, write stamp(embedder.space) of "
+        "embrief.stores into its metadata; otherwise embed the documents again into a new collection"
+    )
 
 
 def require_same(stored: VectorSpace | None, space: VectorSpace, *, where: str) -> None:
