@@ -15,8 +15,7 @@ from embrief import arguments
 from embrief.backends.base import EmbeddingBackend, Encoded
 from embrief.errors import (
     ArgumentError,
-    ItemFailedError,
-    NonFiniteVectorError,
+    IndexedError,
     TruncationWarning,
     warn,
 )
@@ -513,7 +512,5 @@ class _Shown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.__exit__(kind, error, trace)
-        if isinstance(error, (ArgumentError, ItemFailedError, NonFiniteVectorError)) and error.index is not None:
-            index = self._places[error.index]
-            error.args = (str(error).replace(f"index {error.index} ", f"index {index} "),)
-            error.index = index
+        if isinstance(error, IndexedError):
+            error.place(self._places)

@@ -6,38 +6,79 @@ only their index, so that logs stay free of content.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 _OWN_PACKAGES = ("embrief.", "llama_index_embrief", "langchain_embrief", "chroma_embrief", "qdrant_embrief")
 
 
 class EmbriefError(Exception):
-    """Base of all errors that this library raises on purpose."""
+    """Base of all errors that come out of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own calls the constructor with the message alone; a pool of processes would hang on the rest.
+        return _restored, (type(self), self.args, self.__dict__)
 
 
-class ArgumentError(EmbriefError, ValueError):
-    """An argument has a value that cannot work. Raised before any work starts.
+def _restored(kind: type[EmbriefError], args: tuple[Any, ...], state: dict[str, Any]) -> EmbriefError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
-    Attributes:
-        index: Position of the offending item, where the argument was a list.
+
+class IndexedError(EmbriefError):
+    """An error that may be about one item of a list.
+
+    Whoever counts from elsewhere, such as the caller of a batch, sets `index`, and the sentence says the new number:
+    it is built from what stands before and behind the number in the message. Nothing else in it is ever changed, so
+    that the words of a runtime, which may hold equal numbers, stay as they are.
     """
 
     def __init__(self, message: str, *, index: int | None = None) -> None:
+        self._index = index
+        # "index 3" or "texts[3]"; without either the sentence does not depend on the index.
+        found = None if index is None else re.search(rf"(?:\bindex |\[)({index})\b", message)
+        self._around = (message[: found.start(1)], message[found.end(1) :]) if found else None
         super().__init__(message)
-        self.index = index
+
+    @property
+    def index(self) -> int | None:
+        """Position of the offending item, where the argument was a list."""
+        return self._index
+
+    @index.setter
+    def index(self, index: int) -> None:
+        self._index = index
+        if self._around is not None:
+            self.args = (f"{self._around[0]}{index}{self._around[1]}",)
+
+    def place(self, places: Sequence[int]) -> None:
+        """Take the index that the item has for the caller, for whom item `i` is at `places[i]`."""
+        if self.index is not None and self.index < len(places):
+            self.index = places[self.index]
 
 
-class ArgumentTypeError(EmbriefError, TypeError):
-    """An argument has the wrong type, for example one string where a list of strings belongs.
+@contextmanager
+def placed(places: Sequence[int]) -> Iterator[None]:
+    """Give an error about one item the caller's index: item `i` is at `places[i]` in the caller's list."""
+    try:
+        yield
+    except IndexedError as error:
+        error.place(places)
+        raise
 
-    Attributes:
-        index: Position of the offending item, where the argument was a list.
-    """
 
-    def __init__(self, message: str, *, index: int | None = None) -> None:
-        super().__init__(message)
-        self.index = index
+class ArgumentError(IndexedError, ValueError):
+    """An argument has a value that cannot work. Raised before any work starts."""
+
+
+class ArgumentTypeError(IndexedError, TypeError):
+    """An argument has the wrong type, for example one string where a list of strings belongs."""
 
 
 class InputTooLongError(ArgumentError):
@@ -95,28 +136,12 @@ class BackendError(EmbriefError, RuntimeError):
     """A runtime failed, or no runtime can serve the model."""
 
 
-class NonFiniteVectorError(BackendError, ArithmeticError):
-    """The model returned NaN or infinity.
-
-    Attributes:
-        index: Position of the first text whose vector or score is not finite.
-    """
-
-    def __init__(self, message: str, *, index: int) -> None:
-        super().__init__(message)
-        self.index = index
+class NonFiniteVectorError(IndexedError, BackendError, ArithmeticError):
+    """The model returned NaN or infinity; `index` is the first text whose vector or score is not finite."""
 
 
-class ItemFailedError(BackendError):
-    """The runtime failed on one text or pair; its own error is the cause.
-
-    Attributes:
-        index: Position of the text in the call.
-    """
-
-    def __init__(self, message: str, *, index: int) -> None:
-        super().__init__(message)
-        self.index = index
+class ItemFailedError(IndexedError, BackendError):
+    """The runtime failed on one text or pair; its own error is the cause."""
 
 
 class OutOfMemoryError(ItemFailedError, MemoryError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from embrief.errors import BackendError, EmbriefError, ItemFailedError, OutOfMemoryError
+from embrief.errors import BackendError, EmbriefError, IndexedError, ItemFailedError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,9 +58,9 @@ class Job(Generic[R]):
 
     def fail(self, error: BaseException) -> None:
         """Hand out an error."""
-        if not isinstance(error, Exception) or isinstance(error, (StopIteration, StopAsyncIteration)):
-            # An event loop would stop for the first kind and lose the second; neither is meant for the caller.
-            cause, error = error, BackendError(f"the runtime stopped with {type(error).__name__}: {error}")
+        if not isinstance(error, EmbriefError):
+            # Whatever its kind: an event loop would stop for a SystemExit and lose a StopIteration.
+            cause, error = error, BackendError(f"the runtime failed: {in_short(error)}")
             error.__cause__ = cause
         try:
             self.future.set_exception(error)
@@ -149,8 +149,7 @@ class Row(NamedTuple):
     def error(self, error: BaseException, *, memory: bool) -> BaseException:
         """Return what the caller of this row gets."""
         if isinstance(error, EmbriefError):
-            if hasattr(error, "index"):
-                error.args = (str(error).replace(f"index {error.index} ", f"index {self.place} "),)
+            if isinstance(error, IndexedError) and error.index is not None:
                 error.index = self.place
             return error
         if not isinstance(error, Exception):
@@ -165,10 +164,14 @@ class Row(NamedTuple):
                 tokens=self.size,
             )
         else:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
-            found = ItemFailedError(f"the runtime failed on {what}: {reason}", index=self.place)
+            found = ItemFailedError(f"the runtime failed on {what}: {in_short(error)}", index=self.place)
         found.__cause__ = error
         return found
+
+
+def in_short(error: BaseException) -> str:
+    """Return kind and first line of an error that is not ours."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
 
 
 class Room:

@@ -6,18 +6,20 @@ import contextvars
 import os
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
-from embrief.errors import ArgumentError, WeightsUnavailableError
+from embrief.errors import ArgumentError, BackendError, EmbriefError, WeightsUnavailableError
 from embrief.folders import Stamp, missing_files, weights_digest
 from embrief.folders import stamp as folder_stamp
 from embrief.identify import ModelFiles, identify_embedder, identify_reranker, read_files, verify_files
+from embrief.jobs import in_short
 from embrief.plugins import plugins
 from embrief.scheduler import Worker, forget_other_workers
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
@@ -78,6 +80,24 @@ def _release(model: LoadedModel[Any]) -> None:
             return
         _loaded.pop(model.key, None)
     model.close()
+
+
+@contextmanager
+def _runtime_errors(what: str) -> Iterator[None]:
+    """Turn what a runtime raises by itself into an error of ours, whose cause it is."""
+    try:
+        yield
+    except EmbriefError:
+        raise
+    except Exception as error:
+        raise BackendError(f"{what}: {in_short(error)}") from error
+
+
+def _load(backend: Backend, kind: type[EmbeddingSpec] | type[RerankerSpec], request: LoadRequest) -> Any:
+    load: Any = backend.load_embedder if kind is EmbeddingSpec else backend.load_reranker
+    place = f" from {request.folder}" if request.folder is not None else ""
+    with _runtime_errors(f"the runtime {backend.name!r} failed to load {request.spec.id}{place}"):
+        return load(request)
 
 
 class settled(Generic[T]):
@@ -268,7 +288,8 @@ class SharedModel(Generic[S, B]):
     @settled
     def device_and_dtype(self) -> tuple[str, str]:
         """Return the device and number format in use."""
-        device, dtype = self.backend.resolve(self.spec, self.choice.device, self.choice.dtype)
+        with _runtime_errors(f"the runtime {self.backend.name!r} failed to choose a device for {self.spec.id}"):
+            device, dtype = self.backend.resolve(self.spec, self.choice.device, self.choice.dtype)
         if dtype in self.spec.banned_dtypes:
             raise ArgumentError(f"{self.spec.id} gives wrong results in {dtype}; use dtype='float32' or 'bfloat16'")
         return device, dtype
@@ -307,10 +328,7 @@ class SharedModel(Generic[S, B]):
             # Before the weights are read: what is in the folder later is another model's.
             _ = self.weights
         request = LoadRequest(spec, folder, device, dtype, trust)
-        load = backend.load_embedder if self.choice.kind is EmbeddingSpec else backend.load_reranker
-        return _acquire(
-            (backend.name, request, self._stamp), partial(cast("Callable[[LoadRequest], B]", load), request)
-        )
+        return _acquire((backend.name, request, self._stamp), partial(_load, backend, self.choice.kind, request))
 
     async def off_loop(self, call: Callable[[], T], *, urgent: bool = False) -> T:
         """Run `call` on a thread of this model's, so that an event loop never waits for a tokenizer or a download."""

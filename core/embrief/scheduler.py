@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from embrief.backends.base import Batched
-from embrief.errors import BackendError, ClosedError
-from embrief.jobs import Call, Job, Request, Room, Row, Rows, is_out_of_memory
+from embrief.errors import BackendError, ClosedError, EmbriefError
+from embrief.jobs import Call, Job, Request, Room, Row, Rows, in_short, is_out_of_memory
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -129,7 +129,12 @@ class Worker(Generic[B]):
         backend = self.load()
         if not isinstance(backend, Batched):
             return Call(request.whole, urgent=request.urgent)
-        return Rows(request, backend.prepare(request.inputs, request.options), backend)
+        try:
+            return Rows(request, backend.prepare(request.inputs, request.options), backend)
+        except EmbriefError:
+            raise
+        except Exception as error:
+            raise BackendError(f"the runtime failed to tokenise the texts: {in_short(error)}") from error
 
     def _wait(self, job: Job[R]) -> R:
         with self._submitted(job) as future:

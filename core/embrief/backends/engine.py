@@ -20,7 +20,7 @@ from embrief.backends.base import (
 )
 from embrief.backends.rerank_common import check_score_head, pair_ids
 from embrief.engine.description import DENSE_ACTIVATIONS, UnsupportedError, dense_activation, describe
-from embrief.errors import ArgumentError, BackendError, ModelMismatchError
+from embrief.errors import ArgumentError, ItemFailedError, ModelMismatchError
 from embrief.folders import transformer_folder
 from embrief.installed import install_command
 from embrief.json_files import read_object
@@ -110,7 +110,9 @@ class _Engine:
     def _prepared(self, tokens: torch_common.Tokenized, shared: Sequence[int]) -> Prepared:
         ids = tokens.ids
         if empty := [index for index, row in enumerate(ids) if not len(row)]:
-            raise BackendError(f"the text at index {empty[0]} has no tokens and {self._label} adds none; leave it out")
+            raise ItemFailedError(
+                f"the text at index {empty[0]} has no tokens and {self._label} adds none; leave it out", index=empty[0]
+            )
         # The last token always runs: its state is what is wanted.
         kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
         kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]

@@ -9,6 +9,7 @@ from chromadb.api.types import validate_ids, validate_metadatas
 
 from chroma_embrief.guard import require_same_space
 from embrief import ArgumentError, ArgumentTypeError
+from embrief.errors import placed
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -65,7 +66,10 @@ def add_documents(
         texts = list(documents[part])
         embeddings = None
         if embedding_function is not None:
-            embeddings = embedding_function.embed_documents(texts, titles=titles[part] if titles is not None else None)
+            with placed(range(start, start + size)):
+                embeddings = embedding_function.embed_documents(
+                    texts, titles=titles[part] if titles is not None else None
+                )
         collection.upsert(
             ids=list(ids[part]),
             documents=texts,

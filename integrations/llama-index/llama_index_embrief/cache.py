@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_index.core.storage.kvstore.types import BaseKVStore
 
 from embrief import ArgumentTypeError
+from embrief.errors import placed
 from llama_index_embrief.titles import title_of
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class RoleCache(BaseKVStore):
         """Return the vectors of all keys; those not stored are computed in one call, by their places."""
         found = [self.store.get(key, collection=COLLECTION) for key in keys]
         missing = [place for place, entry in enumerate(found) if entry is None]
-        fresh = dict(zip(missing, compute(missing), strict=True)) if missing else {}
+        with placed(missing):
+            fresh = dict(zip(missing, compute(missing), strict=True)) if missing else {}
         for place, vector in fresh.items():
             self.store.put(keys[place], _entry(vector), collection=COLLECTION)
         return _merged(found, fresh)
@@ -46,7 +48,8 @@ class RoleCache(BaseKVStore):
         """`fill` through the store's async methods."""
         found = [await self.store.aget(key, collection=COLLECTION) for key in keys]
         missing = [place for place, entry in enumerate(found) if entry is None]
-        fresh = dict(zip(missing, await compute(missing), strict=True)) if missing else {}
+        with placed(missing):
+            fresh = dict(zip(missing, await compute(missing), strict=True)) if missing else {}
         for place, vector in fresh.items():
             await self.store.aput(keys[place], _entry(vector), collection=COLLECTION)
         return _merged(found, fresh)

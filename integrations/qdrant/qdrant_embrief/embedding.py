@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qdrant_client import models
 
-from embrief.errors import ArgumentError, ArgumentTypeError, ItemFailedError, NonFiniteVectorError
+from embrief.errors import IndexedError
 from embrief.wrapping import ato_lists, to_lists
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ def _counted_from(start: int) -> Iterator[None]:
     """Add the place of a batch to the index in an error."""
     try:
         yield
-    except (ArgumentError, ArgumentTypeError, ItemFailedError, NonFiniteVectorError) as error:
+    except IndexedError as error:
         if error.index is not None and start:
             error.index += start
-            error.add_note(f"(indices in this message count from text {start}, where the batch begins)")
+            error.add_note(f"(nothing from text {start} on, where the batch begins, was stored)")
         raise
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdrant_client import models
 
-from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.errors import ArgumentError, ArgumentTypeError, placed
 from embrief.wrapping import to_lists
 
 if TYPE_CHECKING:
@@ -73,14 +73,15 @@ def embed_objects(embedder: Embedder, objects: Sequence[object], *, is_query: bo
     for group, places in groups.items():
         given = [titles[place] for place in places]
         # One run for a text that is wanted at several widths.
-        results = embedder.encode_dims(
-            [texts[place] for place in places],
-            sorted({dims[place] for place in places}),
-            role="query" if is_query else "document",
-            titles=given if any(title is not None for title in given) else None,
-            instruction=group.instruction,
-            task=group.task,
-        )
+        with placed(places):
+            results = embedder.encode_dims(
+                [texts[place] for place in places],
+                sorted({dims[place] for place in places}),
+                role="query" if is_query else "document",
+                titles=given if any(title is not None for title in given) else None,
+                instruction=group.instruction,
+                task=group.task,
+            )
         lists = {dim: to_lists(result.vectors) for dim, result in results.items()}
         for row, place in enumerate(places):
             vectors[place] = lists[dims[place]][row]

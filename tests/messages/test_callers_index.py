@@ -1,0 +1,80 @@
+"""The index in an error is the caller's, also where a wrapper embeds in batches, groups, or only what is not cached."""
+
+import chromadb
+import pytest
+from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+from chroma_embrief import Qwen3EmbeddingFunction, add_documents, open_collection
+from embrief import Embedder, InputTooLongError
+from embrief.testing import FakeRuntime
+from llama_index_embrief import Qwen3Embedding
+from qdrant_embrief import acreate_collection, attach, aupsert_texts, create_collection, upsert_texts
+
+TEXTS = ["a", "b", "c", "d", "long"]
+
+
+def too_long(texts):
+    for index, text in enumerate(texts):
+        if text.endswith("long"):
+            raise InputTooLongError(f"the text at index {index} is too long", index=index, tokens=9, limit=8)
+
+
+@pytest.fixture
+def fake():
+    with FakeRuntime(fault=too_long) as found:
+        yield found
+
+
+def is_the_callers(caught, index=4):
+    assert (caught.value.index, str(caught.value)) == (index, f"the text at index {index} is too long")
+
+
+def test_in_chromas_batches(fake, tmp_path):
+    client = chromadb.PersistentClient(str(tmp_path))
+    function = Qwen3EmbeddingFunction(embedder=Embedder(fake.qwen3))
+    collection = open_collection(client, "docs", function)
+    with pytest.raises(InputTooLongError) as caught:
+        add_documents(client, collection, TEXTS, ids=TEXTS, batch_size=2, embedding_function=function)
+    is_the_callers(caught)
+
+
+async def test_in_qdrants_batches(fake):
+    embedder, client = Embedder(fake.qwen3), QdrantClient(":memory:")
+    create_collection(client, "docs", embedder)
+    with pytest.raises(InputTooLongError) as caught:
+        upsert_texts(client, "docs", embedder, TEXTS, batch_size=3)
+    is_the_callers(caught)
+    client.close()
+    asynchronous = AsyncQdrantClient(":memory:")
+    await acreate_collection(asynchronous, "docs", embedder)
+    with pytest.raises(InputTooLongError) as caught:
+        await aupsert_texts(asynchronous, "docs", embedder, TEXTS, batch_size=2)
+    is_the_callers(caught)
+    await asynchronous.close()
+
+
+def test_in_groups_of_options(fake):
+    embedder, client = Embedder(fake.qwen3), attach(QdrantClient(":memory:"), Embedder(fake.qwen3))
+    create_collection(client, "docs", embedder)
+    documents = [
+        models.Document(text=text, model=fake.qwen3, options={"task": "retrieval"} if index % 2 else None)
+        for index, text in enumerate([*TEXTS[:-1], "e", "long"])
+    ]
+    points = [models.PointStruct(id=index, vector=document) for index, document in enumerate(documents)]
+    with pytest.raises(InputTooLongError) as caught:
+        client.upsert("docs", points)
+    is_the_callers(caught, 5)
+    client.close()
+
+
+async def test_beside_a_cache(fake):
+    store = SimpleKVStore()
+    embedding = Qwen3Embedding(embedder=Embedder(fake.qwen3), embeddings_cache=store)
+    embedding.get_text_embedding_batch(["a", "c"])
+    with pytest.raises(InputTooLongError) as caught:
+        embedding.get_text_embedding_batch(TEXTS)
+    is_the_callers(caught)
+    with pytest.raises(InputTooLongError) as caught:
+        await embedding.aget_text_embedding_batch(TEXTS)
+    is_the_callers(caught)
