@@ -14,7 +14,15 @@ from typing import Any, Final
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 
-from embrief import ArgumentError, Embedder, ModelMismatchError, VectorSpace, WeightsUnavailableError, plugins
+from embrief import (
+    ArgumentError,
+    Embedder,
+    ModelMismatchError,
+    NewerFormatError,
+    VectorSpace,
+    WeightsUnavailableError,
+    plugins,
+)
 from embrief.stores import require_same
 
 VERSION: Final = 1
@@ -32,16 +40,21 @@ def validate(config: Mapping[str, Any], name: str) -> None:
         name: The function's registered name, for the message.
 
     Raises:
+        NewerFormatError: A newer release wrote it.
         ArgumentError: A key is unknown or missing, or a value cannot be.
     """
-    if (error := best_match(_SCHEMA.iter_errors(config))) is None:
-        return
-    path = "/".join(str(part) for part in error.absolute_path)
-    place = f" at path '{path}'" if path else ""
-    version = config.get("version") if isinstance(config, dict) else None
-    newer = isinstance(version, int) and version > VERSION
-    remedy = "; it was written by a newer release of embrief, so upgrade" if newer else ""
-    raise ArgumentError(f"Config validation failed for schema '{name}': {error.message}{place}{remedy}")
+    failed = f"Config validation failed for schema '{name}'"
+    if (error := best_match(_SCHEMA.iter_errors(config))) is not None:
+        path = "/".join(str(part) for part in error.absolute_path)
+        message = f"{failed}: {error.message}" + (f" at path '{path}'" if path else "")
+        version = config.get("version") if isinstance(config, dict) else None
+        if isinstance(version, int) and version > VERSION:
+            raise NewerFormatError(f"{message}; it was written by a newer release of embrief, so upgrade")
+        raise ArgumentError(message)
+    try:
+        stored_space(config)
+    except ArgumentError as damaged:
+        raise type(damaged)(f"{failed}: {damaged}") from damaged
 
 
 def to_config(embedder: Embedder) -> dict[str, Any]:

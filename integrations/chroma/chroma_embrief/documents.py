@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chromadb.api.types import validate_ids, validate_metadatas
 
 from chroma_embrief.guard import require_same_space
+from chroma_embrief.opening import claim
 from embrief import ArgumentError, ArgumentTypeError
 from embrief.errors import placed
 
@@ -48,7 +49,8 @@ def add_documents(
     Raises:
         ArgumentError: Lengths differ, or `titles` comes without `embedding_function`.
         ArgumentTypeError: A document is no string; the error has the index.
-        SpaceMismatchError: `embedding_function` does not make vectors of the collection's space.
+        SpaceMismatchError: `embedding_function` does not make vectors of the collection's space, or nothing says
+            which it is.
         ValueError: Chroma refuses an id or a metadata value; an id that comes twice is its `DuplicateIDError`.
     """
     _check(documents, ids=ids, metadatas=metadatas, titles=titles)
@@ -59,7 +61,9 @@ def add_documents(
             "titles need embedding_function=...: Chroma hands only texts to a collection's own function"
         )
     if embedding_function is not None:
-        require_same_space(collection, embedding_function)
+        # Fetched again: the caller's object knows the metadata of the moment it was made.
+        claim(client.get_collection(collection.name, embedding_function=None), embedding_function)
+        require_same_space(client.get_collection(collection.name, embedding_function=None), embedding_function)
     size = min(batch_size, client.get_max_batch_size())
     for start in range(0, len(documents), size):
         part = slice(start, start + size)

@@ -9,6 +9,7 @@ from chromadb.utils.embedding_functions import register_embedding_function
 
 from chroma_embrief import config as stored
 from chroma_embrief.base import EmbriefEmbeddingFunction
+from chroma_embrief.naming import guarded_name
 
 # A name is what a collection keeps: it can never change, and clients in other languages look for the same.
 
@@ -28,7 +29,7 @@ class Qwen3EmbeddingFunction(EmbriefEmbeddingFunction, EmbeddingFunction[Documen
 
     default_model: ClassVar[str] = "Qwen/Qwen3-Embedding-0.6B"
 
-    @staticmethod
+    @guarded_name
     def name() -> str:
         """Return the name under which collections keep this function."""
         return "embrief-qwen3"
@@ -67,7 +68,7 @@ class GemmaEmbeddingFunction(EmbriefEmbeddingFunction, EmbeddingFunction[Documen
 
     default_model: ClassVar[str] = "google/embeddinggemma-300m"
 
-    @staticmethod
+    @guarded_name
     def name() -> str:
         """Return the name under which collections keep this function."""
         return "embrief-gemma"

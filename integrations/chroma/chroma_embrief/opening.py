@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import NotFoundError
 
-from chroma_embrief.guard import checked_space, require_same_function, require_same_space
+from chroma_embrief.guard import (
+    checked_space,
+    keep_function,
+    kept_function,
+    require_same_function,
+    require_same_space,
+    unknown_vectors,
+    where_is,
+)
 from embrief import ArgumentError, ArgumentTypeError
-from embrief.stores import stamp
+from embrief.stores import read_stamp, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +37,11 @@ def open_collection(
     *,
     metadata: Mapping[str, Any] | None = None,
     configuration: CreateCollectionConfiguration | None = None,
+    adopt: bool = False,
 ) -> Collection:
     """Get a collection or create it; refuse one of another vector space before anything is embedded.
+
+    A collection that is there, is empty and says nothing about its vectors is stamped like a new one.
 
     Args:
         client: A synchronous client.
@@ -38,9 +49,12 @@ def open_collection(
         embedding_function: One of ours.
         metadata: For a new collection; a stamp of the vector space is added.
         configuration: Index settings for a new collection. The distance is cosine unless it says otherwise.
+        adopt: Stamp a collection that has vectors and does not say which model made them: you say that it was this
+            function. The width is compared all the same.
 
     Raises:
-        SpaceMismatchError: The collection holds vectors of another model, revision, width or document prompt.
+        SpaceMismatchError: The collection holds vectors of another model, revision, width or document prompt, or of an
+            unknown one without `adopt`; or its stamp cannot be read.
         ArgumentError: `configuration` has an embedding function too, or the collection was made with the other of
             our classes, whose name it keeps.
         ArgumentTypeError: The embedding function is not ours, or the client is asynchronous.
@@ -59,7 +73,8 @@ def open_collection(
     except NotFoundError:
         existing = None
     if existing is not None:
-        require_same_space(existing, embedding_function)
+        claim(existing, embedding_function, adopt=adopt)
+        require_same_space(client.get_collection(name, embedding_function=None), embedding_function)
         require_same_function(existing, embedding_function)
         return client.get_collection(name, embedding_function=embedding_function)  # type: ignore[arg-type]  # subclasses implement the protocol
     collection = client.get_or_create_collection(
@@ -73,3 +88,31 @@ def open_collection(
     # Another process may have created it in the meantime.
     require_same_space(collection, embedding_function)
     return collection
+
+
+def claim(collection: Collection, embedding_function: EmbriefEmbeddingFunction, *, adopt: bool = False) -> None:
+    """Stamp a collection that says nothing about its vectors, if it is empty or adopted; leave any other as it is.
+
+    Args:
+        collection: The collection, just fetched.
+        embedding_function: One of ours.
+        adopt: Whether the caller says that the function made the vectors that are there.
+
+    Raises:
+        SpaceMismatchError: It holds vectors and is not adopted, they have another width, or the stamp cannot be read.
+    """
+    space, metadata = checked_space(embedding_function), collection.metadata
+    name, _ = kept_function(collection)
+    if name is not None:
+        return
+    if (stamped := read_stamp(metadata, where=where_is(collection))) is None:
+        width = collection.get_model().dimension
+        # An emptied collection still takes no other width.
+        if width not in (None, space.dim) or (collection.count() and not adopt):
+            raise unknown_vectors(collection, embedding_function, width)
+        # Chroma refuses to write a distance again, even the same. It is in the configuration, which decides.
+        lasting = {key: value for key, value in (metadata or {}).items() if key != "hnsw:space"}
+        collection.modify(metadata={**lasting, **stamp(space)})
+    elif stamped != space:
+        return
+    keep_function(collection, embedding_function)

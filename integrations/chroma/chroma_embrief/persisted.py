@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from chroma_embrief import config as stored
@@ -53,6 +54,23 @@ class PersistedFunction:
         """The space of the documents' vectors. A model without a record is fetched for that."""
         space = stored.stored_space(self._config)
         return space if space is not None else self.embedder.space
+
+    def require_kept(self, kept: object, *, where: str) -> None:
+        """Refuse a collection whose kept function has this one's name and makes vectors of another space.
+
+        Args:
+            kept: What the collection's configuration says about its function, if anything.
+            where: Name of the collection, for messages.
+
+        Raises:
+            SpaceMismatchError: The spaces differ.
+            ArgumentError: The configuration is not of our format.
+        """
+        if not isinstance(kept, Mapping) or kept.get("name") != self._name():
+            return
+        function = self._from_config(kept.get("config") or {})
+        if stored.identity(function._config) != stored.identity(self._config):
+            require_same(function.space, self.space, where=where)
 
     def get_config(self) -> dict[str, Any]:
         """Return what the collection keeps, as plain JSON values."""
