@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
+import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
-from embrief.errors import WeightsUnavailableError
+from embrief.errors import EmbriefError, ModelMismatchError, WeightsUnavailableError
 from embrief.json_files import JsonObject, read_object, read_objects
+from embrief.quantised import refuse_quantised
+from embrief.tensors import StoredTensor, read_header, read_tensors
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# What transformers looks for before either of them.
+_OF_ONE_PROCESS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _TOKENIZERS = (
     "tokenizer.json",
     "tokenizer.model",
@@ -23,7 +26,9 @@ _TOKENIZERS = (
     "spiece.model",
     "vocab.json",
 )
-_SUFFIXES = (".json", ".safetensors", ".model", ".txt")
+_SUFFIXES = (".json", ".model", ".txt")
+# Modules of sentence-transformers without weights of their own.
+_WEIGHTLESS = ("Transformer", "Pooling", "Normalize", "Dropout", "LogitScore")
 # What transformers writes anew each time it saves, or what only says how to run; none of it moves a vector.
 _VOLATILE = {
     "transformers_version",
@@ -36,7 +41,7 @@ _VOLATILE = {
 }
 _CHUNK = 2**20
 
-Stamp = tuple[tuple[str, int, int], ...]
+Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 def read_modules(folder: Path) -> list[tuple[str, str]] | None:
@@ -77,35 +82,180 @@ def missing_files(folder: Path) -> list[str]:
     missing += _missing_weights(base)
     for kind, path in read_modules(folder) or ():
         name = kind.rpartition(".")[2]
-        if name in ("Pooling", "Dense", "LogitScore") and not (folder / path / "config.json").is_file():
+        module = folder / path
+        if name in ("Pooling", "Dense", "LogitScore") and not (module / "config.json").is_file():
             missing.append(f"{path}/config.json")
-        if name == "Dense" and not (folder / path / "model.safetensors").is_file():
-            missing.append(f"{path}/model.safetensors")
+        # Left alone, sentence-transformers would take a pickle.
+        needed = name == "Dense" or (name not in _WEIGHTLESS and (module / "pytorch_model.bin").exists())
+        if needed and not (module / SINGLE).is_file():
+            missing.append(f"{path}/{SINGLE}")
     return missing
 
 
 def _missing_weights(base: Path) -> list[str]:
-    index = base / _INDEX
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError):
-            return [_INDEX]
-        return [shard for shard in sorted(shards) if not (base / shard).is_file()] or ([] if shards else [_INDEX])
-    return [] if (base / "model.safetensors").is_file() else ["model.safetensors"]
+    try:
+        files = weight_files(base)
+    except EmbriefError:
+        return [INDEX]
+    return [file.relative_to(base).as_posix() for file in files if not file.is_file()]
+
+
+def weight_files(base: Path) -> list[Path]:
+    """Return the files with the weights of a Transformer, by the rule of transformers: one file goes before shards.
+
+    They need not be there.
+
+    Raises:
+        ModelMismatchError: The index of the shards is not what transformers writes, or names files elsewhere.
+        WeightsUnavailableError: The index or the folder cannot be read.
+    """
+    index = base / INDEX
+    if (base / SINGLE).is_file() or not index.exists():
+        return [base / SINGLE]
+    return sorted({inside(base, name, index) for name in _weight_map(index).values()})
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    places = read_object(index).object("weight_map")
+    found = {name: place for name in places or () if places is not None and (place := places.text(name)) is not None}
+    if not found or found.keys() != (places or {}).keys():
+        raise ModelMismatchError(f"{index} does not say which file holds which tensor; fetch or save the file again")
+    if others := sorted({place for place in found.values() if not place.endswith(".safetensors")}):
+        raise ModelMismatchError(
+            f"{index} names {others[0]!r}, which is no safetensors file; other formats can run code when loaded, so "
+            "save the model again with safetensors"
+        )
+    return found
+
+
+def inside(folder: Path, name: str, source: Path) -> Path:
+    """Return the path of a file that another file names.
+
+    Raises:
+        ModelMismatchError: It is not within the folder.
+    """
+    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
+    path = folder / name
+    if (
+        not name
+        or "\0" in name
+        or ".." in parts
+        or PurePosixPath(name).is_absolute()
+        or PureWindowsPath(name).anchor
+        # A file may be a link: so hub caches keep theirs. A folder in between leads out.
+        or not path.parent.resolve().is_relative_to(folder.resolve())
+    ):
+        raise ModelMismatchError(
+            f"{source} names {name!r}, which is outside of {folder}; what makes a model must lie in its folder"
+        )
+    return path
+
+
+def stored_tensors(base: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a Transformer by name, from the headers of its files.
+
+    Raises:
+        WeightsUnavailableError: A file is not there.
+        ModelMismatchError: A file is damaged, or the files contradict each other.
+    """
+    found: dict[str, StoredTensor] = {}
+    files = weight_files(base)
+    for file in files:
+        for name, tensor in read_tensors(file).items():
+            if name in found:
+                raise ModelMismatchError(
+                    f"tensor {name!r} is both in {found[name].file} and in {file}; which one counts is a guess, so "
+                    "save the model again"
+                )
+            found[name] = tensor
+    if files != [base / SINGLE]:
+        index = base / INDEX
+        for name, place in _weight_map(index).items():
+            if name not in found or found[name].file != base / place:
+                raise ModelMismatchError(
+                    f"{index} says that tensor {name!r} is in {place}, and it is not; fetch the files again, or save "
+                    "the model again"
+                )
+    return found
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse weights that runtimes would read wrongly, before one of them opens the files.
+
+    Raises:
+        WeightsUnavailableError: A file is not there.
+        ModelMismatchError: A file is damaged, weights are quantised, or a module lacks tensors or has others.
+    """
+    base = transformer_folder(folder)
+    if spare := sorted(file.name for file in base.iterdir() if _OF_ONE_PROCESS.fullmatch(file.name)):
+        raise ModelMismatchError(
+            f"{base} holds {spare[0]}, a part of a checkpoint that several processes saved, which transformers reads "
+            f"instead of {SINGLE}; delete these parts, or save the model again as a whole"
+        )
+    config = read_object(base / "config.json")
+    if (named := config.get("transformers_weights")) is not None:
+        raise ModelMismatchError(
+            f"'transformers_weights' in {config.file} names {named!r} as the weights, and runtimes differ in whether "
+            f"they follow it; rename that file to {SINGLE} and delete the entry"
+        )
+    refuse_quantised(config, stored_tensors(base), base)
+    for kind, path in read_modules(folder) or ():
+        file = folder / path / SINGLE
+        if kind.rpartition(".")[2] not in _WEIGHTLESS and file.is_file():
+            tensors = read_tensors(file)
+            refuse_quantised({}, tensors, file)
+            if kind.rpartition(".")[2] == "Dense":
+                _check_dense(read_object(folder / path / "config.json"), tensors, file)
+
+
+def _check_dense(config: JsonObject, tensors: dict[str, StoredTensor], file: Path) -> None:
+    width, inputs = config.count("out_features") or 0, config.count("in_features") or 0
+    due: dict[str, tuple[int, ...]] = {"linear.weight": (width, inputs)}
+    if config.flag("bias") is not False:
+        due["linear.bias"] = (width,)
+    if config.flag("use_residual") and inputs != width:
+        due["residual.weight"] = (width, inputs)
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != due:
+        raise ModelMismatchError(
+            f"{file} holds {found}, by the config.json beside it this layer has {due}; fetch the files again, or save "
+            "the model again"
+        )
 
 
 def _files(folder: Path) -> list[Path]:
     """Return the files that make the model, in a stable order: of the folder itself and of its modules."""
     places = {folder, *(folder / path for _, path in read_modules(folder) or ())}
-    files = (file for place in places if place.is_dir() for file in place.iterdir())
-    return sorted(file for file in files if file.suffix in _SUFFIXES and file.is_file())
+    small = [file for place in places if place.is_dir() for file in place.iterdir() if file.suffix in _SUFFIXES]
+    return sorted(file for file in {*small, *_weights(folder)} if file.is_file())
+
+
+def _weights(folder: Path) -> list[Path]:
+    """Return the files whose tensors count."""
+    modules = read_modules(folder) or ()
+    own = [folder / path / SINGLE for kind, path in modules if kind.rpartition(".")[2] not in _WEIGHTLESS]
+    return [*weight_files(transformer_folder(folder)), *own]
 
 
 def stamp(folder: Path) -> Stamp:
-    """Return names, sizes and times: a model saved again to the same folder is another model."""
-    found = ((file, file.stat()) for file in _files(folder))
-    return tuple((file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns) for file, stat in found)
+    """Return names, sizes, times and places: a model saved again to the same folder is another model."""
+    found = ((file.relative_to(folder).as_posix(), file.stat()) for file in _files(folder))
+    # The time of the last change of any kind cannot be set back, other than that of the last writing.
+    return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for name, stat in found)
+
+
+def check_unchanged(folder: Path, known: Stamp) -> None:
+    """Refuse a folder whose files are not those of an earlier `stamp`.
+
+    Raises:
+        ModelMismatchError: They are others.
+    """
+    now = stamp(folder)
+    if changed := sorted({name for name, *_ in {*now} ^ {*known}}):
+        raise ModelMismatchError(
+            f"{folder} changed since its facts were read ({', '.join(changed)}): its vectors would not belong to the "
+            "space that was named. When all its files are written, make a new embedder or reranker"
+        )
 
 
 def weights_digest(folder: Path) -> str:
@@ -114,17 +264,18 @@ def weights_digest(folder: Path) -> str:
     Reads all weights, about a second for 1 to 2 GB, once per process as long as the files stay the same.
 
     Raises:
-        WeightsUnavailableError: The folder has no safetensors file.
+        WeightsUnavailableError: A file with weights is not there.
+        ModelMismatchError: One is damaged.
     """
-    if not any(file.suffix == ".safetensors" for file in _files(folder)):
-        raise WeightsUnavailableError(f"the folder {folder} holds no *.safetensors file")
+    if missing := [file for file in weight_files(transformer_folder(folder)) if not file.is_file()]:
+        raise WeightsUnavailableError(f"{folder} lacks {missing[0].relative_to(folder).as_posix()}")
     return _digest(folder, stamp(folder))
 
 
 @lru_cache(maxsize=64)
 def _digest(folder: Path, known: Stamp) -> str:
     digest = hashlib.sha256()
-    for name, _, _ in known:
+    for name, *_ in known:
         file = folder / name
         if file.suffix == ".safetensors":
             content = _tensors(file)
@@ -145,13 +296,11 @@ def _lasting(config: JsonObject) -> dict[str, Any]:
 
 
 def _tensors(file: Path) -> bytes:
+    # A damaged file has no name for its content.
+    read_tensors(file)
     digest = hashlib.sha256()
     with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-        # Saving again may change the metadata; it does not change a vector.
-        header.pop("__metadata__", None)
-        digest.update(json.dumps(header, sort_keys=True).encode())
+        digest.update(json.dumps(read_header(stream, file), sort_keys=True).encode())
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.digest()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
 from embrief.errors import ArgumentError, BackendError, EmbriefError, WeightsUnavailableError
-from embrief.folders import Stamp, missing_files, weights_digest
+from embrief.folders import Stamp, check_unchanged, check_weights, missing_files, weights_digest
 from embrief.folders import stamp as folder_stamp
 from embrief.identify import ModelFiles, identify_embedder, identify_reranker, read_files, verify_files
 from embrief.jobs import in_short
@@ -93,11 +93,38 @@ def _runtime_errors(what: str) -> Iterator[None]:
         raise BackendError(f"{what}: {in_short(error)}") from error
 
 
-def _load(backend: Backend, kind: type[EmbeddingSpec] | type[RerankerSpec], request: LoadRequest) -> Any:
+def _load(
+    backend: Backend, kind: type[EmbeddingSpec] | type[RerankerSpec], request: LoadRequest, known: Stamp | None
+) -> Any:
+    """Load a model from the very files that its facts were read from.
+
+    Raises:
+        ModelMismatchError: They changed meanwhile, or are damaged.
+    """
     load: Any = backend.load_embedder if kind is EmbeddingSpec else backend.load_reranker
-    place = f" from {request.folder}" if request.folder is not None else ""
-    with _runtime_errors(f"the runtime {backend.name!r} failed to load {request.spec.id}{place}"):
-        return load(request)
+    folder = request.folder
+    place = f" from {folder}" if folder is not None else ""
+
+    def check() -> None:
+        if folder is not None and known is not None:
+            check_unchanged(folder, known)
+
+    check()
+    if folder is not None:
+        check_weights(folder)
+    try:
+        with _runtime_errors(f"the runtime {backend.name!r} failed to load {request.spec.id}{place}"):
+            model = load(request)
+    except Exception:
+        # Half-written files fail in many ways; this is the reason.
+        check()
+        raise
+    try:
+        check()
+    except EmbriefError:
+        model.close()
+        raise
+    return model
 
 
 class settled(Generic[T]):
@@ -241,17 +268,30 @@ class SharedModel(Generic[S, B]):
             )
         )
 
+    @property
+    def _place(self) -> Path:
+        return self.folder if self.folder is not None else self.cached.folder
+
+    @settled
+    def _known(self) -> Stamp:
+        """Return what the files looked like before the first of them was read."""
+        return self._stamp or folder_stamp(self._place)
+
     @settled
     def files(self) -> ModelFiles:
         """Return the small files of the model."""
-        folder = self.folder if self.folder is not None else self.cached.folder
-        return read_files(folder, trusted=self.choice.trust_remote_code)
+        _ = self._known
+        return read_files(self._place, trusted=self.choice.trust_remote_code)
 
     @settled
     def weights(self) -> str:
         """Return what names the weights: a commit id, or a digest of a folder. Settled once, at the latest at load."""
         if self.folder is not None:
-            return weights_digest(self.folder)
+            known = self._known
+            digest = weights_digest(self.folder)
+            # Facts of one model and a digest of another would name a space that nobody has.
+            check_unchanged(self.folder, known)
+            return digest
         revision = self.spec.revision
         # A branch or tag may point elsewhere tomorrow; what was fetched has a commit.
         return revision if self._is_settled(revision) else self.cached.revision
@@ -328,7 +368,9 @@ class SharedModel(Generic[S, B]):
             # Before the weights are read: what is in the folder later is another model's.
             _ = self.weights
         request = LoadRequest(spec, folder, device, dtype, trust)
-        return _acquire((backend.name, request, self._stamp), partial(_load, backend, self.choice.kind, request))
+        # A commit on the hub is what its name says.
+        known = self._known if self.folder is not None else None
+        return _acquire((backend.name, request, self._stamp), partial(_load, backend, self.choice.kind, request, known))
 
     async def off_loop(self, call: Callable[[], T], *, urgent: bool = False) -> T:
         """Run `call` on a thread of this model's, so that an event loop never waits for a tokenizer or a download."""

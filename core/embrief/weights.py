@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import (
+    EmbriefError,
     GatedModelError,
     MissingDependencyError,
     NotEnoughSpaceError,
@@ -112,6 +113,14 @@ def _missing(source: ModelSource, folder: Path) -> list[str]:
     return missing
 
 
+def _is_complete(folder: Path) -> bool:
+    try:
+        return not missing_files(folder)
+    except EmbriefError:
+        # One damaged download must not hide all others.
+        return False
+
+
 def cached_revisions(model: str, cache_dir: Path | None = None) -> list[CachedModel]:
     """Return the revisions of a model that are complete on this machine, weights and tokenizer included."""
     snapshots = _repository_folder(model, cache_dir) / "snapshots"
@@ -124,7 +133,7 @@ def cached_revisions(model: str, cache_dir: Path | None = None) -> list[CachedMo
             sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         )
         for folder in found
-        if not missing_files(folder)
+        if _is_complete(folder)
     ]
 
 

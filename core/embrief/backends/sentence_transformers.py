@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from embrief.backends import torch_common
 from embrief.backends.base import Backend, BatchedEmbedder, LoadRequest, Prepared, RerankBackend, RunOptions
 from embrief.errors import ModelMismatchError
-from embrief.folders import transformer_folder
+from embrief.folders import stored_tensors, transformer_folder
 from embrief.installed import install_command
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
         self._spec = cast("EmbeddingSpec", request.spec)
         self._device = request.device
         self.batch_tokens = torch_common.batch_tokens(request.device)
-        with torch_common.quiet_loading():
+        with torch_common.quiet_loading(), torch_common.loading_errors(self._spec.id):
             model = _load_modules(request, self._spec)
-        _check_complete(model[0].model, transformer_folder(cast("Path", request.folder)), self._spec)
+        _check_tensors(model[0].model, transformer_folder(cast("Path", request.folder)), self._spec)
         self._tokenizer = model.tokenizer
         # Normalising is left to `vectors.finish`, which does it after the cut and in float32.
         self._modules = [module.eval() for module in model if not isinstance(module, Normalize)]
@@ -103,18 +103,18 @@ def _load_modules(request: LoadRequest, spec: EmbeddingSpec) -> Any:
     )
 
 
-def _check_complete(model: Any, folder: Path, spec: EmbeddingSpec) -> None:
-    """Refuse a checkpoint that lacks tensors: transformers fills them with random numbers and only logs it."""
-    from safetensors import safe_open
+def _check_tensors(model: Any, folder: Path, spec: EmbeddingSpec) -> None:
+    """Refuse a checkpoint that lacks tensors or has others: transformers only logs it.
 
-    found: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dict
-                # Old names of layer norms; and the same model comes with and without a first part such as `model.`.
-                new = re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", name))
-                found |= {new, new.partition(".")[2]}
+    Missing ones are random numbers then, and without the surplus ones it is another model.
+    """
+    stored = stored_tensors(folder)
     state = model.state_dict()
+    prefix = f"{model.base_model_prefix}."
+    # Old names of layer norms; and the same model comes with and without its class's prefix.
+    places = {name: re.sub(r"\bgamma$", "weight", re.sub(r"\bbeta$", "bias", name)) for name in stored}
+    places = {name: place if place in state else place.removeprefix(prefix) for name, place in places.items()}
+    found = set(places.values())
     # A tied tensor is stored under one of its names.
     there = {state[name].data_ptr() for name in state if name in found}
     # BERT's own pooler is not part of an embedding model, and many checkpoints leave it out.
@@ -123,11 +123,8 @@ def _check_complete(model: Any, folder: Path, spec: EmbeddingSpec) -> None:
         for name, tensor in state.items()
         if name not in found and tensor.data_ptr() not in there and not name.startswith("pooler.")
     ]
-    if missing:
-        raise ModelMismatchError(
-            f"the weights of {spec.id} lack {len(missing)} tensors, {min(missing)!r} for one; they would be random. "
-            "Fetch the files again, or check that they belong to this config.json"
-        )
+    surplus = [name for name, place in places.items() if place not in state]
+    torch_common.check_tensor_names(missing, surplus, spec.id)
 
 
 def _load_reranker(request: LoadRequest) -> RerankBackend:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from embrief.specs import EmbeddingSpec, ModelSpec
 
 IdRow = NDArray[np.int32]
+# Tensors without which a model is the same: buffers that older releases of transformers stored, and output layers of
+# language models and of their training, which neither vectors nor a classifier's score pass.
+_UNUSED = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|rotary_emb\.inv_freq)$|"
+    r"^(lm_head|cls|predictions|generator_predictions|generator_lm_head|vocab_transform|vocab_layer_norm|"
+    r"vocab_projector)\.|^(\w+\.)?pooler\."
+)
 _TOKENIZE_BLOCK = 1024
 _BATCH_TOKENS = {"cpu": 1024, "mps": 16384, "cuda": 65536}
 
@@ -123,6 +131,49 @@ def tokenize(
         for index in long:
             ids[index] = cut(ids[index], options.max_tokens, end)
     return Tokenized(ids, counts, truncated)
+
+
+def check_tensor_names(missing: Iterable[str], surplus: Iterable[str], label: str) -> None:
+    """Refuse weights that are not those of their configuration.
+
+    Args:
+        missing: What the model has and the files lack.
+        surplus: What the files have and the model lacks.
+        label: The model's name.
+
+    Raises:
+        ModelMismatchError: There is something, other than what no result depends on.
+    """
+    for names, problem, effect in (
+        ([*missing], "lack", "they would be random"),
+        ([name for name in surplus if not _UNUSED.search(name)], "hold", "the model has no place for them"),
+    ):
+        if names:
+            raise ModelMismatchError(
+                f"the weights of {label} {problem} {len(names)} tensors, {min(names)!r} for one; {effect}. Fetch the "
+                "files again, or check that they belong to this config.json"
+            )
+
+
+@contextmanager
+def loading_errors(label: str) -> Iterator[None]:
+    """Turn what transformers raises for weights that do not fit into ours."""
+    try:
+        yield
+    except KeyError as error:
+        if error.args != ("metadata",):
+            raise
+        raise ModelMismatchError(
+            f"the index of the weights of {label} has no 'metadata', without which transformers does not read it; add "
+            '"metadata": {} to model.safetensors.index.json, or save the model again'
+        ) from error
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ModelMismatchError(
+            f"tensors in the weights of {label} have other shapes than config.json gives them; these are not the "
+            "weights of this model"
+        ) from error
 
 
 def final_tokens(tokenizer: Any, *probe: str) -> int:

@@ -152,7 +152,7 @@ class ClassifierReranker(_Reranker):
 def _load(kind: Any, request: LoadRequest) -> Any:
     import torch
 
-    with torch_common.quiet_loading():
+    with torch_common.quiet_loading(), torch_common.loading_errors(request.spec.id):
         model, report = kind.from_pretrained(
             transformer_folder(cast("Path", request.folder)),
             dtype=getattr(torch, request.dtype),
@@ -161,12 +161,7 @@ def _load(kind: Any, request: LoadRequest) -> Any:
             trust_remote_code=request.trust_remote_code,
             output_loading_info=True,
         )
-    if report["missing_keys"]:
-        # transformers fills missing tensors with random numbers and only logs it.
-        raise ModelMismatchError(
-            f"the weights of {request.spec.id} lack {sorted(report['missing_keys'])}; they would be random. These are "
-            "not the weights of this reranker"
-        )
+    torch_common.check_tensor_names(report["missing_keys"], report["unexpected_keys"], request.spec.id)
     return model.to(request.device).eval()
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safetensors import safe_open
+import torch
 
 from embrief.errors import ModelMismatchError
+from embrief.folders import stored_tensors
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
-    import torch
+    from embrief.tensors import StoredTensor
 
-_INDEX = "model.safetensors.index.json"
 # The same decoder is stored alone, or inside a language model or a sentence-transformers module.
 _PREFIXES = ("", "model.", "language_model.", "model.language_model.", "auto_model.")
+
+
+# What `check_weights` lets through.
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class Checkpoint:
@@ -34,23 +39,19 @@ class Checkpoint:
             ModelMismatchError: It holds no text model.
         """
         self._label = label
-        self._files: dict[str, Path] = {}
-        index = folder / _INDEX
-        if index.is_file():
-            shards = json.loads(index.read_text("utf-8"))["weight_map"]
-            self._files = {name: folder / file for name, file in shards.items()}
-        else:
-            file = folder / "model.safetensors"
-            with safe_open(file, "pt") as tensors:
-                self._files = dict.fromkeys(tensors.keys(), file)
-        found = [prefix for prefix in _PREFIXES if f"{prefix}embed_tokens.weight" in self._files]
+        self._stored = stored_tensors(folder)
+        found = [prefix for prefix in _PREFIXES if f"{prefix}embed_tokens.weight" in self._stored]
         if len(found) != 1:
             raise ModelMismatchError(
                 f"the weights of {label} hold {len(found)} text models (tensors named ...embed_tokens.weight); one is "
                 "needed. Check that they belong to this config.json"
             )
         self._prefix = found[0]
-        self._unread = set(self._files)
+        self._unread = set(self._stored)
+
+    def holds(self, name: str) -> bool:
+        """Return whether a tensor is stored under this very name."""
+        return name in self._stored
 
     def read(self, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
         """Return tensors in memory of their own, in the number format of the file.
@@ -61,27 +62,20 @@ class Checkpoint:
         Raises:
             ModelMismatchError: One is missing or has another shape.
         """
-        found: dict[str, torch.Tensor] = {}
-        whole = {name: self._prefix + name if self._prefix + name in self._files else name for name in shapes}
-        if absent := [name for name in shapes if whole[name] not in self._files]:
+        whole = {name: self._prefix + name if self._prefix + name in self._stored else name for name in shapes}
+        if absent := [name for name in shapes if whole[name] not in self._stored]:
             raise ModelMismatchError(
                 f"the weights of {self._label} lack {len(absent)} tensors, {min(absent)!r} for one. Fetch the files "
                 "again, or check that they belong to this config.json"
             )
-        for file in {self._files[name] for name in whole.values()}:
-            # Opened anew each time: pages of a mapped file count as this process's memory until it is closed. Copied:
-            # a file that is written again must not change a model that is in use.
-            with safe_open(file, "pt") as tensors:
-                for name in shapes:
-                    if self._files[whole[name]] == file:
-                        found[name] = tensors.get_tensor(whole[name]).clone()
-        self._unread -= set(whole.values())
         for name, shape in shapes.items():
-            if found[name].shape != shape:
+            if self._stored[whole[name]].shape != shape:
                 raise ModelMismatchError(
-                    f"{name!r} in the weights of {self._label} has shape {tuple(found[name].shape)}, by config.json "
-                    f"it would be {shape}; these are not the weights of this model"
+                    f"{name!r} in the weights of {self._label} has shape {self._stored[whole[name]].shape}, by "
+                    f"config.json it would be {shape}; these are not the weights of this model"
                 )
+        self._unread -= set(whole.values())
+        found = read({name: self._stored[place] for name, place in whole.items()})
         return [found[name] for name in shapes]
 
     def check_all_read(self, ignored: Sequence[str] = ()) -> None:
@@ -94,5 +88,36 @@ class Checkpoint:
         if rest:
             raise ModelMismatchError(
                 f"the weights of {self._label} hold {len(rest)} tensors that the engine does not use, {min(rest)!r} "
-                "for one; use backend='sentence-transformers'"
+                "for one; with them it would be another model. Check that config.json and weights belong together"
             )
+
+
+def read(stored: Mapping[str, StoredTensor]) -> dict[str, torch.Tensor]:
+    """Return tensors in memory of their own, in the number format of the file.
+
+    Read and not mapped: a file that is written again must not change a model that is in use, and one that is cut short
+    meanwhile would end the process.
+
+    Raises:
+        ModelMismatchError: A file is shorter than its header said.
+    """
+    found: dict[str, torch.Tensor] = {}
+    order = sorted(stored, key=lambda name: (stored[name].file, stored[name].start))
+    for file, names in itertools.groupby(order, key=lambda name: stored[name].file):
+        with file.open("rb", buffering=0) as stream:
+            for name in names:
+                tensor = stored[name]
+                values = torch.empty(tensor.size, dtype=torch.uint8)
+                stream.seek(tensor.start)
+                if _fill(stream, memoryview(values.numpy())) < tensor.size:  # type: ignore[arg-type]
+                    raise ModelMismatchError(f"{file} became shorter while {name!r} was read; fetch or save it again")
+                found[name] = values.view(_DTYPES[tensor.dtype]).view(tensor.shape)
+    return found
+
+
+def _fill(stream: FileIO, room: memoryview) -> int:
+    """Read until the room is full, since one call reads 2 GB at most; return the bytes that were there."""
+    done = 0
+    while done < len(room) and (count := stream.readinto(room[done:])):
+        done += count
+    return done

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
+from embrief.engine.checkpoint import read
 from embrief.engine.description import dense_activation
 from embrief.folders import read_modules
 from embrief.json_files import read_object
+from embrief.tensors import read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +57,7 @@ def _read_dense(
     folder: Path, device: str
 ) -> tuple[torch.Tensor, torch.Tensor | None, Callable[[torch.Tensor], torch.Tensor]]:
     config = read_object(folder / "config.json")
-    tensors = load_file(folder / "model.safetensors")
+    tensors = read(read_tensors(folder / "model.safetensors"))
     bias = tensors["linear.bias"].float().to(device) if config.get("bias", True) else None
     activation = _ACTIVATIONS[dense_activation(config)]
     return tensors["linear.weight"].float().to(device), bias, activation
@@ -68,7 +69,8 @@ class AnswerHead:
     def __init__(
         self, checkpoint: Checkpoint, shape: tuple[int, int], yes: int, no: int, *, tied: bool, device: str
     ) -> None:
-        name = "embed_tokens.weight" if tied else "lm_head.weight"
+        # An output layer that is stored counts, whatever config.json says: transformers ties nothing then.
+        name = "embed_tokens.weight" if tied and not checkpoint.holds("lm_head.weight") else "lm_head.weight"
         table = checkpoint.read({name: shape})[0]
         self._direction = (table[yes].float() - table[no].float()).to(device)
 
