@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Set
+from numbers import Integral, Real
+from typing import Any, cast, get_args
 
 from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.specs import EmbeddingSpec, Truncate
@@ -40,44 +41,124 @@ def text(value: object, what: str) -> str:
 
     Raises:
         ArgumentTypeError: It is not.
+        ArgumentError: It is no Unicode text.
     """
     if isinstance(value, str):
-        _check_unicode(value, what)
+        unicode(value, what)
         return value
-    remedy = "; for several texts there is a method of its own" if isinstance(value, (list, tuple)) else ""
+    several = not isinstance(value, bytes) and isinstance(value, Iterable) and getattr(value, "ndim", None) != 0
+    remedy = "; for several texts there is a method of its own" if several else _string_remedy(value)
     raise ArgumentTypeError(f"{what} is one string, not {type(value).__name__}{remedy}")
 
 
-def texts(values: object, what: str) -> list[str]:
-    """Return `values` as a list of strings.
+def listed(values: object, what: str, of: str = "") -> list[Any]:
+    """Return the items of a list, and of all else that `stream` takes."""
+    return list(stream(values, what, of))
+
+
+def stream(values: object, what: str, of: str = "") -> Iterator[Any]:
+    """Return an iterator over what has an order of its own: a list, tuple, column, 1-d array, iterator.
+
+    Iterating gives the keys of a mapping, the column names of a table and the lines of a file; a set has no order.
+
+    Args:
+        values: What the caller passed.
+        what: Name of the argument.
+        of: What the items are, in the plural.
 
     Raises:
-        ArgumentTypeError: It is one string, not iterable, or an item is no string (named by its index).
+        ArgumentTypeError: It is something else; the message has the remedy.
     """
-    if isinstance(values, (str, bytes)):
-        raise ArgumentTypeError(f"{what} is a list of strings, not one {type(values).__name__}; write [{what[:-1]}]")
-    if not isinstance(values, Iterable):
-        raise ArgumentTypeError(f"{what} is a list of strings, not {type(values).__name__}")
-    items = list(values)
-    for index, item in enumerate(items):
+    if (remedy := _not_listed(values, what)) is None:
+        return iter(cast("Iterable[Any]", values))
+    kind = "one string" if isinstance(values, str) else type(values).__name__
+    raise ArgumentTypeError(f"{what} is a list{' of ' + of if of else ''}, not {kind}{remedy}")
+
+
+def _not_listed(values: object, what: str) -> str | None:
+    """Return what to do instead of passing this as a list, `None` if it can be passed."""
+    dimensions = getattr(values, "ndim", 1)
+    if isinstance(values, (str, bytes, bytearray, memoryview)):
+        return f"; write [{what.removesuffix('s')}]"
+    if isinstance(values, Mapping):
+        return f"; pass list({what}.values()), or list({what}) for its keys"
+    if isinstance(values, Set):
+        return f", whose order is not fixed; pass sorted({what}), or a list"
+    if hasattr(values, "readline"):
+        return ", an open file; pass its texts, such as file.read().splitlines()"
+    if hasattr(values, "columns") or dimensions not in (0, 1):
+        return f", a table; pass one of its columns, such as {what}['text']"
+    if dimensions == 0:
+        return f" without items; pass [{what}.item()]"
+    if isinstance(values, AsyncIterable):
+        return "; aiter_documents takes an asynchronous stream"
+    if isinstance(values, type) or not isinstance(values, Iterable):
+        return ""
+    return None
+
+
+def texts(values: object, what: str, *, start: int = 0) -> list[str]:
+    """Return `values` as a list of strings.
+
+    Args:
+        values: What the caller passed.
+        what: Name of the argument.
+        start: Index of the first in the caller's own count, for errors.
+
+    Raises:
+        ArgumentTypeError: It is no list (see `listed`), or an item is no string (named by its index).
+        ArgumentError: An item is no Unicode text.
+    """
+    items = listed(values, what, "strings")
+    for index, item in enumerate(items, start):
         if not isinstance(item, str):
-            raise ArgumentTypeError(f"{what}[{index}] is {type(item).__name__}; it must be a string", index=index)
-        _check_unicode(item, f"{what}[{index}]", index)
+            raise ArgumentTypeError(
+                f"{what}[{index}] is {type(item).__name__}; it must be a string{_string_remedy(item)}", index=index
+            )
+        unicode(item, f"{what}[{index}]", index)
     return items
 
 
-def _check_unicode(value: str, what: str, index: int | None = None) -> None:
-    """Refuse lone surrogates, which are no Unicode text and which no tokenizer takes."""
-    if value.isascii():
-        return
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ArgumentError(
-            f"{what} holds half a surrogate pair at position {error.start}, so it is no Unicode text; decode it "
-            "again, or with errors='replace'",
-            index=index,
-        ) from None
+def _string_remedy(value: object) -> str:
+    """Return what to do with this where a string belongs."""
+    if _is_missing(value):
+        return ", and this is a missing value: leave it out, or put a text there"
+    if isinstance(value, (bytes, bytearray)):
+        return ", so decode it: value.decode()"
+    return "; pass value.item()" if getattr(value, "ndim", None) == 0 else ""
+
+
+def _is_missing(value: object) -> bool:
+    # pandas is not imported here; its markers are known by name, and NaN is the one number that differs from itself.
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant")
+        or (isinstance(value, Real) and value != value)
+    )
+
+
+def unicode(value: object, what: str, index: int | None = None) -> None:
+    """Refuse lone surrogates in a string, or in any string of JSON-like data: no tokenizer and no store takes them.
+
+    Raises:
+        ArgumentError: There is one; the message has its place.
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            unicode(key, f"a key of {what}", index)
+            unicode(item, f"{what}[{key!r}]", index)
+    elif isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            unicode(item, f"{what}[{place}]", index)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ArgumentError(
+                f"{what} holds half a surrogate pair at position {error.start}, so it is no Unicode text; decode it "
+                "again, or with errors='replace'",
+                index=index,
+            ) from None
 
 
 def flag(value: object, what: str) -> None:
@@ -91,56 +172,74 @@ def pairs(values: object, what: str) -> list[tuple[str, str]]:
 
     Raises:
         ArgumentTypeError: It is no list, or an item is no pair of strings (named by its index).
+        ArgumentError: An item is no Unicode text.
     """
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise ArgumentTypeError(f"{what} is a list of pairs (query, document), not {type(values).__name__}")
     found: list[tuple[str, str]] = []
-    for index, pair in enumerate(values):
+    for index, pair in enumerate(listed(values, what, "pairs (query, document)")):
         match pair:
             case [str(query), str(document)]:
-                _check_unicode(query + document, f"{what}[{index}]", index)
+                unicode((query, document), f"{what}[{index}]", index)
                 found.append((query, document))
             case _:
                 raise ArgumentTypeError(f"{what}[{index}] is no pair (query, document) of strings", index=index)
     return found
 
 
-def titles(values: Sequence[str | None] | None, count: int) -> list[str | None]:
+def titles(values: object, count: int, *, start: int = 0) -> list[str | None]:
     """Return one title or `None` per document.
 
     Raises:
-        ArgumentTypeError: It is one string, or an item is neither string nor `None`.
-        ArgumentError: There are more or fewer titles than documents.
+        ArgumentTypeError: It is no list, or an item is neither string nor `None`.
+        ArgumentError: There are more or fewer titles than documents, or one is no Unicode text.
     """
     if values is None:
         return [None] * count
-    if isinstance(values, str):
-        raise ArgumentTypeError("titles is a list with one title (or None) per document, not one string")
-    items = list(values)
+    items = listed(values, "titles", "one title (or None) per document")
     if len(items) != count:
         raise ArgumentError(f"there are {len(items)} titles for {count} documents; give one each, None for no title")
-    for index, item in enumerate(items):
+    for index, item in enumerate(items, start):
         if item is not None and not isinstance(item, str):
+            remedy = "; write None for no title" if _is_missing(item) else ""
             raise ArgumentTypeError(
-                f"titles[{index}] is {type(item).__name__}; it must be a string or None", index=index
+                f"titles[{index}] is {type(item).__name__}; it must be a string or None{remedy}", index=index
             )
+        unicode(item, f"titles[{index}]", index)
     return items
 
 
 def optional_text(value: object, what: str) -> None:
     """Refuse what is neither a string nor `None`."""
     if value is not None and not isinstance(value, str):
-        raise ArgumentTypeError(f"{what} is a string or None, not {type(value).__name__}")
+        raise ArgumentTypeError(f"{what} is a string or None, not {type(value).__name__}{_string_remedy(value)}")
+    unicode(value, what)
 
 
-def positive(value: Any, what: str) -> None:
-    """Refuse what is neither a positive whole number nor `None`."""
+def positive(value: object, what: str) -> int | None:
+    """Return a positive whole number, numpy's too, as an `int`; or `None`.
+
+    Raises:
+        ArgumentTypeError: It is something else; `True` is no number.
+        ArgumentError: It is less than 1.
+    """
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise ArgumentTypeError(f"{what} is a whole number or None, not {value!r}")
     if value < 1:
         raise ArgumentError(f"{what}={value} must be at least 1")
+    return int(value)
+
+
+def count(value: object, what: str) -> int:
+    """Return a positive whole number, numpy's too, as an `int`.
+
+    Raises:
+        ArgumentTypeError: It is something else; `True` is no number.
+        ArgumentError: It is less than 1.
+    """
+    if value is None:
+        raise ArgumentTypeError(f"{what} is a whole number, not None")
+    return positive(value, what) or 0
 
 
 def runtime(device: object, dtype: object, truncate: object) -> None:
@@ -157,10 +256,8 @@ def dim(value: int | None, spec: EmbeddingSpec) -> None:
     """Check that the model's vectors can be cut to this width.
 
     Raises:
-        ArgumentTypeError: It is no whole number.
         ArgumentError: The model was not trained for it.
     """
-    positive(value, "dim")
     if value is None or value == spec.dim or value in spec.mrl:
         return
     widths = (

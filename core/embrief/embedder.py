@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, Self, cast
@@ -25,7 +25,8 @@ from embrief.progress import Progress, progress_bar
 from embrief.prompts import PromptChoice, active_task, check_choice, document_prefix, query_prefix
 from embrief.space import VectorSpace
 from embrief.specs import EmbeddingSpec, Role, Truncate
-from embrief.vectors import Matrix, Vector
+from embrief.streaming import Block, ablocks, blocks
+from embrief.vectors import Matrix, Vector, spread
 from embrief.vectors import finish as finish_vectors
 
 if TYPE_CHECKING:
@@ -135,15 +136,15 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
                 model=model_text(model),
                 backend=backend,
                 revision=revision,
-                dim=dim,
+                dim=arguments.positive(dim, "dim"),
                 instruction=instruction,
                 task=task,
                 normalize=normalize,
                 device=device,
                 dtype=dtype,
-                max_tokens=max_tokens,
+                max_tokens=arguments.positive(max_tokens, "max_tokens"),
                 truncate=truncate,
-                batch_tokens=batch_tokens,
+                batch_tokens=arguments.positive(batch_tokens, "batch_tokens"),
                 cache_dir=path_text(cache_dir, "cache_dir"),
                 local_files_only=local_files_only,
                 trust_remote_code=trust_remote_code,
@@ -221,8 +222,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
     def with_dim(self, dim: int | None) -> Self:
         """Return an embedder with another width, on the same loaded model. `None` is the full width."""
-        arguments.positive(dim, "dim")
-        return self._view(dim=dim)
+        return self._view(dim=arguments.positive(dim, "dim"))
 
     def render(
         self,
@@ -238,7 +238,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         return self._render([text], role, PromptChoice(instruction, task), None if title is None else [title])[0]
 
     def _render(
-        self, texts: list[str], role: Role, call: PromptChoice, titles: Sequence[str | None] | None
+        self, texts: list[str], role: Role, call: PromptChoice, titles: Sequence[str | None] | None, start: int = 0
     ) -> list[str]:
         spec, default = self.spec, self._settings.prompt_choice
         if role not in ("query", "document"):
@@ -262,7 +262,9 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         applies = active_task(spec.prompts, call, default, model=spec.id)
         return [
             document_prefix(applies, title, model=spec.id, index=index) + text
-            for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True))
+            for index, (text, title) in enumerate(
+                zip(texts, arguments.titles(titles, len(texts), start=start), strict=True), start
+            )
         ]
 
     def encode(
@@ -303,18 +305,19 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         titles: Sequence[str | None] | None,
         call: PromptChoice,
         progress: bool = False,
+        start: int = 0,
     ) -> Plan[Encoded, EmbeddingResult]:
-        """Check and render the texts. Loads nothing."""
+        """Check and render the texts, the first of which has the index `start` for the caller. Loads nothing."""
         spec, settings = self.spec, self._settings
-        items = arguments.texts(texts, "texts")
-        rendered = self._render(items, role, call, titles)
+        items = arguments.texts(texts, "texts", start=start)
+        rendered = self._render(items, role, call, titles, start)
         space, dim = self._space(call), settings.dim or spec.dim
         first: dict[str, int] = {}
         for index, text in enumerate(rendered):
             first.setdefault(text, index)
         distinct = list(first)
         prompts = {whole[: len(whole) - len(text)] for whole, text in zip(rendered, items, strict=True)}
-        shown = _Shown(progress, list(first.values()))
+        shown = _Shown(progress, [start + index for index in first.values()])
         options = replace(
             self._options(dim), prompts=tuple(sorted(prompts - {""})), on_progress=shown.advance if progress else None
         )
@@ -330,9 +333,9 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             if len(distinct) < len(rendered):
                 rows = {text: row for row, text in enumerate(distinct)}
                 order = [rows[text] for text in rendered]
-                vectors = vectors[order]
+                vectors = spread(vectors, np.array(order, np.int64))
                 encoded = Encoded(vectors, encoded.token_counts[order], encoded.truncated[order])
-            self._warn_truncated(encoded, options.max_tokens)
+            self._warn_truncated(encoded, options.max_tokens, start)
             return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
 
         request = Request(
@@ -370,7 +373,8 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         Raises:
             ArgumentError: The model's vectors cannot be cut to one of the widths.
         """
-        views = {dim: self.with_dim(dim) for dim in dims}
+        widths = [arguments.count(dim, f"dims[{index}]") for index, dim in enumerate(arguments.listed(dims, "dims"))]
+        views = {dim: self.with_dim(dim) for dim in widths}
         call = partial(Embedder.encode, texts=texts, role=role, titles=titles, instruction=instruction, task=task)
         if self._shared.backend.native_dims:
             return {dim: call(view) for dim, view in views.items()}
@@ -378,7 +382,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         return {
             dim: EmbeddingResult(
                 finish_vectors(
-                    whole.vectors,
+                    whole.vectors[:, :dim].copy(),
                     count=len(whole.vectors),
                     dim=dim,
                     normalize=self._settings.normalize,
@@ -391,13 +395,13 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             for dim, view in views.items()
         }
 
-    def _warn_truncated(self, encoded: Encoded, max_tokens: int) -> None:
+    def _warn_truncated(self, encoded: Encoded, max_tokens: int, start: int) -> None:
         cut = np.flatnonzero(encoded.truncated)
         if len(cut) and self._settings.truncate == "warn":
             warn(
                 f"{len(cut)} of {len(encoded.truncated)} texts are longer than {max_tokens} tokens and lost "
-                f"their end (first at index {cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, raise "
-                "max_tokens, or pass truncate='error' or 'silent'",
+                f"their end (first at index {start + cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, "
+                "raise max_tokens, or pass truncate='error' or 'silent'",
                 TruncationWarning,
             )
 
@@ -437,6 +441,79 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             float32, (n, dim).
         """
         return self.encode(texts, role="document", titles=titles, task=task, progress=progress).vectors
+
+    def iter_documents(
+        self,
+        texts: Iterable[str],
+        *,
+        titles: Iterable[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> Iterator[Vector]:
+        """Embed documents as they come, in the memory of about a thousand: for any number, also an endless stream.
+
+        Texts are read, checked and embedded in blocks when their vectors are asked for. After an error or a break, go
+        on with the text whose index is the number of vectors received.
+
+        Args:
+            texts: The documents, in an order: a list, a generator.
+            titles: One title or `None` per document, read beside the texts.
+            task: As in `encode`.
+            progress: Whether to show a progress bar on stderr.
+
+        Yields:
+            float32, (dim,), one per text, in input order.
+
+        Raises:
+            ArgumentTypeError: At once, for what is no stream of texts, such as a table, a mapping or an open file.
+            ArgumentError, InputTooLongError, NonFiniteVectorError: As in `encode`, at the block with the text at fault;
+                the index counts from the stream's first text.
+        """
+        found = blocks(texts, titles)
+        self._check_stream(task, progress)
+        return self._iter_blocks(found, _bar(texts, progress), task)
+
+    def _iter_blocks(
+        self, found: Iterator[Block], bar: AbstractContextManager[Progress], task: str | None
+    ) -> Iterator[Vector]:
+        with bar as shown:
+            for block in found:
+                vectors = self._run(self._block_plan(block, task)).vectors
+                shown.advance(len(vectors))
+                # Copies: a row that somebody keeps would keep its whole block.
+                yield from (vector.copy() for vector in vectors)
+
+    def aiter_documents(
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        *,
+        titles: Iterable[str | None] | AsyncIterable[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> AsyncIterator[Vector]:
+        """`iter_documents` without blocking the event loop, except while an ordinary iterable makes its next text."""
+        return self._aiter_blocks(ablocks(texts, titles), _bar(texts, progress), task, progress)
+
+    async def _aiter_blocks(
+        self, found: AsyncIterator[Block], bar: AbstractContextManager[Progress], task: str | None, progress: bool
+    ) -> AsyncIterator[Vector]:
+        # Off the loop: the facts of a model without a record may have to be fetched.
+        await self.off_loop(partial(self._check_stream, task, progress))
+        with bar as shown:
+            async for block in found:
+                vectors = (await self._arun(self._block_plan(block, task))).vectors
+                shown.advance(len(vectors))
+                for vector in vectors:
+                    yield vector.copy()
+
+    def _check_stream(self, task: str | None, progress: bool) -> None:
+        arguments.optional_text(task, "task")
+        arguments.flag(progress, "progress")
+        check_choice(self.spec.prompts, PromptChoice(task=task), model=self.spec.id)
+
+    def _block_plan(self, block: Block, task: str | None) -> Callable[[], Plan[Encoded, EmbeddingResult]]:
+        call = PromptChoice(task=task)
+        return partial(self._plan, block.texts, "document", block.titles, call, start=block.start)
 
     async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
         """`embed_query` without blocking the event loop."""
@@ -491,6 +568,12 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             "space": self.space.id,
             "fingerprint": self.fingerprint,
         }
+
+
+def _bar(texts: object, progress: bool) -> AbstractContextManager[Progress]:
+    if not progress:
+        return nullcontext(Progress())
+    return progress_bar(len(texts) if isinstance(texts, Sized) else None)
 
 
 class _Shown:

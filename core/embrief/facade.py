@@ -106,8 +106,6 @@ class Facade(Generic[S, B]):
         arguments.runtime(settings.device, settings.dtype, settings.truncate)
         arguments.flag(settings.local_files_only, "local_files_only")
         arguments.flag(settings.trust_remote_code, "trust_remote_code")
-        arguments.positive(settings.max_tokens, "max_tokens")
-        arguments.positive(settings.batch_tokens, "batch_tokens")
         self._settings = settings
         self._model: SharedModel[S, B] | None = shared_model(settings.choice(self._kind))
         self._checked = False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from embrief.errors import BackendError, EmbriefError, IndexedError, ItemFailedError, OutOfMemoryError
+from embrief.vectors import keep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,6 +123,7 @@ class Rows(Job[R]):
     def receive(self, places: list[int], values: NDArray[Any]) -> None:
         """Take the results of some rows; with the last the job is finished."""
         try:
+            values = keep(values, self._request.options.dim)
             if self._values is None:
                 self._values = np.empty((len(self.rows), *values.shape[1:]), values.dtype)
             self._values[places] = values

@@ -14,8 +14,8 @@ class Progress:
 
 
 @contextmanager
-def progress_bar(total: int, what: str = "Embedding") -> Iterator[Progress]:
-    """Show a bar on stderr while the block runs."""
+def progress_bar(total: int | None, what: str = "Embedding") -> Iterator[Progress]:
+    """Show a bar on stderr while the block runs; without a total it only counts."""
     # Inside the function: rich takes a while to import, and most calls show no bar.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

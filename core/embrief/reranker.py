@@ -108,9 +108,9 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
                 instruction=instruction,
                 device=device,
                 dtype=dtype,
-                max_tokens=max_tokens,
+                max_tokens=arguments.positive(max_tokens, "max_tokens"),
                 truncate=truncate,
-                batch_tokens=batch_tokens,
+                batch_tokens=arguments.positive(batch_tokens, "batch_tokens"),
                 cache_dir=path_text(cache_dir, "cache_dir"),
                 local_files_only=local_files_only,
                 trust_remote_code=trust_remote_code,
@@ -256,8 +256,8 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             ArgumentError: `top_n` is not positive.
             ArgumentTypeError: `documents` is no list of strings.
         """
-        arguments.positive(top_n, "top_n")
-        return _ranked(self.score(query, documents, instruction=instruction), top_n)
+        first = arguments.positive(top_n, "top_n")
+        return _ranked(self.score(query, documents, instruction=instruction), first)
 
     def rerank_items(
         self,
@@ -280,7 +280,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         Returns:
             The candidates with their scores, best first.
         """
-        candidates = list(items)
+        candidates: list[T] = arguments.listed(items, "items")
         ranked = self.rerank(query, [text(item) for item in candidates], instruction=instruction, top_n=top_n)
         return _with_items(candidates, ranked)
 
@@ -305,8 +305,8 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         top_n: int | None = None,
     ) -> list[RankedDocument]:
         """`rerank` without blocking the event loop."""
-        arguments.positive(top_n, "top_n")
-        return _ranked(await self.ascore(query, documents, instruction=instruction), top_n)
+        first = arguments.positive(top_n, "top_n")
+        return _ranked(await self.ascore(query, documents, instruction=instruction), first)
 
     async def arerank_items(
         self,
@@ -318,7 +318,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         top_n: int | None = None,
     ) -> list[RankedItem[T]]:
         """`rerank_items` without blocking the event loop."""
-        candidates = list(items)
+        candidates: list[T] = arguments.listed(items, "items")
         texts = await self.off_loop(lambda: [text(item) for item in candidates])
         return _with_items(candidates, await self.arerank(query, texts, instruction=instruction, top_n=top_n))
 

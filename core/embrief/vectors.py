@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from embrief.errors import BackendError, NonFiniteVectorError
 
 Matrix = NDArray[np.float32]
 Vector = NDArray[np.float32]
+_BLOCK = 1024
 
 
 def check_finite(values: NDArray[Any], what: str) -> None:
@@ -23,7 +25,10 @@ def check_finite(values: NDArray[Any], what: str) -> None:
     Raises:
         NonFiniteVectorError: Some value is NaN or infinite; it names the first such row.
     """
-    bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    bad = np.empty(len(values), np.bool_)
+    for block in blocks(len(values)):
+        part = values[block]
+        bad[block] = ~np.isfinite(part).all(axis=tuple(range(1, part.ndim)))
     if bad.any():
         index = int(np.argmax(bad))
         raise NonFiniteVectorError(
@@ -33,11 +38,44 @@ def check_finite(values: NDArray[Any], what: str) -> None:
         )
 
 
+def blocks(count: int) -> Iterator[slice]:
+    """Yield the rows of a large array a few at a time, so that what is made of them stays small."""
+    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
+
+
+def keep(values: NDArray[Any], dim: int | None) -> NDArray[Any]:
+    """Return what is kept of one batch, `values[:, :dim]`, so that a corpus takes no more than its result.
+
+    A row with NaN or infinity in what is cut off is NaN in what is kept: `check_finite` finds it later.
+    """
+    if dim is None or values.ndim != 2 or values.shape[1] <= dim:
+        return values
+    kept = values[:, :dim].copy()
+    kept[~np.isfinite(values[:, dim:]).all(axis=1)] = np.nan
+    return kept
+
+
+def spread(vectors: Matrix, order: NDArray[np.int64]) -> Matrix:
+    """Return `vectors[order]`, in the memory of `vectors` where that can grow.
+
+    Args:
+        vectors: One row per distinct text, (distinct, dim). Not to be used afterwards.
+        order: The row of each text, (n,); rows come for the first time in ascending order.
+    """
+    if not vectors.flags.owndata:
+        return vectors[order]
+    vectors.resize((len(order), vectors.shape[1]), refcheck=False)
+    # Backwards: a text's row is never behind the text, so it is read before it is overwritten.
+    for block in reversed(list(blocks(len(order)))):
+        vectors[block] = vectors[order[block]]
+    return vectors
+
+
 def finish(raw: NDArray[Any], *, count: int, dim: int, normalize: bool, what: str) -> Matrix:
     """Turn a model's pooled output into the vectors that users get.
 
     Args:
-        raw: The model's output, (count, width) with width >= dim.
+        raw: The model's output, (count, width) with width >= dim. Changed in place where it can become the result.
         count: Number of texts that were asked for.
         dim: Width of the result. Cutting comes before normalising, else the result would not have unit length.
         normalize: Whether rows get unit length. A row of zeros stays as it is.
@@ -53,10 +91,13 @@ def finish(raw: NDArray[Any], *, count: int, dim: int, normalize: bool, what: st
     if raw.ndim != 2 or len(raw) != count or raw.shape[1] < dim:
         raise BackendError(f"{what} returned an array of shape {raw.shape}; expected ({count}, {dim}) or wider rows")
     check_finite(raw, what)
-    vectors = np.ascontiguousarray(raw[:, :dim], dtype=np.float32)
-    if normalize and count:
-        # float64 for the sum: the squares of an unnormalised 4096-wide vector lose digits in float32.
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-        norms[norms == 0] = 1
-        vectors = (vectors / norms[:, None]).astype(np.float32)
+    whole = raw.shape[1] == dim and raw.dtype == np.float32 and raw.flags.carray and raw.flags.owndata
+    vectors = raw if whole else np.array(raw[:, :dim], np.float32, order="C")
+    if normalize:
+        for block in blocks(count):
+            part = vectors[block]
+            # float64 for the sum: the squares of an unnormalised 4096-wide vector lose digits in float32.
+            norms = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))
+            norms[norms == 0] = 1
+            np.divide(part, norms[:, None], out=part, casting="same_kind")
     return vectors

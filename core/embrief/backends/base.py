@@ -11,6 +11,7 @@ import numpy as np
 from embrief.errors import InputTooLongError
 from embrief.installed import is_installed
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.vectors import keep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,12 +63,23 @@ def too_long(index: int, tokens: int, options: RunOptions, what: str = "the text
     )
 
 
+def no_room(index: int, tokens: int, options: RunOptions) -> InputTooLongError:
+    """Return the error for a limit that leaves nothing of a text."""
+    return InputTooLongError(
+        f"the prompt of the text at index {index} has {tokens} tokens, special tokens included, so the limit of "
+        f"{options.max_tokens} leaves no room for text; raise max_tokens",
+        index=index,
+        tokens=tokens,
+        limit=options.max_tokens,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """What an embedding runtime returns."""
 
     vectors: NDArray[Any]
-    """(n, width), pooled, in input order; neither cut nor normalised."""
+    """(n, width), pooled, in input order; neither cut nor normalised. The caller's from now on: it may change them."""
     token_counts: NDArray[np.int64]
     """(n,) length of each text before truncation, prompt and special tokens included."""
     truncated: NDArray[np.bool_]
@@ -147,7 +159,7 @@ def _run_all(backend: Batched, prepared: Prepared, options: RunOptions) -> NDArr
     values: NDArray[Any] | None = None
     budget = options.batch_tokens or backend.batch_tokens
     for batch in batches(prepared.sizes.tolist(), budget, padded=backend.padded):
-        found = backend.run([prepared.rows[index] for index in batch])
+        found = keep(backend.run([prepared.rows[index] for index in batch]), options.dim)
         if values is None:
             values = np.empty((len(prepared.rows), *found.shape[1:]), found.dtype)
         values[batch] = found

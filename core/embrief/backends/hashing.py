@@ -44,6 +44,10 @@ def _hash_strings(strings: Sequence[str]) -> NDArray[np.uint64]:
     return state
 
 
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
 def _ngrams(word: str) -> list[str]:
     marked = f"<{word}>"
     return [f"c:{marked[start : start + size]}" for size in _NGRAMS for start in range(len(marked) - size + 1)]
@@ -100,19 +104,21 @@ class HashBackend:
     def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
         """Return one hashed vector per text, as wide as `options.dim` asks. Its tokens are words and signs."""
         dim = options.dim or self._dim
-        words = [_WORD.findall(text.lower()) for text in texts]
-        counts = np.fromiter(map(len, words), np.int64, len(texts))
-        truncated = counts > options.max_tokens
-        if options.refuse_long and truncated.any():
-            index = int(np.argmax(truncated))
-            raise too_long(index, int(counts[index]), options)
-        vectors = np.zeros((len(texts), dim), np.float32)
+        if options.refuse_long:
+            for index, text in enumerate(texts):
+                if (tokens := len(_words(text))) > options.max_tokens:
+                    raise too_long(index, tokens, options)
+        vectors = np.empty((len(texts), dim), np.float32)
+        counts = np.empty(len(texts), np.int64)
+        # The words of all texts at once would take more memory than the vectors.
         for start in range(0, len(texts), _BLOCK):
-            block = [text[: options.max_tokens] for text in words[start : start + _BLOCK]]
-            vectors[start : start + len(block)] = _hash_block(block, dim)
+            words = [_words(text) for text in texts[start : start + _BLOCK]]
+            rows = slice(start, start + len(words))
+            counts[rows] = [len(text) for text in words]
+            vectors[rows] = _hash_block([text[: options.max_tokens] for text in words], dim)
             if options.on_progress:
-                options.on_progress(len(block))
-        return Encoded(vectors, counts, truncated)
+                options.on_progress(len(words))
+        return Encoded(vectors, counts, counts > options.max_tokens)
 
     def close(self) -> None:
         """Do nothing: it holds nothing."""

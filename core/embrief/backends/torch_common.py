@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embrief.backends.base import too_long
+from embrief.backends.base import no_room, too_long
 from embrief.errors import ArgumentError, ModelMismatchError
 
 if TYPE_CHECKING:
@@ -212,12 +212,13 @@ def _check_room(
     encode: Callable[[Sequence[str]], list[IdRow]], texts: list[str], places: list[int], options: RunOptions
 ) -> None:
     """Refuse a limit that cuts a text off whole: all such texts would get one vector."""
-    for prompt in options.prompts:
+    # Without a prompt there are special tokens still.
+    for prompt in (*options.prompts, ""):
         tokens = len(encode([prompt])[0])
         if tokens >= options.max_tokens:
             index = next((place for place, text in zip(places, texts, strict=True) if text.startswith(prompt)), None)
             if index is not None:
-                raise too_long(index, tokens, options, "the prompt of the text")
+                raise no_room(index, tokens, options)
 
 
 def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
