@@ -57,8 +57,8 @@ def unreadable(where: str, why: str) -> SpaceMismatchError:
     """
     return SpaceMismatchError(
         f"{where} has a vector space stamp that cannot be read: {why}. Nothing is known about its vectors: put the "
-        f"stamp back from a copy or, if you are sure which embedder made them, write stamp(embedder.space) of "
-        "embrief.stores into its metadata; otherwise embed the documents again into a new collection"
+        "stamp back from a copy or, if you are sure which embedder made them, write that embedder's stamp over it; "
+        "otherwise embed the documents again into a new collection"
     )
 
 

@@ -10,7 +10,8 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from embrief.errors import ArgumentError
 from embrief.stores import KEY
-from qdrant_embrief.guard import NAMED_KEY, Stored
+from qdrant_embrief.claiming import aclaim, claim
+from qdrant_embrief.guard import NAMED_KEY
 from qdrant_embrief.schema import (
     Embedders,
     by_name,
@@ -32,6 +33,7 @@ def create_collection(
     sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
     quantization_config: models.QuantizationConfig | None = None,
     metadata: Mapping[str, Any] | None = None,
+    adopt: bool = False,
 ) -> bool:
     """Make a collection of the embedder's width and stamp it with its vector space; keep one that fits.
 
@@ -47,19 +49,20 @@ def create_collection(
         sparse_vectors_config: Sparse vectors beside the dense ones, for hybrid search.
         quantization_config: How the server compresses vectors.
         metadata: Metadata of your own, kept beside the stamp.
+        adopt: For a collection that is there: see `check_collection`.
 
     Returns:
         Whether it was made; `False` if it was there and fits.
 
     Raises:
-        SpaceMismatchError: The collection is there with vectors of another space or width.
+        SpaceMismatchError: The collection is there with vectors of another or an unknown space, or of another width.
         ArgumentError: `metadata` holds a key of the stamp.
         ArgumentTypeError: The client is an async one, or `embedder` is no embedder.
     """
     require_sync(client, "acreate_collection")
     stamped = _metadata(embedder, metadata)
     if client.collection_exists(name):
-        check_collection(client, name, embedder)
+        check_collection(client, name, embedder, adopt=adopt)
         return False
     return client.create_collection(
         name,
@@ -80,12 +83,13 @@ async def acreate_collection(
     sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
     quantization_config: models.QuantizationConfig | None = None,
     metadata: Mapping[str, Any] | None = None,
+    adopt: bool = False,
 ) -> bool:
     """`create_collection` for an `AsyncQdrantClient`."""
     require_async(client, "create_collection")
     stamped = await off_loop(embedder, partial(_metadata, embedder, metadata))
     if await client.collection_exists(name):
-        await acheck_collection(client, name, embedder)
+        await acheck_collection(client, name, embedder, adopt=adopt)
         return False
     vectors = await off_loop(embedder, partial(vectors_config, embedder, distance=distance, on_disk=on_disk))
     return await client.create_collection(
@@ -97,25 +101,31 @@ async def acreate_collection(
     )
 
 
-def check_collection(client: QdrantClient, name: str, embedder: Embedders) -> None:
-    """Refuse an embedder whose vectors do not belong into a collection.
+def check_collection(client: QdrantClient, name: str, embedder: Embedders, *, adopt: bool = False) -> None:
+    """Refuse an embedder whose vectors do not belong into a collection, or are not known to.
 
-    A collection without a stamp is compared by width only: nothing else is known about it.
+    A vector field without a stamp is stamped if it is empty.
+
+    Args:
+        client: The client.
+        name: The collection.
+        embedder: The embedder of the unnamed vector, or one per vector name.
+        adopt: Stamp also fields that have vectors and no stamp: you say that they are this embedder's. The width is
+            compared all the same.
 
     Raises:
-        SpaceMismatchError: The collection holds vectors of another space or width.
+        SpaceMismatchError: The collection holds vectors of another space or width, or of an unknown space without
+            `adopt`; or its stamp cannot be read.
         ArgumentError: The collection has no vector of a name in `embedder`.
     """
     require_sync(client, "acheck_collection")
-    Stored(name, client.get_collection(name)).require(by_name(embedder))
+    claim(client, name, by_name(embedder), adopt=adopt)
 
 
-async def acheck_collection(client: AsyncQdrantClient, name: str, embedder: Embedders) -> None:
+async def acheck_collection(client: AsyncQdrantClient, name: str, embedder: Embedders, *, adopt: bool = False) -> None:
     """`check_collection` for an `AsyncQdrantClient`."""
     require_async(client, "check_collection")
-    embedders = by_name(embedder)
-    stored = Stored(name, await client.get_collection(name))
-    await off_loop(embedder, partial(stored.require, embedders))
+    await aclaim(client, name, by_name(embedder), adopt=adopt)
 
 
 def _metadata(embedder: Embedders, extra: Mapping[str, Any] | None) -> dict[str, Any]:

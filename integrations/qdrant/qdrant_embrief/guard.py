@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdrant_client import models
 
 from embrief.errors import ArgumentError, SpaceMismatchError
-from embrief.stores import read_stamp, require_same
+from embrief.stores import KEY, read_stamp, require_same, stamp, unreadable
 
 if TYPE_CHECKING:
     from embrief import Embedder, VectorSpace
@@ -40,22 +40,53 @@ class StoredVector(NamedTuple):
 
 
 class Stored:
-    """The dense vector fields of one collection, by name; `""` is the unnamed one."""
+    """The dense vector fields of one collection, by name; `""` is the unnamed one.
+
+    Raises:
+        SpaceMismatchError: A stamp is there and cannot be read.
+    """
 
     def __init__(self, name: str, info: models.CollectionInfo) -> None:
         self.name = name
         self.max_batch: int | None = getattr(info.config.strict_mode_config, "upsert_max_batchsize", None)
         self.sparse = set(info.config.params.sparse_vectors or {})
         vectors, metadata = info.config.params.vectors or {}, info.config.metadata or {}
-        stamps = metadata.get(NAMED_KEY) or {}
         where = f"the Qdrant collection {name!r}"
         if isinstance(vectors, models.VectorParams):
+            if NAMED_KEY in metadata:
+                raise unreadable(where, "it is for named vectors, and the collection has an unnamed one")
             self.vectors = {"": StoredVector(where, vectors.size, read_stamp(metadata, where=where))}
             return
+        if KEY in metadata:
+            raise unreadable(where, f"it is for an unnamed vector, and the collection has named ones: {list(vectors)}")
+        self._stamps = metadata.get(NAMED_KEY, {})
+        if not isinstance(self._stamps, Mapping):
+            raise unreadable(where, f"{NAMED_KEY} is a mapping of vector names, not {type(self._stamps).__name__}")
         self.vectors = {}
         for using, params in vectors.items():
             at = f"{where} (vector {using!r})"
-            self.vectors[using] = StoredVector(at, params.size, read_stamp(stamps.get(using), where=at))
+            space = read_stamp(self._stamps.get(using), where=at)
+            if space is None and using in self._stamps:
+                raise unreadable(at, f"there is no {KEY!r} in it")
+            self.vectors[using] = StoredVector(at, params.size, space)
+
+    def unstamped(self, embedders: Mapping[str, Embedder]) -> dict[str, Embedder]:
+        """Return the embedders whose fields do not say which model made their vectors."""
+        return {using: item for using, item in embedders.items() if self.field(using).space is None}
+
+    def stamped(self, embedders: Mapping[str, Embedder]) -> dict[str, Any]:
+        """Return metadata that stamps the fields of these embedders, beside the stamps that are there."""
+        if "" in self.vectors:
+            return dict(stamp(embedders[""].space))
+        return {NAMED_KEY: {**self._stamps, **{using: stamp(item.space) for using, item in embedders.items()}}}
+
+    def unknown(self, using: str) -> SpaceMismatchError:
+        """Return the error for a field that has vectors and does not say which model made them."""
+        return SpaceMismatchError(
+            f"{self.field(using).where} holds vectors and nothing says which model made them. If you are sure that it "
+            "was this embedder's, call check_collection(client, name, embedder, adopt=True) once, which stamps it; "
+            "otherwise embed the documents again into a new collection"
+        )
 
     def field(self, using: str) -> StoredVector:
         """Return a vector field.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from embrief import Embedder, Reranker
 from embrief.errors import ArgumentTypeError
 from embrief.wrapping import ato_lists, to_lists
-from qdrant_embrief.guard import Stored
+from qdrant_embrief.claiming import arequire_known, require_known
 from qdrant_embrief.hits import Hit, counts, hits_of, ranked_hits, text_of
 from qdrant_embrief.schema import require_async, require_sync
 
@@ -55,14 +55,15 @@ def query_texts(
         Hits; with a reranker in its order and with its scores, else in Qdrant's.
 
     Raises:
-        SpaceMismatchError: The collection holds vectors of another space or width. Nothing was embedded.
+        SpaceMismatchError: The collection holds vectors of another or an unknown space, or of another width. Nothing
+            was embedded.
         ArgumentError: A value does not fit, or a candidate for the reranker has no text.
         ArgumentTypeError: A value has the wrong type.
     """
     require_sync(client, "aquery_texts")
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
     _check_type(embedder)
-    _check_space(name, client.get_collection(name), embedder, using, task)
+    require_known(client, name, _fields(embedder, using, task))
     vector = to_lists(embedder.embed_query(query, instruction=instruction, task=task)[None])[0]
     found = client.query_points(
         name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
@@ -95,8 +96,7 @@ async def aquery_texts(
     require_async(client, "query_texts")
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
     _check_type(embedder)
-    info = await client.get_collection(name)
-    await embedder.off_loop(partial(_check_space, name, info, embedder, using, task))
+    await arequire_known(client, name, await embedder.off_loop(partial(_fields, embedder, using, task)))
     array = await embedder.aembed_query(query, instruction=instruction, task=task)
     vector = (await ato_lists(embedder, array[None]))[0]
     found = await client.query_points(
@@ -116,8 +116,6 @@ def _check_type(embedder: Embedder) -> None:
         raise ArgumentTypeError(f"embedder is an Embedder, not {type(embedder).__name__}; name the vector with using=")
 
 
-def _check_space(
-    name: str, info: models.CollectionInfo, embedder: Embedder, using: str | None, task: str | None
-) -> None:
+def _fields(embedder: Embedder, using: str | None, task: str | None) -> dict[str, Embedder]:
     # A task may have a document prompt of its own, which makes a space of its own.
-    Stored(name, info).require({using or "": embedder if task is None else embedder.with_task(task)})
+    return {using or "": embedder if task is None else embedder.with_task(task)}

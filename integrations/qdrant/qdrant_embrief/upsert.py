@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError
+from qdrant_embrief.claiming import aclaim, claim
 from qdrant_embrief.embedding import aembed_points, embed_points
-from qdrant_embrief.guard import Stored
 from qdrant_embrief.points import PointId, TextPoint, plan
-from qdrant_embrief.schema import Embedders, by_name, off_loop, require_async, require_sync
+from qdrant_embrief.schema import Embedders, by_name, require_async, require_sync
 
 if TYPE_CHECKING:
     import uuid
 
     from qdrant_client import AsyncQdrantClient, QdrantClient
+
+    from qdrant_embrief.guard import Stored
 
 
 def upsert_texts(
@@ -52,15 +53,15 @@ def upsert_texts(
         The ids as stored, in input order.
 
     Raises:
-        SpaceMismatchError: The collection holds vectors of another space or width. Nothing was embedded.
+        SpaceMismatchError: The collection holds vectors of another or an unknown space, or of another width. Nothing
+            was embedded.
         ArgumentError: A value does not fit, with its index.
         ArgumentTypeError: A value has the wrong type, with its index.
     """
     require_sync(client, "aupsert_texts")
     embedders = by_name(embedder)
     points = plan(texts, ids=ids, payloads=payloads, titles=titles, text_key=text_key, id_key=id_key)
-    stored = Stored(name, client.get_collection(name))
-    stored.require(embedders)
+    stored = claim(client, name, embedders)
     for start, batch in _batches(points, batch_size, stored):
         client.upsert(name, embed_points(embedders, batch, start=start), wait=wait)
     return [point.id for point in points]
@@ -84,8 +85,7 @@ async def aupsert_texts(
     require_async(client, "upsert_texts")
     embedders = by_name(embedder)
     points = plan(texts, ids=ids, payloads=payloads, titles=titles, text_key=text_key, id_key=id_key)
-    stored = Stored(name, await client.get_collection(name))
-    await off_loop(embedder, partial(stored.require, embedders))
+    stored = await aclaim(client, name, embedders)
     for start, batch in _batches(points, batch_size, stored):
         structs = await aembed_points(embedders, batch, start=start)
         await client.upsert(name, structs, wait=wait)
