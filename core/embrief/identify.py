@@ -66,6 +66,11 @@ class ModelFiles:
         return tuple(self.config.texts("architectures") or ())
 
     @property
+    def context(self) -> int | None:
+        """Return the tokens that the model can hold, `None` if config.json does not say."""
+        return _context(self.config)
+
+    @property
     def hidden_size(self) -> int:
         """Return the width of the hidden states."""
         return self.config.count("hidden_size") or 0
@@ -210,7 +215,7 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
         )
     dim = files.dim()
     pooling = files.pooling() if files.modules is not None else family.pooling if family else "mean"
-    context = _context(files.config) or files.max_length or 512
+    context = files.context or files.max_length or 512
     base = EmbeddingSpec(
         id=files.folder.name,
         revision="",
@@ -297,7 +302,7 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
         raise ModelMismatchError(
             f"{files.folder} is an embedding model (modules.json pools its states): use Embedder(...)"
         )
-    context = _context(files.config) or files.max_length or 512
+    context = files.context or files.max_length or 512
     classifier = any(name.endswith("ForSequenceClassification") for name in files.classes)
     family = like or registry.family(files.architecture, RerankerSpec)
     if classifier and family is not None and family.scoring != "classifier":

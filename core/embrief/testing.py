@@ -15,7 +15,9 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
@@ -34,16 +36,18 @@ from embrief.backends.base import (
     too_long,
 )
 from embrief.backends.hashing import HashBackend
+from embrief.errors import ArgumentError, ModelMismatchError, WeightsUnavailableError
+from embrief.folders import missing_files
+from embrief.identify import ModelFiles, read_files, verify_files
 from embrief.models import gemma, qwen3
 from embrief.plugins import registry
+from embrief.prompts import RenderedPair, render_pair
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
-
-    from embrief.prompts import RenderedPair
 
 M = TypeVar("M")
 _numbers = itertools.count(1)
@@ -273,6 +277,8 @@ _PROBES = (
     "short",
     "x" * 500,
 )
+_FEW_TOKENS = 16
+"""Fewer than the longest probe has: it is cut."""
 
 
 def check_embedding_backend(backend: EmbeddingBackend, spec: EmbeddingSpec, *, tolerance: float = 1e-4) -> None:
@@ -319,8 +325,6 @@ def check_rerank_backend(backend: RerankBackend, spec: RerankerSpec, *, toleranc
     Raises:
         AssertionError: It does not; the message says what.
     """
-    from embrief.prompts import render_pair
-
     options = RunOptions(max_tokens=spec.max_tokens)
     pairs = [render_pair("which planet is red", text, spec.prompt, None) for text in _PROBES]
     batch = backend.score(pairs, options)
@@ -329,6 +333,120 @@ def check_rerank_backend(backend: RerankBackend, spec: RerankerSpec, *, toleranc
     for row, pair in enumerate(pairs):
         alone = backend.score([pair], options).logits[0]
         _require(abs(float(alone) - float(batch.logits[row])) < tolerance, f"batch equal to single (pair {row})")
+
+
+def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
+    """Check a model's record: by itself, against the model's files, and on every installed runtime that serves it.
+
+    For the tests of whoever adds a model. It loads the model once per runtime, in float32 on the CPU. Each runtime must
+    keep the contract (`check_embedding_backend`, `check_rerank_backend`), and where there are several, all must agree
+    on texts with the prompts of all tasks. What no file says is left to you: whether the prompts are those that the
+    model was trained with.
+
+    Args:
+        spec: The record. It need not be registered.
+        folder: The model's files; unless given, those that come with the record. A model whose runtime needs no files
+            has none.
+
+    Raises:
+        AssertionError: Something is wrong; the message says what.
+        ArgumentError: The model needs files and there is no folder.
+        WeightsUnavailableError: Files of the model are missing.
+        MissingDependencyError: No runtime that serves the model is installed.
+        BackendError: No runtime serves the model.
+    """
+    found = registry()
+    # Says what is missing if there is none.
+    best = found.choose_backend(spec, None, None)
+    if problems := _record_problems(spec, best):
+        raise AssertionError(f"the record of {spec.id}: {'; '.join(problems)}")
+    place = Path(folder).expanduser() if folder is not None else spec.folder
+    if best.needs_files and place is None:
+        raise ArgumentError(f"{spec.id} is checked against its files: give the folder that holds them")
+    try:
+        files = None if place is None else read_files(place)
+        if files is not None:
+            _check_files(spec, files)
+        refusals = {} if files is None else found.refusals(spec, files)
+        serving = [backend for backend in found.backends_for(spec) if backend.name not in refusals]
+        usable = [backend for backend in serving if not backend.missing() and (place or not backend.needs_files)]
+        answers = {backend.name: _answers(backend, spec, place) for backend in usable}
+    except ModelMismatchError as error:
+        raise AssertionError(str(error)) from error
+    (first, expected), *others = answers.items()
+    for name, answer in others:
+        if not np.allclose(answer, expected, atol=1e-3):
+            raise AssertionError(f"the runtimes {first} and {name} give different results for {spec.id}")
+
+
+def _record_problems(spec: ModelSpec, backend: Backend) -> list[str]:
+    """Say what is wrong with a record by itself, given the runtime that would serve it."""
+    problems = [f"it has no {name}" for name in ("id", "revision", "license", "source") if not getattr(spec, name)]
+    if spec.max_tokens > spec.context:
+        problems.append(f"max_tokens={spec.max_tokens} is more than context={spec.context}")
+    if isinstance(spec, RerankerSpec):
+        head = spec.prompt.head
+        problems += [f"the head of the prompt needs {{query}} once: {head!r}"] * (head.count("{query}") != 1)
+        problems += ["true_token and false_token are the same"] * (spec.true_token == spec.false_token)
+        if spec.prompt.default_instruction and not spec.prompt.instructed:
+            problems.append("there is a default_instruction, and the head has no place {instruction}")
+        return problems
+    assert isinstance(spec, EmbeddingSpec)
+    prompts = spec.prompts
+    if not backend.native_dims and any(not 0 < width <= spec.dim for width in spec.mrl):
+        problems.append(f"mrl has widths that are not between 1 and dim={spec.dim}")
+    if not prompts.tasks:
+        return [*problems, "it has no task; a model without prompts has one with empty ones"]
+    names = [name for task in prompts.tasks for name in (task.name, *task.aliases)]
+    problems += [f"two tasks have the name {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
+    for task in prompts.tasks:
+        if task.titled is not None and task.titled.count("{title}") != 1:
+            problems.append(f"the titled prompt of {task.name!r} needs {{title}} once: {task.titled!r}")
+        problems += [
+            f"the {role} prompt of {task.name!r} has a place that nothing fills: {text!r}"
+            for role, text in (("query", task.query), ("document", task.document))
+            if any(slot in text for slot in ("{instruction}", "{title}", "{query}"))
+        ]
+    if prompts.instructed is not None and prompts.instructed.count("{instruction}") != 1:
+        problems.append(f"the instructed prompt needs {{instruction}} once: {prompts.instructed!r}")
+    default = prompts.default_instruction
+    if default is not None and (prompts.instructed or "").replace("{instruction}", default) != prompts.tasks[0].query:
+        problems.append(
+            f"default_instruction={default!r} in the instructed prompt is not the first task's query prompt"
+        )
+    return problems
+
+
+def _check_files(spec: ModelSpec, files: ModelFiles) -> None:
+    """Compare a record with the model's files."""
+    if missing := missing_files(files.folder):
+        raise WeightsUnavailableError(f"{files.folder} lacks {', '.join(missing)}")
+    verify_files(files, spec)
+    if files.context is not None and spec.context > files.context:
+        raise AssertionError(f"{spec.id} has context={spec.context}, and its config.json has {files.context} positions")
+
+
+def _answers(backend: Backend, spec: ModelSpec, folder: Path | None) -> NDArray[Any]:
+    """Check one runtime; return unit vectors for texts with every prompt of the record, or log-odds of pairs."""
+    device, dtype = backend.resolve(spec, "cpu", "float32")
+    request = LoadRequest(spec, folder if backend.needs_files else None, device, dtype)
+    options = RunOptions(max_tokens=spec.max_tokens)
+    if isinstance(spec, RerankerSpec):
+        assert backend.load_reranker is not None
+        with closing(backend.load_reranker(request)) as reranker:
+            check_rerank_backend(reranker, spec)
+            pairs = [render_pair("which planet is red", text, spec.prompt, None) for text in _PROBES]
+            return reranker.score(pairs, options).logits
+    assert isinstance(spec, EmbeddingSpec)
+    assert backend.load_embedder is not None
+    with closing(backend.load_embedder(request)) as embedder:
+        check_embedding_backend(embedder, spec)
+        prompts = dict.fromkeys(prompt for task in spec.prompts.tasks for prompt in (task.query, task.document))
+        whole = embedder.encode([prompt + text for prompt in prompts for text in _PROBES], options)
+        cut = embedder.encode(_PROBES, replace(options, max_tokens=_FEW_TOKENS))
+        vectors = np.concatenate([whole.vectors, cut.vectors])
+        unit: NDArray[Any] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:
