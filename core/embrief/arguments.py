@@ -258,7 +258,7 @@ def dim(value: int | None, spec: EmbeddingSpec) -> None:
     Raises:
         ArgumentError: The model was not trained for it.
     """
-    if value is None or value == spec.dim or value in spec.mrl:
+    if value is None or value in (spec.dim, spec.default_dim) or value in spec.mrl:
         return
     widths = (
         f"any of {spec.mrl[0]}..{spec.mrl[-1]}"

@@ -161,7 +161,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     @property
     def dim(self) -> int:
         """Values per vector."""
-        return self._settings.dim or self.spec.dim
+        return self._settings.dim or self.spec.default_dim or self.spec.dim
 
     @property
     def space(self) -> VectorSpace:
@@ -221,7 +221,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         return self._view(task=task, instruction=None)
 
     def with_dim(self, dim: int | None) -> Self:
-        """Return an embedder with another width, on the same loaded model. `None` is the full width."""
+        """Return an embedder with another width, on the same loaded model. `None` is the model's own default."""
         return self._view(dim=arguments.positive(dim, "dim"))
 
     def render(
@@ -311,7 +311,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         spec, settings = self.spec, self._settings
         items = arguments.texts(texts, "texts", start=start)
         rendered = self._render(items, role, call, titles, start)
-        space, dim = self._space(call), settings.dim or spec.dim
+        space, dim = self._space(call), self.dim
         first: dict[str, int] = {}
         for index, text in enumerate(rendered):
             first.setdefault(text, index)

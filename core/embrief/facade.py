@@ -239,6 +239,7 @@ class Facade(Generic[S, B]):
             "recorded": shared.recorded is not None,
             "verified": spec.verified,
             "license": spec.license,
+            "unused_prompts": shared.unused_prompts,
             "backend": shared.backend.name,
             "backend_reason": shared.backend_reason,
             "device": device,

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from embrief.errors import EmbriefError, ModelMismatchError, WeightsUnavailableError
-from embrief.json_files import JsonObject, read_object, read_objects
+from embrief.json_files import JsonObject, read_object
+from embrief.modules import read_modules, transformer_folder, unusual
 from embrief.quantised import refuse_quantised
 from embrief.tensors import StoredTensor, read_header, read_tensors
 
@@ -44,35 +45,6 @@ _CHUNK = 2**20
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
-def read_modules(folder: Path) -> list[tuple[str, str]] | None:
-    """Return (class, path) of each module in modules.json, `None` without that file.
-
-    Raises:
-        ModelMismatchError: The file is not what sentence-transformers writes.
-    """
-    file = folder / "modules.json"
-    if not file.exists():
-        return None
-    entries = read_objects(file)
-    return [(_due(entry, "type"), _due(entry, "path")) for entry in entries]
-
-
-def _due(entry: JsonObject, key: str) -> str:
-    """Return a string that a module must have."""
-    value = entry.text(key)
-    if value is None:
-        entry.refuse(key, "a string")
-    return value
-
-
-def transformer_folder(folder: Path) -> Path:
-    """Return where config, tokenizer and weights are: the folder itself, or that of its Transformer module."""
-    for kind, path in read_modules(folder) or ():
-        if kind.rpartition(".")[2] == "Transformer":
-            return folder / path
-    return folder
-
-
 def missing_files(folder: Path) -> list[str]:
     """Return what a model folder lacks: weights (pickled ones do not count), configuration, tokenizer, modules."""
     base = transformer_folder(folder)
@@ -80,15 +52,14 @@ def missing_files(folder: Path) -> list[str]:
     if not any((base / name).is_file() for name in _TOKENIZERS):
         missing.append("tokenizer.json")
     missing += _missing_weights(base)
-    for kind, path in read_modules(folder) or ():
-        name = kind.rpartition(".")[2]
-        module = folder / path
-        if name in ("Pooling", "Dense", "LogitScore") and not (module / "config.json").is_file():
-            missing.append(f"{path}/config.json")
+    for module in read_modules(folder) or ():
+        kind, place = module.kind, folder / module.path
+        if kind in ("Pooling", "Dense", "LayerNorm", "LogitScore") and not (place / "config.json").is_file():
+            missing.append(f"{module.path}/config.json")
         # Left alone, sentence-transformers would take a pickle.
-        needed = name == "Dense" or (name not in _WEIGHTLESS and (module / "pytorch_model.bin").exists())
-        if needed and not (module / SINGLE).is_file():
-            missing.append(f"{path}/{SINGLE}")
+        needed = kind in ("Dense", "LayerNorm") or (kind not in _WEIGHTLESS and (place / "pytorch_model.bin").exists())
+        if needed and not (place / SINGLE).is_file():
+            missing.append(f"{module.path}/{SINGLE}")
     return missing
 
 
@@ -199,13 +170,13 @@ def check_weights(folder: Path) -> None:
             f"they follow it; rename that file to {SINGLE} and delete the entry"
         )
     refuse_quantised(config, stored_tensors(base), base)
-    for kind, path in read_modules(folder) or ():
-        file = folder / path / SINGLE
-        if kind.rpartition(".")[2] not in _WEIGHTLESS and file.is_file():
+    for module in read_modules(folder) or ():
+        file = folder / module.path / SINGLE
+        if module.kind not in _WEIGHTLESS and file.is_file():
             tensors = read_tensors(file)
             refuse_quantised({}, tensors, file)
-            if kind.rpartition(".")[2] == "Dense":
-                _check_dense(read_object(folder / path / "config.json"), tensors, file)
+            if module.kind == "Dense":
+                _check_dense(read_object(file.with_name("config.json")), tensors, file)
 
 
 def _check_dense(config: JsonObject, tensors: dict[str, StoredTensor], file: Path) -> None:
@@ -225,7 +196,7 @@ def _check_dense(config: JsonObject, tensors: dict[str, StoredTensor], file: Pat
 
 def _files(folder: Path) -> list[Path]:
     """Return the files that make the model, in a stable order: of the folder itself and of its modules."""
-    places = {folder, *(folder / path for _, path in read_modules(folder) or ())}
+    places = {folder, *(folder / module.path for module in read_modules(folder) or ())}
     small = [file for place in places if place.is_dir() for file in place.iterdir() if file.suffix in _SUFFIXES]
     return sorted(file for file in {*small, *_weights(folder)} if file.is_file())
 
@@ -233,7 +204,7 @@ def _files(folder: Path) -> list[Path]:
 def _weights(folder: Path) -> list[Path]:
     """Return the files whose tensors count."""
     modules = read_modules(folder) or ()
-    own = [folder / path / SINGLE for kind, path in modules if kind.rpartition(".")[2] not in _WEIGHTLESS]
+    own = [folder / module.path / SINGLE for module in modules if module.kind not in _WEIGHTLESS]
     return [*weight_files(transformer_folder(folder)), *own]
 
 
@@ -288,6 +259,8 @@ def _digest(folder: Path, known: Stamp) -> str:
             continue
         # The path counts: two Dense layers swapped are another model.
         digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    if extra := unusual(folder):
+        digest.update(json.dumps(extra, sort_keys=True).encode())
     return "sha256:" + digest.hexdigest()
 
 

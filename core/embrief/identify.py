@@ -7,12 +7,13 @@ whether the tokenizer appends an end token.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError
-from embrief.folders import read_modules, transformer_folder
+from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError, warn
 from embrief.json_files import LARGE, JsonObject, optional_object, read_object
+from embrief.modules import Module, after_pooling, check_modules, read_modules, transformer_folder, transformer_settings
 from embrief.specs import (
     EmbeddingPrompts,
     EmbeddingSpec,
@@ -37,6 +38,10 @@ _POOLING_NAMES: dict[str, Pooling] = {"lasttoken": "last", "mean": "mean", "cls"
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"}
 _QUERY_NAMES = ("query",)
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
+_PREFERRED = (*_QUERY_NAMES, *_DOCUMENT_NAMES)
+_SIDED = re.compile(
+    r"(?:(?P<task>.+?)(?:[-_.:/ ]|(?<=[a-z0-9])(?=[A-Z])))?(?P<side>(?i:query|queries|documents?|passages?|corpus))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +52,21 @@ class ModelFiles:
     base: Path
     """Where config.json and the tokenizer are: the folder, or that of its Transformer module."""
     config: JsonObject
-    modules: tuple[str, ...] | None
-    """Class names in modules.json, `None` without that file."""
-    module_paths: tuple[str, ...]
+    modules: tuple[Module, ...] | None
+    """What modules.json names, `None` without that file."""
     prompts: dict[str, str] | None
     """The folder's own prompts, `None` if it names none."""
     default_prompt: str | None
     max_length: int | None
+    truncate_dim: int | None
+    """Values per vector that the folder's author wants by default."""
+    metric: str | None
+    """How the folder's author compares vectors."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the class names in modules.json."""
+        return tuple(module.kind for module in self.modules or ())
 
     @property
     def architecture(self) -> str:
@@ -77,8 +90,8 @@ class ModelFiles:
 
     def module_config(self, kind: str) -> list[JsonObject]:
         """Return config.json of each module of a class, in order."""
-        pairs = zip(self.modules or (), self.module_paths, strict=False)
-        return [read_object(self.folder / path / "config.json") for name, path in pairs if name == kind]
+        found = (module for module in self.modules or () if module.kind == kind)
+        return [read_object(self.folder / module.path / "config.json") for module in found]
 
     def pooling(self) -> Pooling:
         """Return how token states become one vector, from 1_Pooling/config.json.
@@ -87,13 +100,13 @@ class ModelFiles:
             ModelMismatchError: It is a mode, or a mix of modes, that no record describes.
         """
         config = self.module_config("Pooling")[0]
-        if config.get("include_prompt") is False:
-            raise ModelMismatchError(f"{self.folder} leaves the prompt out of the pooling, which is not supported")
         if (named := config.get("pooling_mode")) is not None:
             modes = [named] if isinstance(named, str) else config.texts("pooling_mode") or []
             found = [_POOLING_NAMES[mode] for mode in modes if mode in _POOLING_NAMES]
         else:
-            modes = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+            modes = [key for key in config if key.startswith("pooling_mode_") and config.flag(key)]
+            # What sentence-transformers takes where nothing is chosen.
+            modes = modes or ["pooling_mode_mean_tokens"]
             found = [_POOLING_FLAGS[mode] for mode in modes if mode in _POOLING_FLAGS]
         if len(modes) != 1 or len(found) != 1:
             raise ModelMismatchError(f"{self.folder} pools with {modes}; one of last, mean and cls is supported")
@@ -138,13 +151,7 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
         WeightsUnavailableError: config.json, or a file that modules.json points to, is missing.
         ModelMismatchError: A file is not what it should be.
     """
-    modules = read_modules(folder)
-    for kind, _ in modules or ():
-        if not trusted and not kind.startswith("sentence_transformers."):
-            raise ModelMismatchError(
-                f"{folder} wants to run the module {kind!r}, which is not part of sentence-transformers; if you have "
-                "read its code, pass trust_remote_code=True"
-            )
+    check_modules(folder, trusted=trusted)
     base = transformer_folder(folder)
     if not (base / "config.json").is_file() and (folder / "adapter_config.json").is_file():
         raise WeightsUnavailableError(
@@ -153,23 +160,48 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
         )
     saved = optional_object(folder / "config_sentence_transformers.json")
     prompts = saved.object("prompts")
-    length = optional_object(base / "sentence_bert_config.json").count("max_seq_length")
+    length = transformer_settings(folder).count("max_seq_length")
     tokenizer = optional_object(base / "tokenizer_config.json")
     if length is None:
         # Written as 1e30 where there is none.
         length = int(tokenizer.number("model_max_length") or 0)
     config = read_object(base / "config.json")
     lengths = [value for value in (length, _context(config)) if value is not None and 0 < value < 10**9]
-    return ModelFiles(
+    default = saved.text("default_prompt_name")
+    if default is not None and default not in (*_PREFERRED[:2], *(prompts or ())):
+        raise ModelMismatchError(
+            f"'default_prompt_name' in {saved.file} is {default!r}, which names no prompt of that file "
+            f"({', '.join(prompts or ()) or 'there are none'}); write one of them, or null"
+        )
+    files = ModelFiles(
         folder=folder,
         base=base,
         config=config,
-        modules=None if modules is None else tuple(kind.rpartition(".")[2] for kind, _ in modules),
-        module_paths=tuple(path for _, path in modules or ()),
+        modules=read_modules(folder),
         prompts={name: text for name in prompts if (text := prompts.text(name)) is not None} if prompts else None,
-        default_prompt=saved.text("default_prompt_name"),
+        default_prompt=default,
         max_length=min(lengths, default=None),
+        truncate_dim=saved.count("truncate_dim"),
+        metric=saved.text("similarity_fn_name"),
     )
+    _check_widths(files)
+    return files
+
+
+def _check_widths(files: ModelFiles) -> None:
+    """Refuse modules that do not fit together: a runtime would find out at the first text."""
+    width = files.hidden_size
+    for module in after_pooling(files.modules or ()):
+        key = {"Dense": "in_features", "LayerNorm": "dimension"}.get(module.kind)
+        if module.foreign or key is None:
+            continue
+        config = optional_object(files.folder / module.path / "config.json")
+        if width and config.count(key) not in (None, width):
+            raise ModelMismatchError(
+                f"{config.file} takes {config[key]} values, and what comes before it in modules.json gives {width}; "
+                "check the order of the modules, or save the model again"
+            )
+        width = config.count("out_features") or width
 
 
 def _context(config: JsonObject) -> int | None:
@@ -194,8 +226,8 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
         ModelMismatchError: It is a model of another kind, or one that cannot be described.
     """
     family = like or registry.family(files.architecture, EmbeddingSpec)
-    if files.modules is not None and "Pooling" not in files.modules:
-        kind = "a reranker: use Reranker(...)" if "LogitScore" in files.modules else f"made of {list(files.modules)}"
+    if files.modules is not None and "Pooling" not in files.kinds:
+        kind = "a reranker: use Reranker(...)" if "LogitScore" in files.kinds else f"made of {list(files.kinds)}"
         raise ModelMismatchError(f"{files.folder} is no embedding model with pooled token states but {kind}")
     if (
         files.modules is None
@@ -224,6 +256,7 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
         hidden_size=files.hidden_size,
         dim=dim,
         mrl=_mrl(family, dim),
+        default_dim=None if files.truncate_dim is None else min(files.truncate_dim, dim),
         max_tokens=files.max_length or context,
         context=context,
         pooling=pooling,
@@ -232,6 +265,8 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
         final_token=family.final_token if family and family.pooling == pooling else files.appended_token(),
         source=str(files.folder),
     )
+    _report_unused(files, base)
+    _report_metric(files)
     if family is None:
         return base
     return replace(
@@ -257,23 +292,39 @@ def _prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> EmbeddingPro
     if own is None:
         return family or EmbeddingPrompts(tasks=(Task("retrieval", "", "", aliases=("query", "document")),))
     fallback = own.get(files.default_prompt or "", "")
-    query = next((own[name] for name in _QUERY_NAMES if name in own), fallback)
-    document = next((own[name] for name in _DOCUMENT_NAMES if name in own), fallback)
-    retrieval = Task("retrieval", query, document, aliases=("query", "document"))
+    plain = {_named(name)[1]: own[name] for name in sorted(own, key=_rank) if not _named(name)[0]}
+    query, document = (plain.get(side, fallback) for side in ("query", "document"))
+    aliases: tuple[str, ...] = ("query", "document")
+    pairs = {task for task, side in map(_named, own) if task and side}
+    if len(pairs) == 1 and not fallback and not plain.keys() & {"query", "document"}:
+        # One pair under longer names, such as search_query and search_document, is what they are for.
+        longer = {_named(name)[1]: name for name in own if _named(name)[0] in pairs and _named(name)[1]}
+        query, document = (own[longer[side]] if side in longer else "" for side in ("query", "document"))
+        aliases += tuple(longer.values())
+    retrieval = Task("retrieval", query, document, aliases=aliases)
     others: dict[str, Task] = {}
     fits = family is not None and _fits(query, family)
     if family is not None:
         first = family.tasks[0]
         # Titles keep working as long as the folder's document prompt is the family's.
         retrieval = replace(
-            first, query=query, document=document, titled=first.titled if document == first.document else None
+            first,
+            query=query,
+            document=document,
+            titled=first.titled if document == first.document else None,
+            aliases=tuple(dict.fromkeys((*first.aliases, *aliases))),
         )
         others = {task.name: task for task in family.tasks[1:]} if fits else {}
     for name, prompt in own.items():
-        if name in (*_QUERY_NAMES, *_DOCUMENT_NAMES) or name in retrieval.aliases:
+        task, side = _named(name)
+        if not task or {name, task} & {retrieval.name, *retrieval.aliases}:
             continue
-        match = next((task for task in others.values() if name == task.name or name in task.aliases), None)
-        if match is None:
+        match = next((item for item in others.values() if {name, task} & {item.name, *item.aliases}), None)
+        if side:
+            match = match or Task(task, query, document)
+            match = replace(match, aliases=(*match.aliases, name))
+            others[match.name] = replace(match, query=prompt) if side == "query" else replace(match, document=prompt)
+        elif match is None:
             others[name] = Task(name, prompt, prompt)
         elif match.query != prompt:
             symmetric = match.query == match.document
@@ -283,6 +334,58 @@ def _prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> EmbeddingPro
         instructed=family.instructed if family and fits else None,
         default_instruction=family.default_instruction if family and fits and query == family.tasks[0].query else None,
     )
+
+
+def _named(name: str) -> tuple[str, str]:
+    """Return the task and the side that a prompt's name says; without a side, the name is the task."""
+    found = _SIDED.fullmatch(name)
+    if found is None:
+        return name, ""
+    return found["task"] or "", "query" if found["side"].lower().startswith("q") else "document"
+
+
+def _rank(name: str) -> int:
+    """Return a number that is highest for the name that sentence-transformers prefers for its side."""
+    return -_PREFERRED.index(name) if name in _PREFERRED else -len(_PREFERRED)
+
+
+def unused_prompts(files: ModelFiles, spec: ModelSpec) -> list[str]:
+    """Return the names of the folder's prompts that nothing here uses on the side that their names say."""
+    own = files.prompts or {}
+    if isinstance(spec, RerankerSpec):
+        return [name for name, prompt in own.items() if prompt not in ("", spec.prompt.default_instruction)]
+    return [name for name, prompt in own.items() if prompt not in _used(spec, name)]
+
+
+def _used(spec: ModelSpec, name: str) -> tuple[str, ...]:
+    """Return the prompts of an embedder that are in use under a name."""
+    tasks = cast("EmbeddingSpec", spec).prompts.tasks
+    whole, side = _named(name)
+    task = next((task for task in tasks if name == task.name or name in task.aliases), None if whole else tasks[0])
+    if task is None:
+        return ()
+    return (task.query,) if side == "query" else (task.document,) if side else (task.query, task.document)
+
+
+def _report_metric(files: ModelFiles) -> None:
+    metric = files.metric or "cosine"
+    # At unit length, dot products and Euclidean distances order texts as cosines do.
+    if metric == "manhattan" or (metric != "cosine" and files.kinds[-1:] != ("Normalize",)):
+        warn(
+            f"{files.folder} compares by {metric!r}, for which it was trained, and cosine may order texts differently; "
+            "pass normalize=False for its vectors as they are, and set the store to that metric",
+            UserWarning,
+        )
+
+
+def _report_unused(files: ModelFiles, spec: ModelSpec) -> None:
+    if unused := unused_prompts(files, spec):
+        warn(
+            f"{files.folder} has prompts under the names {unused}, which nothing here uses; info()['unused_prompts'] "
+            "lists them. Name prompts 'query' and 'document' in config_sentence_transformers.json, or after a task and "
+            "a side, such as 'legal_query', and choose it with task='legal'",
+            UserWarning,
+        )
 
 
 def _fits(query: str, family: EmbeddingPrompts) -> bool:
@@ -298,7 +401,7 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
         AmbiguousModelError: No template is known for this language model.
         ModelMismatchError: It is a model of another kind.
     """
-    if files.modules is not None and "Pooling" in files.modules:
+    if files.modules is not None and "Pooling" in files.kinds:
         raise ModelMismatchError(
             f"{files.folder} is an embedding model (modules.json pools its states): use Embedder(...)"
         )
@@ -344,7 +447,7 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
         )
     own = (files.prompts or {}).get(files.default_prompt or "")
     prompt = replace(family.prompt, default_instruction=own) if own is not None else family.prompt
-    return replace(
+    spec = replace(
         family,
         prompt=prompt,
         id=files.folder.name,
@@ -360,6 +463,8 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
         verified=False,
         source=str(files.folder),
     )
+    _report_unused(files, spec)
+    return spec
 
 
 def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
@@ -378,11 +483,12 @@ def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
     if spec.hidden_size is not None:
         compare("hidden_size", files.hidden_size, spec.hidden_size)
     if isinstance(spec, EmbeddingSpec) and files.modules is not None:
-        if "Pooling" in files.modules:
+        if "Pooling" in files.kinds:
             compare("pooling", files.pooling(), spec.pooling)
             compare("dim", files.dim(), spec.dim)
+            compare("truncate_dim", files.truncate_dim, spec.default_dim)
         else:
-            wrong.append(f"modules.json has no Pooling but {list(files.modules)}")
+            wrong.append(f"modules.json has no Pooling but {list(files.kinds)}")
         first = spec.prompts.tasks[0]
         for names, recorded in ((_QUERY_NAMES, first.query), (_DOCUMENT_NAMES, first.document)):
             own = files.prompts or {}
@@ -391,7 +497,7 @@ def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
                 compare(f"the prompt {names[0]!r}", found, recorded)
     if isinstance(spec, EmbeddingSpec) and files.modules is None:
         wrong.append("modules.json is missing; without it the pooling is a guess")
-    if isinstance(spec, RerankerSpec) and files.modules is not None and "Pooling" in files.modules:
+    if isinstance(spec, RerankerSpec) and files.modules is not None and "Pooling" in files.kinds:
         wrong.append("modules.json describes an embedder")
     if wrong:
         raise ModelMismatchError(

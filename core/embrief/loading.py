@@ -18,7 +18,14 @@ from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, Rerank
 from embrief.errors import ArgumentError, BackendError, EmbriefError, WeightsUnavailableError
 from embrief.folders import Stamp, check_unchanged, check_weights, missing_files, weights_digest
 from embrief.folders import stamp as folder_stamp
-from embrief.identify import ModelFiles, identify_embedder, identify_reranker, read_files, verify_files
+from embrief.identify import (
+    ModelFiles,
+    identify_embedder,
+    identify_reranker,
+    read_files,
+    unused_prompts,
+    verify_files,
+)
 from embrief.jobs import in_short
 from embrief.plugins import plugins
 from embrief.scheduler import Worker, forget_other_workers
@@ -282,6 +289,11 @@ class SharedModel(Generic[S, B]):
         """Return the small files of the model."""
         _ = self._known
         return read_files(self._place, trusted=self.choice.trust_remote_code)
+
+    @property
+    def unused_prompts(self) -> list[str]:
+        """Return the names of a folder's prompts that nothing uses."""
+        return [] if self.recorded is not None else unused_prompts(self.files, self.spec)
 
     @settled
     def weights(self) -> str:

@@ -100,6 +100,8 @@ class EmbeddingSpec(ModelSpec):
     """Values per vector."""
     mrl: Sequence[int] = ()
     """Shorter widths that a prefix of the vector may be cut to (Matryoshka representation learning)."""
+    default_dim: int | None = None
+    """Values that are kept unless the user says otherwise; `None`: all."""
     pooling: Pooling
     prompts: EmbeddingPrompts
     final_token: str | None

@@ -428,7 +428,7 @@ def test_foreign_modules_are_refused(qwen3_copy: Path) -> None:
 
 def test_pooling_without_the_prompt_is_refused(qwen3_copy: Path) -> None:
     edit(qwen3_copy / "1_Pooling" / "config.json", include_prompt=False)
-    with pytest.raises(ModelMismatchError, match="leaves the prompt out"):
+    with pytest.raises(ModelMismatchError, match="leaving the prompt out"):
         Embedder(qwen3_copy)
 
 

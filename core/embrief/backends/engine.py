@@ -21,9 +21,9 @@ from embrief.backends.base import (
 from embrief.backends.rerank_common import check_score_head, pair_ids
 from embrief.engine.description import DENSE_ACTIVATIONS, UnsupportedError, dense_activation, describe
 from embrief.errors import ArgumentError, ItemFailedError, ModelMismatchError
-from embrief.folders import transformer_folder
 from embrief.installed import install_command
 from embrief.json_files import read_object
+from embrief.modules import lower_cases, transformer_folder
 from embrief.specs import EmbeddingSpec, RerankerSpec
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from embrief.specs import ModelSpec
 
 _ARCHITECTURES = ("qwen3", "gemma3_text")
-_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LogitScore"}
+_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout", "LogitScore"}
 _SHORTEST_PREFIX = 4
 _THREAD_TOKENS = 1024
 """Tokens of a batch for each thread of a CPU: few enough that a query does not wait long for a batch of documents."""
@@ -92,7 +92,7 @@ class _Engine:
         if int8 and not int8_works(numbers.dtype):
             raise ArgumentError("dtype='int8' needs oneDNN's int8 products, which this build of torch lacks")
         self._model = model
-        self._tokenizer: TextTokenizer = TextTokenizer(self._base)
+        self._tokenizer: TextTokenizer = TextTokenizer(self._base, lower_case=lower_cases(self._folder))
         self._checkpoint: Checkpoint = Checkpoint(self._base, self._label)
         last_only = self._last_only(request.spec)
         # A mean needs the states of the prompt's tokens too.
@@ -168,9 +168,8 @@ class EngineEmbedder(_Engine, BatchedEmbedder):
         spec = cast("EmbeddingSpec", request.spec)
         self._checkpoint.check_all_read(ignored=("lm_head.weight",))
         self._tokenizer.check_final_token(spec.final_token, spec.id)
-        self._head = VectorHead(self._folder, spec.pooling, request.device)
-        width = self._head.width(self._model.hidden_size)
-        if width != spec.dim:
+        self._head = VectorHead(self._folder, spec.pooling, self._model.hidden_size, request.device)
+        if (width := self._head.width) != spec.dim:
             raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
 
     def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
@@ -261,11 +260,13 @@ def _refusal(spec: ModelSpec, files: ModelFiles) -> str | None:
         describe(files.config)
     except UnsupportedError as error:
         return str(error)
-    if unknown := sorted(set(files.modules or ()) - _MODULES):
+    if unknown := sorted(set(files.kinds) - _MODULES):
         return f"has no module {unknown[0]}"
     for config in files.module_config("Dense"):
         if dense_activation(config) not in DENSE_ACTIVATIONS:
             return f"has no Dense layer with {config.get('activation_function')}"
+        if config.flag("use_residual"):
+            return "has no Dense layer with use_residual"
     if not (files.base / "tokenizer.json").is_file():
         return "reads tokenizer.json, which is not there"
     if (files.base / "adapter_config.json").is_file():

@@ -10,8 +10,8 @@ import numpy as np
 from embrief.backends.base import too_long
 from embrief.backends.torch_common import IdRow, Tokenized
 from embrief.errors import InputTooLongError, ModelMismatchError
-from embrief.folders import read_modules
 from embrief.json_files import read_object
+from embrief.modules import read_modules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,9 +72,9 @@ def check_score_head(folder: Path, label: str, *, yes: int, no: int) -> None:
     Raises:
         ModelMismatchError: It does.
     """
-    for kind, path in read_modules(folder) or ():
-        if kind.rpartition(".")[2] == "LogitScore":
-            head = read_object(folder / path / "config.json")
+    for module in read_modules(folder) or ():
+        if module.kind == "LogitScore":
+            head = read_object(folder / module.path / "config.json")
             asked = [head.get("false_token_id"), head.get("true_token_id")]
             if asked != [no, yes]:
                 raise ModelMismatchError(

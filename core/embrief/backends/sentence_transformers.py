@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 from embrief.backends import torch_common
 from embrief.backends.base import Backend, BatchedEmbedder, LoadRequest, Prepared, RerankBackend, RunOptions
 from embrief.errors import ModelMismatchError
-from embrief.folders import stored_tensors, transformer_folder
+from embrief.folders import stored_tensors
 from embrief.installed import install_command
+from embrief.modules import transformer_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,9 +32,6 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
     padded = True
 
     def __init__(self, request: LoadRequest) -> None:
-        # Inside the function: this import takes seconds and pulls in torch.
-        from sentence_transformers.sentence_transformer.modules import Normalize
-
         self._spec = cast("EmbeddingSpec", request.spec)
         self._device = request.device
         self.batch_tokens = torch_common.batch_tokens(request.device)
@@ -41,8 +39,10 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
             model = _load_modules(request, self._spec)
         _check_tensors(model[0].model, transformer_folder(cast("Path", request.folder)), self._spec)
         self._tokenizer = model.tokenizer
-        # Normalising is left to `vectors.finish`, which does it after the cut and in float32.
-        self._modules = [module.eval() for module in model if not isinstance(module, Normalize)]
+        self._modules = [module.eval() for module in model]
+        # The last normalising is left to `vectors.finish`, which does it after the cut and in float32.
+        while type(self._modules[-1]).__name__ in ("Normalize", "Dropout"):
+            self._modules.pop()
         torch_common.check_final_token(self._tokenizer, self._spec)
         self._encode = partial(torch_common.encode, self._tokenizer)
         self._end = torch_common.final_tokens(self._tokenizer, "probe")

@@ -12,7 +12,7 @@ from embrief.backends import torch_common
 from embrief.backends.base import BatchedReranker, LoadRequest, Prepared, RerankBackend, RunOptions
 from embrief.backends.rerank_common import check_score_head, pair_ids, query_too_long, refuse_long_pairs
 from embrief.errors import ModelMismatchError
-from embrief.folders import transformer_folder
+from embrief.modules import transformer_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from typing import Any, cast
 from embrief.bench.shapes import Kind, Shape, linear_flops, record_of
 from embrief.bench.tokenizer import write_tokenizer
 from embrief.errors import ArgumentError
-from embrief.folders import transformer_folder
+from embrief.modules import transformer_folder
 from embrief.specs import EmbeddingSpec, RerankerSpec
 
 _FORMAT = 1

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from embrief.engine.checkpoint import read
 from embrief.engine.description import dense_activation
-from embrief.folders import read_modules
 from embrief.json_files import read_object
+from embrief.modules import after_pooling, read_modules
 from embrief.tensors import read_tensors
 
 if TYPE_CHECKING:
@@ -24,25 +24,26 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"Identity": l
 
 
 class VectorHead:
-    """Pooling and Dense layers, in float32."""
+    """Pooling and the modules behind it, in float32."""
 
-    def __init__(self, folder: Path, pooling: str, device: str) -> None:
+    def __init__(self, folder: Path, pooling: str, hidden_size: int, device: str) -> None:
         self._mean = pooling == "mean"
-        self._dense = [
-            _read_dense(folder / path, device)
-            for kind, path in read_modules(folder) or ()
-            if kind.rpartition(".")[2] == "Dense"
-        ]
-
-    def width(self, hidden_size: int) -> int:
-        """Return the values per vector."""
-        return len(self._dense[-1][0]) if self._dense else hidden_size
+        self._steps: list[Callable[[torch.Tensor], torch.Tensor]] = []
+        self.width = hidden_size
+        """Values per vector."""
+        for module in after_pooling(read_modules(folder) or ()):
+            if module.kind == "Normalize":
+                self._steps.append(F.normalize)
+            else:
+                dense = _Dense(folder / module.path, device)
+                self._steps.append(dense)
+                self.width = dense.width
 
     def __call__(self, hidden: torch.Tensor, batch: Packed) -> torch.Tensor:
         """Return (n, width) for the hidden states of the last tokens, or of all tokens for a mean."""
         x = _means(hidden, batch) if self._mean else hidden.float()
-        for weight, bias, activation in self._dense:
-            x = activation(F.linear(x, weight, bias))
+        for step in self._steps:
+            x = step(x)
         return x
 
 
@@ -53,14 +54,19 @@ def _means(hidden: torch.Tensor, batch: Packed) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def _read_dense(
-    folder: Path, device: str
-) -> tuple[torch.Tensor, torch.Tensor | None, Callable[[torch.Tensor], torch.Tensor]]:
-    config = read_object(folder / "config.json")
-    tensors = read(read_tensors(folder / "model.safetensors"))
-    bias = tensors["linear.bias"].float().to(device) if config.get("bias", True) else None
-    activation = _ACTIVATIONS[dense_activation(config)]
-    return tensors["linear.weight"].float().to(device), bias, activation
+class _Dense:
+    """A linear layer and its activation."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        config = read_object(folder / "config.json")
+        tensors = read(read_tensors(folder / "model.safetensors"))
+        self.width = len(tensors["linear.weight"])
+        self._weight = tensors["linear.weight"].float().to(device)
+        self._bias = tensors["linear.bias"].float().to(device) if "linear.bias" in tensors else None
+        self._activation = _ACTIVATIONS[dense_activation(config)]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._activation(F.linear(x, self._weight, self._bias))
 
 
 class AnswerHead:

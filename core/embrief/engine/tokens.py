@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 
 from embrief.errors import ModelMismatchError
 
@@ -21,7 +21,7 @@ _BLOCK = 1024
 class TextTokenizer:
     """A tokenizer that pads nothing and never cuts by itself. May be used from several threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, lower_case: bool = False) -> None:
         file = folder / "tokenizer.json"
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
@@ -31,9 +31,18 @@ class TextTokenizer:
         # Some files have both switched on.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        if lower_case:
+            self._lower_case()
         mask = self._tokenizer.encode("a").special_tokens_mask
         self.end = mask[::-1].index(0) if 0 in mask else 0
         """How many special tokens are put behind a text."""
+
+    def _lower_case(self) -> None:
+        """Put texts into lower case first, unless the tokenizer does it already; as sentence-transformers does."""
+        own = self._tokenizer.normalizer
+        steps = list(cast("Sequence[Any]", own)) if isinstance(own, normalizers.Sequence) else [own] if own else []
+        if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+            self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
     def whole(self, texts: Sequence[str]) -> list[IdRow]:
         """Return the ids of each text with its special tokens."""
