@@ -105,8 +105,6 @@ class ModelFiles:
             found = [_POOLING_NAMES[mode] for mode in modes if mode in _POOLING_NAMES]
         else:
             modes = [key for key in config if key.startswith("pooling_mode_") and config.flag(key)]
-            # What sentence-transformers takes where nothing is chosen.
-            modes = modes or ["pooling_mode_mean_tokens"]
             found = [_POOLING_FLAGS[mode] for mode in modes if mode in _POOLING_FLAGS]
         if len(modes) != 1 or len(found) != 1:
             raise ModelMismatchError(f"{self.folder} pools with {modes}; one of last, mean and cls is supported")

@@ -289,9 +289,10 @@ def test_modules_that_do_not_fit_together_are_refused(folder: Path) -> None:
         Embedder(folder)
 
 
-def test_pooling_without_a_mode_is_the_mean(folder: Path) -> None:
+def test_pooling_without_a_mode_is_refused(folder: Path) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 48}), "utf-8")
-    check_equal(folder)
+    with pytest.raises(ModelMismatchError, match="pools with"):
+        Embedder(folder)
 
 
 def sides(embedder: Embedder, task: str | None = None) -> tuple[str, str]:
