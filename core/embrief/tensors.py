@@ -114,7 +114,8 @@ def _tensor(file: Path, name: str, entry: Any, start: int) -> StoredTensor:
         raise _damaged(file, f"tensor {name[:80]!r} has no shape, or no place in the file")
     size = offsets[1] - offsets[0]
     if size * 8 != math.prod(shape) * _BITS[dtype]:
-        raise _damaged(file, f"tensor {name[:80]!r} has {size} bytes, which is not the size of {dtype} {shape}")
+        due = f"{dtype} {str(shape)[:80]}"
+        raise _damaged(file, f"tensor {name[:80]!r} has {size} bytes, which is not the size of {due}")
     return StoredTensor(file, dtype, tuple(shape), start + offsets[0], size)
 
 
