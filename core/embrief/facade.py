@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -182,7 +181,7 @@ class Facade(Generic[S, B]):
         For code that wraps this facade: what it does to texts and results, such as converting vectors, belongs there.
         Use the facade's own async methods for the model: calls through them share batches, and these take turns.
         """
-        return await self._shared.off_loop(call)
+        return await self._shared.lanes[False].run(call)
 
     def _run(self, plan: Callable[[], Plan[R, T]]) -> T:
         """Carry out a plan on the calling thread; only the model itself runs on its worker."""
@@ -197,18 +196,17 @@ class Facade(Generic[S, B]):
     async def _arun(self, plan: Callable[[], Plan[R, T]], *, urgent: bool = False) -> T:
         """`_run` without blocking the event loop."""
         shared = self._shared
-        off_loop = partial(shared.off_loop, urgent=urgent)
+        lane = shared.lanes[urgent]
 
         def prepare() -> tuple[Plan[R, T], LoadedModel[B] | None]:
             made = plan()
             return made, shared.model if made.request.inputs else None
 
-        made, model = await off_loop(prepare)
+        made, model = await lane.run(prepare)
         if model is None:
             return made.finish(None)
         with made.around:
-            found = await model.arun(made.request, off_loop)
-            return await off_loop(partial(made.finish, found))
+            return await model.arun(made.request, made.finish, lane)
 
     def _view(self, **changes: Any) -> Self:
         """Return a facade with other settings on the same loaded model."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextvars
 import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from embrief import exiting
 from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
 from embrief.errors import ArgumentError, BackendError, EmbriefError, WeightsUnavailableError
 from embrief.folders import Stamp, check_unchanged, check_weights, missing_files, weights_digest
@@ -27,6 +26,7 @@ from embrief.identify import (
     verify_files,
 )
 from embrief.jobs import in_short
+from embrief.lanes import Lane
 from embrief.plugins import plugins
 from embrief.scheduler import Worker, forget_other_workers
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
@@ -171,9 +171,9 @@ class SharedModel(Generic[S, B]):
     def reset(self) -> None:
         """Take a new lock and new threads: at the start, and in a child process."""
         self._lock = threading.RLock()
-        # Threads start with the first call. Made here: under a lock the event loop might wait for a download. Two, so
-        # that queries do not wait until a corpus is tokenised.
-        self._executors = {urgent: ThreadPoolExecutor(1, thread_name_prefix="embrief") for urgent in (True, False)}
+        # Two, so that queries do not wait until a corpus is tokenised.
+        self.lanes = {urgent: Lane() for urgent in (True, False)}
+        """By whether somebody waits, as for a query."""
 
     @property
     def _registry(self) -> Registry:
@@ -340,7 +340,8 @@ class SharedModel(Generic[S, B]):
     @settled
     def device_and_dtype(self) -> tuple[str, str]:
         """Return the device and number format in use."""
-        with _runtime_errors(f"the runtime {self.backend.name!r} failed to choose a device for {self.spec.id}"):
+        failed = f"the runtime {self.backend.name!r} failed to choose a device for {self.spec.id}"
+        with exiting.native(), _runtime_errors(failed):
             device, dtype = self.backend.resolve(self.spec, self.choice.device, self.choice.dtype)
         if dtype in self.spec.banned_dtypes:
             raise ArgumentError(f"{self.spec.id} gives wrong results in {dtype}; use dtype='float32' or 'bfloat16'")
@@ -383,14 +384,6 @@ class SharedModel(Generic[S, B]):
         # A commit on the hub is what its name says.
         known = self._known if self.folder is not None else None
         return _acquire((backend.name, request, self._stamp), partial(_load, backend, self.choice.kind, request, known))
-
-    async def off_loop(self, call: Callable[[], T], *, urgent: bool = False) -> T:
-        """Run `call` on a thread of this model's, so that an event loop never waits for a tokenizer or a download."""
-        import asyncio
-
-        context = contextvars.copy_context()
-        executor = self._executors[urgent]
-        return await asyncio.get_running_loop().run_in_executor(executor, partial(context.run, call))
 
 
 _shared_lock = threading.RLock()

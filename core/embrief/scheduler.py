@@ -6,23 +6,26 @@ turn, longest first within each, until a batch is full. A lone caller waits for 
 
 from __future__ import annotations
 
-import atexit
 import math
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from embrief import exiting
 from embrief.backends.base import Batched
 from embrief.errors import BackendError, ClosedError, EmbriefError
 from embrief.jobs import Call, Job, Request, Room, Row, Rows, in_short, is_out_of_memory
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from embrief.lanes import Lane
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -32,17 +35,10 @@ QUEUE_ROWS = 16384
 """Texts or pairs that may wait at one model, queries and bulk each; callers beyond that wait before they tokenise."""
 QUERY_TURNS = 8
 """Batches of queries in a row while bulk work waits."""
+_PATIENCE = 3.0
+"""Seconds that the exit waits for a call that cannot be cut."""
 
-
-class OffLoop(Protocol):
-    """Runs a call on a thread that is not the event loop's."""
-
-    def __call__(self, call: Callable[[], T]) -> Awaitable[T]:
-        """Return what the call returns."""
-
-
-# Those with a thread. Plain sets: a finaliser may add to them while another thread reads, which copies at one go.
-_workers: set[Worker[Any]] = set()
+# Those to be freed. A plain set: a finaliser may add to it while another thread reads, which copies at one go.
 _closing: set[Worker[Any]] = set()
 
 
@@ -64,8 +60,8 @@ class Worker(Generic[B]):
         self._thread: threading.Thread | None = None
         self._lanes: dict[bool, deque[Job[Any]]] = {True: deque(), False: deque()}
         self._query_turns = 0
-        self._in_call = self._stopping = self._closed = self._ended = False
-        self._freed = threading.Event()
+        self._in_call = self._closed = self._ended = False
+        self._freed, self._left = threading.Event(), threading.Event()
 
     @property
     def loaded(self) -> bool:
@@ -98,16 +94,18 @@ class Worker(Generic[B]):
             ticket.result()
             return self._wait(self._job(request))
 
-    async def arun(self, request: Request[R], off_loop: OffLoop) -> R:
-        """`run` for event loops: tokenises off the loop, and waits without holding a thread."""
-        # Inside the function: programs without an event loop need not load it.
-        import asyncio
+    async def arun(self, request: Request[R], finish: Callable[[R], T], lane: Lane) -> T:
+        """`run` for event loops: tokenises on a lane, and waits without holding a thread.
 
+        Args:
+            request: What to run.
+            finish: Makes the result, on the lane.
+            lane: Where this caller's work is done.
+        """
         with self._entering(request) as ticket:
-            await asyncio.wrap_future(ticket)
-            job = await off_loop(lambda: self._job(request))
+            job = await lane.run(partial(self._job, request), after=ticket)
             with self._submitted(job) as future:
-                return await asyncio.wrap_future(future)
+                return await lane.run(lambda: finish(future.result()), after=future)
 
     def close(self) -> None:
         """Let the worker free the model after the jobs that wait. Never blocks, so that a finaliser may call it."""
@@ -130,7 +128,9 @@ class Worker(Generic[B]):
         if not isinstance(backend, Batched):
             return Call(request.whole, urgent=request.urgent)
         try:
-            return Rows(request, backend.prepare(request.inputs, request.options), backend)
+            with exiting.native():
+                prepared = backend.prepare(request.inputs, request.options)
+            return Rows(request, prepared, backend)
         except EmbriefError:
             raise
         except Exception as error:
@@ -142,17 +142,15 @@ class Worker(Generic[B]):
 
     @contextmanager
     def _submitted(self, job: Job[R]) -> Iterator[Future[R]]:
+        exiting.check()
         with self._lock:
             if self._closed:
                 raise ClosedError("this model is closed; make a new Embedder or Reranker")
-            if self._stopping and threading.current_thread() is threading.main_thread():
-                raise ClosedError("the interpreter is exiting, so no model runs any more")
             if self._thread is threading.current_thread():
                 raise BackendError("a runtime called its own model while it ran; that would wait for itself")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="embrief-model", daemon=True)
-                self._thread.start()
-                _at_exit_first(self)
+                self._thread = exiting.start(self, self._serve, "embrief-model")
+                exiting.stop_first()
         self._inbox.put(job)
         if self._ended:
             self._drop()
@@ -165,11 +163,14 @@ class Worker(Generic[B]):
 
     def _serve(self) -> None:
         try:
-            while self._receive() and not self._stopping:
+            while self._receive() and not exiting.begun():
                 self._turn()
         finally:
-            if not self._stopping:
-                self._end()
+            try:
+                if not exiting.begun():
+                    self._end()
+            finally:
+                self._left.set()
 
     def _receive(self) -> bool:
         """Sort what has come into the lanes, waiting if there is nothing to do; return whether to go on."""
@@ -196,7 +197,7 @@ class Worker(Generic[B]):
         if isinstance(first, Call):
             # Nobody waits at exit for a call that may take an hour.
             self._in_call = True
-            if not self._stopping:
+            if not exiting.begun():
                 first.run(self._backend)
             self._in_call = False
         else:
@@ -212,12 +213,14 @@ class Worker(Generic[B]):
                     other._freed.wait()
             self._backend = self._load()
         except BaseException as error:
+            if exiting.begun():
+                return False
             # For all who wait by now: each would wait as long again for the same error.
             self._receive()
             for job in [*self._lanes[True], *self._lanes[False]]:
                 job.fail(error)
             return False
-        _at_exit_first(self)
+        exiting.stop_first()
         return True
 
     def _batch(self, jobs: list[Rows[Any]]) -> list[Row]:
@@ -247,7 +250,7 @@ class Worker(Generic[B]):
     def _run(self, batch: list[Row]) -> None:
         """Run a batch; where that fails, its halves, so that only rows that fail alone fail."""
         parts = [batch]
-        while parts and not self._stopping:
+        while parts and not exiting.begun():
             part = [row for row in parts.pop() if not row.job.future.done()]
             if not part:
                 continue
@@ -304,48 +307,32 @@ class Worker(Generic[B]):
             del backend
             self._freed.set()
             _closing.discard(self)
-            _workers.discard(self)
+            exiting.ended(self)
 
     def _drop(self) -> None:
+        self.refuse(ClosedError("this model was closed; make a new Embedder or Reranker"))
+
+    def refuse(self, error: ClosedError) -> None:
+        """Fail what waits."""
         left = [job for lane in self._lanes.values() for job in lane]
         while not self._inbox.empty():
             if (job := self._inbox.get()) is not None:
                 left.append(job)
         for job in left:
-            job.fail(ClosedError("this model was closed; make a new Embedder or Reranker"))
+            job.fail(error)
 
     def stop(self) -> None:
-        """Start nothing more, at exit.
-
-        What waits stays as it is. Only daemon threads still wait for it, and one that woke up now could crash the
-        interpreter on its way out.
-        """
-        self._stopping = True
+        """Start nothing more, at exit."""
         self._freed.set()
         self._inbox.put(None)
 
     def join(self) -> None:
-        """Wait for the batch under way: code in C++ must not outlive the interpreter."""
-        if self._thread is not None and not self._in_call:
+        """Wait for the batch under way, and not for long for a call that may take an hour."""
+        # Not by the thread's own `join` alone: interrupted once, it does not wait any more (before Python 3.13).
+        if self._thread is not None and self._left.wait(_PATIENCE if self._in_call else None):
             self._thread.join()
-
-
-def _at_exit_first(worker: Worker[Any]) -> None:
-    """Let the workers stop before the exit functions of whatever has been imported until now."""
-    _workers.add(worker)
-    atexit.unregister(_stop_all)
-    atexit.register(_stop_all)
-
-
-def _stop_all() -> None:
-    workers = list(_workers)
-    for worker in workers:
-        worker.stop()
-    for worker in workers:
-        worker.join()
 
 
 def forget_other_workers() -> None:
     """Forget those of the parent, in a child process."""
-    _workers.clear()
     _closing.clear()

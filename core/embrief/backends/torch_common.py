@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embrief import exiting
 from embrief.backends.base import no_room, too_long
 from embrief.errors import ArgumentError, ModelMismatchError
 
@@ -197,6 +198,7 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[IdRow]:
     """
     rows: list[IdRow] = []
     for start in range(0, len(texts), _TOKENIZE_BLOCK):
+        exiting.stop_between()
         found = tokenizer(
             list(texts[start : start + _TOKENIZE_BLOCK]),
             add_special_tokens=True,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from embrief import exiting
 from embrief.errors import ModelMismatchError
 from embrief.folders import stored_tensors
 
@@ -61,7 +62,9 @@ class Checkpoint:
 
         Raises:
             ModelMismatchError: One is missing or has another shape.
+            ClosedError: The interpreter is exiting.
         """
+        exiting.stop_between()
         whole = {name: self._prefix + name if self._prefix + name in self._stored else name for name in shapes}
         if absent := [name for name in shapes if whole[name] not in self._stored]:
             raise ModelMismatchError(

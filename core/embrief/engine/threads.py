@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import torch
 
+from embrief import exiting
+
 T = TypeVar("T")
 
 _SMALLEST = 64
@@ -129,9 +131,10 @@ class _Pool:
         _set_threads(each)
         ready.wait()
         while task := self._tasks.get():
-            task()
-            # It holds weights and results until the next one comes.
-            del task
+            with exiting.part():
+                task()
+                # It holds weights and results until the next one comes.
+                del task
 
 
 def _set_threads(count: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer, normalizers
 
+from embrief import exiting
 from embrief.errors import ModelMismatchError
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class TextTokenizer:
         rows: list[IdRow] = []
         # In blocks: as lists of Python integers a large corpus would take gigabytes.
         for start in range(0, len(texts), _BLOCK):
+            exiting.stop_between()
             found: list[Encoding] = self._tokenizer.encode_batch_fast(
                 list(texts[start : start + _BLOCK]), add_special_tokens=special
             )
