@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from embrief.errors import EmbriefError, NewerFormatError, SpaceMismatchError
 from embrief.space import VectorSpace
@@ -18,11 +17,11 @@ def stamp(space: VectorSpace) -> dict[str, str]:
     return {KEY: json.dumps(space.to_json(), sort_keys=True)}
 
 
-def read_stamp(metadata: Mapping[str, Any] | None, *, where: str) -> VectorSpace | None:
+def read_stamp(metadata: object, *, where: str) -> VectorSpace | None:
     """Return the space a store is stamped with, `None` for a store without a stamp.
 
     Args:
-        metadata: The store's metadata.
+        metadata: The store's metadata, a mapping or `None`. Whoever can write to the store can put anything there.
         where: Name of the store, for messages.
 
     Raises:
@@ -75,3 +74,42 @@ def require_same(stored: VectorSpace | None, space: VectorSpace, *, where: str) 
         f"{'; '.join(stored.differences(space))}. Use an embedder for the stored space, or embed the documents again "
         "into a new collection"
     )
+
+
+def require_width(width: int, space: VectorSpace, *, where: str) -> None:
+    """Refuse a vector of another width than the space's.
+
+    Raises:
+        SpaceMismatchError: The widths differ.
+    """
+    if width != space.dim:
+        raise SpaceMismatchError(
+            f"{where} holds vectors of the space {space.id}, which have {space.dim} values, and this one has {width}; "
+            "embed with the embedder of that space"
+        )
+
+
+def require_each(vectors: Iterable[tuple[object, int]], space: VectorSpace, *, where: str, adopt: bool = False) -> None:
+    """Refuse a store that keeps a stamp beside each vector, unless all of them are of one space.
+
+    Args:
+        vectors: The metadata and the width of each vector that is there.
+        space: The space of those to come.
+        where: Name of the store, for messages.
+        adopt: Let vectors without a stamp pass: somebody says that they are of this space.
+
+    Raises:
+        SpaceMismatchError: A vector is of another space or width, has no stamp, or one that cannot be read.
+    """
+    own, unknown = stamp(space)[KEY], 0
+    for metadata, width in vectors:
+        if not isinstance(metadata, Mapping) or metadata.get(KEY) != own:
+            stored = read_stamp(metadata, where=where)
+            require_same(stored, space, where=where)
+            unknown += stored is None
+        require_width(width, space, where=where)
+    if unknown and not adopt:
+        raise SpaceMismatchError(
+            f"{where} holds vectors ({unknown} of them) and nothing says which model made them. If you are sure that "
+            "it was this embedder, pass adopt=True once, which stamps them; otherwise embed the documents again"
+        )

@@ -18,6 +18,7 @@ except ImportError as error:
 
 from langchain_embrief.base import EmbriefEmbeddings
 from langchain_embrief.embeddings import GemmaEmbeddings, Qwen3Embeddings
+from langchain_embrief.guarding import guard
 from langchain_embrief.reranker import Qwen3Reranker
 
-__all__ = ["EmbriefEmbeddings", "GemmaEmbeddings", "Qwen3Embeddings", "Qwen3Reranker"]
+__all__ = ["EmbriefEmbeddings", "GemmaEmbeddings", "Qwen3Embeddings", "Qwen3Reranker", "guard"]

@@ -17,6 +17,7 @@ except ImportError as error:
 
 from llama_index_embrief.base import EmbriefEmbedding
 from llama_index_embrief.embedding import GemmaEmbedding, Qwen3Embedding
+from llama_index_embrief.guarding import guard
 from llama_index_embrief.rerank import Qwen3Rerank, RerankedNode
 
-__all__ = ["EmbriefEmbedding", "GemmaEmbedding", "Qwen3Embedding", "Qwen3Rerank", "RerankedNode"]
+__all__ = ["EmbriefEmbedding", "GemmaEmbedding", "Qwen3Embedding", "Qwen3Rerank", "RerankedNode", "guard"]

@@ -1,0 +1,154 @@
+"""The space guard for LlamaIndex's index in memory, which knows nothing about its embedding model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.vector_stores import SimpleVectorStore
+
+from embrief import ArgumentTypeError, SpaceMismatchError, VectorSpace
+from embrief.stores import require_each, require_same, require_width, stamp
+from llama_index_embrief.base import EmbriefEmbedding
+
+if TYPE_CHECKING:
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.schema import BaseNode
+    from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryResult
+
+_WHERE = "this VectorStoreIndex"
+
+
+class GuardedStore(SimpleVectorStore):
+    """A `SimpleVectorStore` that keeps a stamp beside each vector and takes vectors of one width."""
+
+    _space: VectorSpace = PrivateAttr()
+
+    @classmethod
+    def over(cls, store: SimpleVectorStore, space: VectorSpace) -> GuardedStore:
+        """Return a store on the same data, all of whose vectors are of this space."""
+        guarded = cls(data=store.data)
+        guarded._fs, guarded._space = store._fs, space
+        guarded._stamp(store.data.embedding_dict)
+        return guarded
+
+    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
+        """Store nodes, none if one has a vector of another width."""
+        for node in nodes:
+            require_width(len(node.get_embedding()), self._space, where=_WHERE)
+        ids = super().add(nodes, **add_kwargs)
+        self._stamp(ids)
+        return ids
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Find nodes by a vector of the right width."""
+        if query.query_embedding is not None:
+            require_width(len(query.query_embedding), self._space, where=_WHERE)
+        return super().query(query, **kwargs)
+
+    def _stamp(self, ids: Iterable[str]) -> None:
+        own = stamp(self._space)
+        for id_ in ids:
+            # Persisted with the vectors, and part of no text.
+            self.data.metadata_dict.setdefault(id_, {}).update(own)
+
+
+class GuardedIndex(VectorStoreIndex):
+    """What `guard` makes of an index: writes and queries use an embedding model of one space."""
+
+    # `VectorStoreIndex` and its retrievers take the model from here at each use.
+    @property
+    def _embed_model(self) -> BaseEmbedding:
+        model: BaseEmbedding = self.__dict__["_embed_model"]
+        self._require(model)
+        return model
+
+    @_embed_model.setter
+    def _embed_model(self, model: BaseEmbedding) -> None:
+        self._require(model)
+        self.__dict__["_embed_model"] = model
+
+    def as_retriever(self, **kwargs: Any) -> BaseRetriever:
+        """Return a retriever, also under query and chat engines.
+
+        Raises:
+            SpaceMismatchError: `embed_model` is of another space than the stored vectors.
+        """
+        if (model := kwargs.get("embed_model")) is not None:
+            self._require(model)
+        return super().as_retriever(**kwargs)
+
+    def _require(self, model: BaseEmbedding) -> None:
+        require_same(self.__dict__["_space"], space_of(model), where=_WHERE)
+
+
+def guard(index: VectorStoreIndex, *, adopt: bool = False) -> VectorStoreIndex:
+    """Let an index in memory refuse vectors and models of another space or width, also after it was persisted.
+
+    A stamp is kept beside each vector. What is not seen: nodes and queries that bring a vector of the same width, and a
+    `VectorIndexRetriever` that is made by hand with a model of its own.
+
+    Args:
+        index: An index on a `SimpleVectorStore`, LlamaIndex's default, with an embedding model of ours. It is changed,
+            and returned.
+        adopt: Stamp vectors that are there without a stamp: you say that this model made them, as for an index that
+            was just built. The width is compared all the same.
+
+    Returns:
+        The same index.
+
+    Raises:
+        SpaceMismatchError: It holds vectors of another space or width, or of an unknown space without `adopt`; or its
+            embedding model is none of ours.
+        ArgumentTypeError: It is no `VectorStoreIndex`, or its vectors are in another store.
+
+    Example:
+        >>> from llama_index.core import Document, VectorStoreIndex
+        >>> from llama_index_embrief import Qwen3Embedding, guard
+        >>> embed_model = Qwen3Embedding("embrief/hash", dim=64)
+        >>> index = guard(VectorStoreIndex([], embed_model=embed_model))
+        >>> index.insert(Document(text="Mars is the Red Planet."))
+        >>> index.as_retriever(embed_model=embed_model.with_dim(32))
+        Traceback (most recent call last):
+        embrief.errors.SpaceMismatchError: this VectorStoreIndex holds vectors of ...
+    """
+    if type(index) not in (VectorStoreIndex, GuardedIndex):
+        raise ArgumentTypeError(f"guard takes a VectorStoreIndex, not {type(index).__name__}")
+    store = index.vector_store
+    if not isinstance(store, SimpleVectorStore):
+        raise ArgumentTypeError(
+            f"guard takes an index on a SimpleVectorStore, not on a {type(store).__name__}; the packages "
+            "chroma_embrief and qdrant_embrief guard the collections of those stores"
+        )
+    space = space_of(index._embed_model)
+    require_each(_vectors(store), space, where=_WHERE, adopt=adopt)
+    guarded = GuardedStore.over(store, space)
+    index._vector_store = guarded
+    for name, other in index.storage_context.vector_stores.items():
+        if other is store:
+            index.storage_context.add_vector_store(guarded, name)
+    index.__dict__["_space"] = space
+    index.__class__ = GuardedIndex
+    return index
+
+
+def space_of(model: BaseEmbedding) -> VectorSpace:
+    """Return the space of a model of ours.
+
+    Raises:
+        SpaceMismatchError: It is of no known space.
+    """
+    if not isinstance(model, EmbriefEmbedding):
+        raise SpaceMismatchError(
+            f"{type(model).__name__} is none of embrief's embedding models, so nothing says of which space its vectors "
+            "are; use Qwen3Embedding or GemmaEmbedding"
+        )
+    return model.embedder.space
+
+
+def _vectors(store: SimpleVectorStore) -> Iterable[tuple[Mapping[str, Any], int]]:
+    metadata = store.data.metadata_dict or {}
+    return ((metadata.get(id_, {}), len(vector)) for id_, vector in store.data.embedding_dict.items())
