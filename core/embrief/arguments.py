@@ -13,6 +13,7 @@ from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.specs import EmbeddingSpec, Truncate
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_REVISION = re.compile(r"[\w@+-][\w@+./-]{0,199}", re.ASCII)
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
@@ -214,6 +215,12 @@ def optional_text(value: object, what: str) -> None:
     unicode(value, what)
 
 
+def revision(value: str | None) -> None:
+    """Refuse what no commit, branch or tag is called; it becomes a part of addresses and of paths."""
+    if value is not None and (not _REVISION.fullmatch(value) or ".." in value):
+        raise ArgumentError(f"revision={value[:80]!r} is no commit id, branch or tag")
+
+
 def positive(value: object, what: str) -> int | None:
     """Return a positive whole number, numpy's too, as an `int`; or `None`.
 
@@ -246,9 +253,10 @@ def runtime(device: object, dtype: object, truncate: object) -> None:
     """Check the names of device, number format and truncation."""
     if not isinstance(device, str) or not _DEVICE.fullmatch(device):
         raise ArgumentError(f"device={device!r} is not known; use 'auto', 'cpu', 'cuda', 'cuda:<n>' or 'mps'")
-    if dtype not in _DTYPES:
-        raise ArgumentError(f"dtype={dtype!r} is not known; use one of {', '.join(_DTYPES)}")
-    if truncate not in get_args(Truncate):
+    # Strings first: a framework's own dtype, or an array, compares in ways of its own.
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise ArgumentError(f"dtype={dtype!r} is not known; use one of {', '.join(map(repr, _DTYPES))}")
+    if not isinstance(truncate, str) or truncate not in get_args(Truncate):
         raise ArgumentError(f"truncate={truncate!r} is not known; use one of {', '.join(get_args(Truncate))}")
 
 

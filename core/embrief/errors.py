@@ -136,6 +136,14 @@ class BackendError(EmbriefError, RuntimeError):
     """A runtime failed, or no runtime can serve the model."""
 
 
+class RuntimeFileError(BackendError, OSError):
+    """A runtime could not read or write a file; its own error is the cause."""
+
+
+class RuntimeMemoryError(BackendError, MemoryError):
+    """There is not enough memory to load a model or to run it whole; the runtime's own error is the cause."""
+
+
 class NonFiniteVectorError(IndexedError, BackendError, ArithmeticError):
     """The model returned NaN or infinity; `index` is the first text whose vector or score is not finite."""
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from embrief import arguments
+from embrief import arguments, foreign
 from embrief.backends.base import EmbeddingBackend, RerankBackend, RunOptions
 from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, UnknownModelError
 from embrief.loading import LoadedModel, ModelChoice, SharedModel, shared_model
@@ -67,18 +67,29 @@ def model_text(value: str | Path) -> str:
         UnknownModelError: There is no such folder.
     """
     if isinstance(value, Path):
-        folder = value.expanduser().absolute()
-        if not folder.is_dir():
-            raise UnknownModelError(f"there is no model folder {str(value)!r}")
-        return os.fspath(folder)
-    return path_text(value, "model") or ""
+        folder = foreign.folder_of(os.fspath(value))
+        if folder is None:
+            name = os.fspath(value)
+            raise UnknownModelError(foreign.file_problem(name) or f"there is no model folder {foreign.shown(name)}")
+        return os.fspath(folder.absolute())
+    if not isinstance(value, str):
+        raise ArgumentTypeError(f"model is a name, or the path of a folder, not {type(value).__name__}")
+    return value
 
 
 def path_text(value: str | Path | None, what: str) -> str | None:
-    """Return a name or path as a string."""
-    if value is None or isinstance(value, (str, Path)):
-        return None if value is None else os.fspath(value)
-    raise ArgumentTypeError(f"{what} is a string or a path, not {type(value).__name__}")
+    """Return a path as a string.
+
+    Raises:
+        ArgumentTypeError: It is something else.
+        ArgumentError: No path can be called that.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, (str, Path)):
+        raise ArgumentTypeError(f"{what} is a string or a path, not {type(value).__name__}")
+    foreign.path_of(value, what)
+    return os.fspath(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class Facade(Generic[S, B]):
         for what in ("backend", "revision", "instruction", "like"):
             arguments.optional_text(getattr(settings, what), what)
         arguments.runtime(settings.device, settings.dtype, settings.truncate)
+        arguments.revision(settings.revision)
         arguments.flag(settings.local_files_only, "local_files_only")
         arguments.flag(settings.trust_remote_code, "trust_remote_code")
         self._settings = settings

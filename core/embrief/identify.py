@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError, warn
+from embrief.foreign import folder_problem
 from embrief.json_files import LARGE, JsonObject, optional_object, read_object
 from embrief.modules import Module, after_pooling, check_modules, read_modules, transformer_folder, transformer_settings
 from embrief.specs import (
@@ -151,11 +152,8 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
     """
     check_modules(folder, trusted=trusted)
     base = transformer_folder(folder)
-    if not (base / "config.json").is_file() and (folder / "adapter_config.json").is_file():
-        raise WeightsUnavailableError(
-            f"{folder} is a PEFT adapter without its model; load both with peft, call merge_and_unload() and save the "
-            "result"
-        )
+    if not (base / "config.json").exists():
+        raise WeightsUnavailableError(f"{base / 'config.json'} is missing: the folder {folder_problem(base)}")
     saved = optional_object(folder / "config_sentence_transformers.json")
     prompts = saved.object("prompts")
     length = transformer_settings(folder).count("max_seq_length")

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from embrief.errors import BackendError, EmbriefError, IndexedError, ItemFailedError, OutOfMemoryError
+from embrief.errors import (
+    BackendError,
+    EmbriefError,
+    IndexedError,
+    ItemFailedError,
+    OutOfMemoryError,
+    RuntimeFileError,
+    RuntimeMemoryError,
+)
 from embrief.vectors import keep
 
 if TYPE_CHECKING:
@@ -61,7 +69,7 @@ class Job(Generic[R]):
         """Hand out an error."""
         if not isinstance(error, EmbriefError):
             # Whatever its kind: an event loop would stop for a SystemExit and lose a StopIteration.
-            cause, error = error, BackendError(f"the runtime failed: {in_short(error)}")
+            cause, error = error, runtime_error("the runtime failed", error)
             error.__cause__ = cause
         try:
             self.future.set_exception(error)
@@ -166,13 +174,24 @@ class Row(NamedTuple):
                 tokens=self.size,
             )
         else:
-            found = ItemFailedError(f"the runtime failed on {what}: {in_short(error)}", index=self.place)
+            found = ItemFailedError(f"the runtime failed on {what}: {_in_short(error)}", index=self.place)
         found.__cause__ = error
         return found
 
 
-def in_short(error: BaseException) -> str:
-    """Return kind and first line of an error that is not ours."""
+def runtime_error(what: str, error: BaseException) -> BackendError:
+    """Return the error of ours that stands for a runtime's own; what Python programs would catch, it still is."""
+    kind = (
+        RuntimeMemoryError
+        if is_out_of_memory(error)
+        else RuntimeFileError
+        if isinstance(error, OSError)
+        else BackendError
+    )
+    return kind(f"{what}: {_in_short(error)}")
+
+
+def _in_short(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from embrief import exiting
+from embrief import exiting, foreign
 from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
-from embrief.errors import ArgumentError, BackendError, EmbriefError, WeightsUnavailableError
+from embrief.errors import ArgumentError, EmbriefError, WeightsUnavailableError
 from embrief.folders import Stamp, check_unchanged, check_weights, missing_files, weights_digest
 from embrief.folders import stamp as folder_stamp
 from embrief.identify import (
@@ -25,7 +25,7 @@ from embrief.identify import (
     unused_prompts,
     verify_files,
 )
-from embrief.jobs import in_short
+from embrief.jobs import runtime_error
 from embrief.lanes import Lane
 from embrief.plugins import plugins
 from embrief.scheduler import Worker, forget_other_workers
@@ -97,7 +97,7 @@ def _runtime_errors(what: str) -> Iterator[None]:
     except EmbriefError:
         raise
     except Exception as error:
-        raise BackendError(f"{what}: {in_short(error)}") from error
+        raise runtime_error(what, error) from error
 
 
 def _load(
@@ -132,6 +132,13 @@ def _load(
         model.close()
         raise
     return model
+
+
+def _require_complete(folder: Path) -> None:
+    if missing := missing_files(folder):
+        raise WeightsUnavailableError(
+            f"{folder} lacks {', '.join(missing)}: the folder {foreign.folder_problem(folder)}"
+        )
 
 
 class settled(Generic[T]):
@@ -224,6 +231,8 @@ class SharedModel(Generic[S, B]):
             )
         if recorded is not None or self.folder is not None:
             backend = self.backend_for(self.spec)
+            if isinstance(self._resolved, Path):
+                _require_complete(self._resolved)
             if revision is not None and not backend.needs_files and self._resolved != recorded:
                 raise ArgumentError(
                     f"revision={revision!r} is for models on the hub; {self.spec.id} has no files there"
@@ -268,7 +277,7 @@ class SharedModel(Generic[S, B]):
                 choice.model,
                 self.recorded,
                 revision=choice.revision,
-                cache_dir=Path(choice.cache_dir).expanduser() if choice.cache_dir else None,
+                cache_dir=foreign.path_of(choice.cache_dir, "cache_dir") if choice.cache_dir else None,
                 local_files_only=choice.local_files_only,
                 code=choice.trust_remote_code,
                 kind=choice.kind,
@@ -370,11 +379,8 @@ class SharedModel(Generic[S, B]):
         device, dtype = self.device_and_dtype
         spec, backend, trust = self.spec, self.backend, self.choice.trust_remote_code
         folder = self.files.folder if backend.needs_files else None
-        if folder is not None and (missing := missing_files(folder)):
-            raise WeightsUnavailableError(
-                f"{folder} lacks {', '.join(missing)}; weights must be safetensors, since other formats can run code "
-                "when loaded"
-            )
+        if folder is not None:
+            _require_complete(folder)
         if folder is not None and self.recorded is not None:
             verify_files(self.files, spec)
         if isinstance(spec, EmbeddingSpec):
@@ -392,8 +398,8 @@ _shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp], SharedModel[Any,
 
 def shared_model(choice: ModelChoice) -> SharedModel[Any, Any]:
     """Return the one `SharedModel` of a choice, checked."""
-    path = Path(choice.model).expanduser()
-    key = (choice, folder_stamp(path) if path.is_dir() else ())
+    path = foreign.folder_of(choice.model)
+    key = (choice, folder_stamp(path) if path is not None else ())
     with _shared_lock:
         model = _shared.get(key)
         if model is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
+from embrief import foreign
 from embrief.backends.base import Backend
 from embrief.errors import (
     ArgumentError,
@@ -24,10 +24,16 @@ from embrief.models.mistaken import MISTAKEN_NAMES
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embrief.identify import ModelFiles
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 Spec = TypeVar("Spec", EmbeddingSpec, RerankerSpec)
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"\D", "", text)
 
 
 def _require_name(name: object, what: str) -> None:
@@ -145,25 +151,36 @@ class Registry:
             raise ArgumentError("the model name is empty; give an id such as 'Qwen/Qwen3-Embedding-0.6B' or a folder")
         if (spec := self.find_model(name)) is not None:
             return spec
-        if (folder := Path(name).expanduser()).is_dir():
+        if (folder := foreign.folder_of(name)) is not None:
             return folder.resolve()
-        if name.startswith((".", "/", "~")) or "\\" in name:
-            raise UnknownModelError(f"there is no model folder {name!r}")
-        if name.count("/") != 1 or (not pinned and self._is_misspelt(name)):
+        if (problem := foreign.file_problem(name)) is not None:
+            raise UnknownModelError(problem)
+        if foreign.looks_like_path(name):
+            raise UnknownModelError(f"there is no model folder {foreign.shown(name)}")
+        if (meant := foreign.name_problem(name)) is not None:
+            raise UnknownModelError(f"{foreign.shown(name)} is {meant[0]}{self._hint(meant[1])}")
+        if not foreign.is_hub_id(name) or (not pinned and self._is_misspelt(name)):
             raise self.unknown(name)
         return None
 
+    def _hint(self, name: str) -> str:
+        """Return the rest of a sentence: what is recorded under nearly this name, or what the name would be."""
+        near = self.near_names(name)
+        # Another number is another model.
+        near = [known for known in near if _digits(known) == _digits(name)] or near
+        if near or foreign.is_hub_id(name):
+            return f": {' or '.join(map(repr, near or [name]))}"
+        return ""
+
     def _is_misspelt(self, name: str) -> bool:
         """Return whether a name is a recorded one but for a letter or two. Another number is another model."""
-
-        def digits(text: str) -> str:
-            return re.sub(r"\D", "", text)
-
         near = self.near_names(name, cutoff=0.93)
-        return any(digits(known) == digits(name) and abs(len(known) - len(name)) < 3 for known in near)
+        return any(_digits(known) == _digits(name) and abs(len(known) - len(name)) < 3 for known in near)
 
     def near_names(self, name: str, *, cutoff: float = 0.6) -> list[str]:
-        """Return recorded ids that look like `name`, best first."""
+        """Return recorded ids that look like `name`, best first; one alone if it differs in what is around it only."""
+        if (known := self._names.get(name.strip().strip("/").lower())) is not None:
+            return [known]
         near = difflib.get_close_matches(name.lower(), list(self._names), n=3, cutoff=cutoff)
         return list(dict.fromkeys(self._names[match] for match in near))
 
@@ -172,8 +189,9 @@ class Registry:
         near = self.near_names(name)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         return UnknownModelError(
-            f"no model has the name {name!r}: {hint}`embrief models` lists the names; a folder must exist, "
-            "and an id on the hub has the form 'owner/name' (if it is close to a recorded one, give its revision= too)"
+            f"no model has the name {foreign.shown(name)}: {hint}`embrief models` lists the names; a folder must "
+            "exist, and an id on the hub has the form 'owner/name', of letters, digits, '-', '_' and '.' (if it is "
+            "close to a recorded one, give its revision= too)"
         )
 
     def family(self, architecture: str, kind: type[Spec]) -> Spec | None:

@@ -20,7 +20,7 @@ import numpy as np
 from embrief import exiting
 from embrief.backends.base import Batched
 from embrief.errors import BackendError, ClosedError, EmbriefError
-from embrief.jobs import Call, Job, Request, Room, Row, Rows, in_short, is_out_of_memory
+from embrief.jobs import Call, Job, Request, Room, Row, Rows, is_out_of_memory, runtime_error
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -134,7 +134,7 @@ class Worker(Generic[B]):
         except EmbriefError:
             raise
         except Exception as error:
-            raise BackendError(f"the runtime failed to tokenise the texts: {in_short(error)}") from error
+            raise runtime_error("the runtime failed to tokenise the texts", error) from error
 
     def _wait(self, job: Job[R]) -> R:
         with self._submitted(job) as future:

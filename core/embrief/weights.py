@@ -22,6 +22,7 @@ from embrief.errors import (
     warn,
 )
 from embrief.folders import missing_files
+from embrief.foreign import GGUF, is_gguf
 from embrief.installed import install_command
 from embrief.models import TINY_EMBEDDING, TINY_RERANKER
 from embrief.specs import EmbeddingSpec, RerankerSpec
@@ -170,6 +171,8 @@ def _not_here(source: ModelSource, reason: str) -> WeightsUnavailableError:
     partial = _repository_folder(source.id, source.cache_dir) / "snapshots" / (_commit(source) or "none")
     if partial.is_dir() and (missing := _missing(source, partial)):
         remedy = f"a part of it is: {partial} lacks {', '.join(missing)}, which `embrief pull {source.id}` completes"
+    elif is_gguf(source.id):
+        remedy = f"it is {GGUF}"
     elif others:
         remedy = f"another revision is on this machine: to use it, pass revision={others[0]!r}"
         if len(others) > 1:
@@ -207,9 +210,12 @@ def _hub_errors(source: ModelSource) -> Iterator[None]:
         if error.response is not None and error.response.status_code in (401, 403):
             raise _gated(source) from error
         raise _not_here(source, f"the hub answered with an error ({type(error).__name__})") from error
+    except EmbriefError:
+        raise
     except Exception as error:
         if not _is_connection_error(error):
-            raise
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise WeightsUnavailableError(f"getting {source.id} into the cache failed: {reason}") from error
         raise _not_here(source, f"the hub cannot be reached ({type(error).__name__})") from error
 
 
@@ -301,7 +307,7 @@ def fetch(source: ModelSource) -> CachedModel:
             cache_dir=os.fspath(source.cache_dir) if source.cache_dir is not None else None,
             allow_patterns=[item.rfilename for item in wanted],
         )
-    _remember_reference(source, str(info.sha))
+        _remember_reference(source, str(info.sha))
     found = find_cached(replace(source, revision=info.sha))
     if found is None:
         raise WeightsUnavailableError(

@@ -550,7 +550,7 @@ def test_a_failed_load_fails_all_who_wait_for_it_and_the_next_call_tries_again(
     def call() -> None:
         try:
             embedder.embed_query("q")
-        except BackendError as error:
+        except OSError as error:
             errors.append(error)
 
     threads = [in_thread(call)]

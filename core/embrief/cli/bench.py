@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from embrief.cli.output import console, plain, print_json, print_table, table
+from embrief.cli.paths import expanded
 from embrief.errors import ArgumentError
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -40,11 +41,18 @@ def bench(
         int | None, typer.Option(min=1, metavar="N", help="CPU threads; by default torch's own.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    folder: Annotated[Path | None, typer.Option(help="Where random weights and results are kept.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The results file; results.json in the folder by default.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Where random weights and results are kept.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=expanded, help="The results file; results.json in the folder by default.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure everything again.")] = False,
     compare: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An earlier results file; ends with 1 if something got worse.")
+        Path | None,
+        typer.Option(
+            callback=expanded, metavar="FILE", help="An earlier results file; ends with 1 if something got worse."
+        ),
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="How much worse is still the same.")] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embrief.cli.output import console, plain, print_table, table
+from embrief.cli.paths import expanded
 from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
 from embrief.installed import install_command
@@ -45,7 +46,9 @@ def demo(
     reranker: Annotated[str | None, typer.Option(help="A reranker for the best 20 of each question, or none.")] = None,
     dim: Annotated[int | None, typer.Option(help="Values per vector.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Docstrings to read at most.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where to keep the vectors; used again by the next run.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Where to keep the vectors; used again by the next run.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Answers to show per question.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     instruction: Annotated[str | None, typer.Option(help="What the questions are for, in a sentence.")] = None,

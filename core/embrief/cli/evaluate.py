@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from embrief.cli.output import console, plain, print_json, print_table, table
+from embrief.cli.paths import all_expanded, expanded
 from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
 from embrief.installed import install_command
@@ -43,7 +44,10 @@ app = typer.Typer(
 def run(
     data: Annotated[
         list[Path],
-        typer.Argument(help="Folders in BEIR's layout, or the files of Cranfield, XQuAD, CoSQA or HumanEval."),
+        typer.Argument(
+            callback=all_expanded,
+            help="Folders in BEIR's layout, or the files of Cranfield, XQuAD, CoSQA or HumanEval.",
+        ),
     ],
     model: Annotated[
         list[str] | None, typer.Option(help="An embedding model or its folder; may be given several times.")
@@ -71,7 +75,8 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     out: Annotated[
-        Path, typer.Option(help="The results file; a second run with it measures only what is not there.")
+        Path,
+        typer.Option(callback=expanded, help="The results file; a second run with it measures only what is not there."),
     ] = Path("embrief-eval.json"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure everything again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -113,8 +118,8 @@ def run(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="A results file.")],
-    second: Annotated[Path, typer.Argument(help="Another one, or the same.")],
+    first: Annotated[Path, typer.Argument(callback=expanded, help="A results file.")],
+    second: Annotated[Path, typer.Argument(callback=expanded, help="Another one, or the same.")],
     first_system: Annotated[str | None, typer.Option("--first", metavar="SYSTEM", help="A line of the first.")] = None,
     second_system: Annotated[
         str | None, typer.Option("--second", metavar="SYSTEM", help="A line of the second.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embrief.cli.output import console, plain, print_json, print_table, size, table, yes_no
+from embrief.cli.paths import expanded
 from embrief.errors import MissingDependencyError
 from embrief.installed import install_command
 from embrief.specs import EmbeddingSpec, ModelSpec
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with everything that is known.")] = False,
-    cache_dir: Annotated[Path | None, typer.Option(help="Where downloads are kept, if not in the usual place.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Where downloads are kept, if not in the usual place.")
+    ] = None,
 ) -> None:
     """List known models, and which are on this machine."""
     from embrief.plugins import registry

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from embrief import arguments
 from embrief.cli.output import size
+from embrief.cli.paths import expanded
 from embrief.errors import ArgumentError
 from embrief.weights import ModelSource, fetch, find_cached
 
@@ -15,11 +17,14 @@ from embrief.weights import ModelSource, fetch, find_cached
 def pull(
     model: Annotated[str, typer.Argument(help="A name from `embrief models`, or an id on the hub.")],
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag; by default the recorded commit.")] = None,
-    cache_dir: Annotated[Path | None, typer.Option(help="Where to keep it, if not in the usual place.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Where to keep it, if not in the usual place.")
+    ] = None,
 ) -> None:
     """Download a model, safetensors only."""
     from embrief.plugins import registry
 
+    arguments.revision(revision)
     known = registry()
     found = known.resolve(model, pinned=revision is not None)
     if isinstance(found, Path):
@@ -27,8 +32,7 @@ def pull(
     if found is not None and not known.needs_download(found):
         typer.echo(f"{found.id} is built in; there is nothing to download")
         return
-    folder = cache_dir.expanduser() if cache_dir else None
-    wanted = ModelSource.of(model, found, revision=revision, cache_dir=folder)
+    wanted = ModelSource.of(model, found, revision=revision, cache_dir=cache_dir)
     there = find_cached(wanted) is not None
     if not there:
         typer.echo(f"Getting {wanted.id} at revision {wanted.revision or 'main'}", err=True)
