@@ -174,7 +174,7 @@ class Row(NamedTuple):
                 tokens=self.size,
             )
         else:
-            found = ItemFailedError(f"the runtime failed on {what}: {_in_short(error)}", index=self.place)
+            found = ItemFailedError(f"the runtime failed on {what}: {in_short(error)}", index=self.place)
         found.__cause__ = error
         return found
 
@@ -188,10 +188,11 @@ def runtime_error(what: str, error: BaseException) -> BackendError:
         if isinstance(error, OSError)
         else BackendError
     )
-    return kind(f"{what}: {_in_short(error)}")
+    return kind(f"{what}: {in_short(error)}")
 
 
-def _in_short(error: BaseException) -> str:
+def in_short(error: BaseException) -> str:
+    """Return kind and first line of an error that is not ours."""
     return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
 
 
