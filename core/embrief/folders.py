@@ -6,14 +6,16 @@ import hashlib
 import json
 import re
 from functools import lru_cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from embrief.errors import EmbriefError, ModelMismatchError, WeightsUnavailableError
-from embrief.json_files import JsonObject, read_object
-from embrief.modules import read_modules, transformer_folder, unusual
+from embrief.errors import ModelMismatchError, WeightsUnavailableError
+from embrief.json_files import LARGE, JsonObject, read_object
+from embrief.modules import read_modules, stays_inside, transformer_folder, unusual
 from embrief.quantised import refuse_quantised
 from embrief.tensors import StoredTensor, read_header, read_tensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -46,12 +48,16 @@ Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Return what a model folder lacks: weights (pickled ones do not count), configuration, tokenizer, modules."""
+    """Return what a model folder lacks: weights (pickled ones do not count), configuration, tokenizer, modules.
+
+    Raises:
+        ModelMismatchError: A file that names others is damaged, or leads out of the folder.
+    """
     base = transformer_folder(folder)
     missing = [] if (base / "config.json").is_file() else ["config.json"]
     if not any((base / name).is_file() for name in _TOKENIZERS):
         missing.append("tokenizer.json")
-    missing += _missing_weights(base)
+    missing += [file.relative_to(base).as_posix() for file in weight_files(base) if not file.is_file()]
     for module in read_modules(folder) or ():
         kind, place = module.kind, folder / module.path
         if kind in ("Pooling", "Dense", "LayerNorm", "LogitScore") and not (place / "config.json").is_file():
@@ -61,14 +67,6 @@ def missing_files(folder: Path) -> list[str]:
         if needed and not (place / SINGLE).is_file():
             missing.append(f"{module.path}/{SINGLE}")
     return missing
-
-
-def _missing_weights(base: Path) -> list[str]:
-    try:
-        files = weight_files(base)
-    except EmbriefError:
-        return [INDEX]
-    return [file.relative_to(base).as_posix() for file in files if not file.is_file()]
 
 
 def weight_files(base: Path) -> list[Path]:
@@ -83,15 +81,15 @@ def weight_files(base: Path) -> list[Path]:
     index = base / INDEX
     if (base / SINGLE).is_file() or not index.exists():
         return [base / SINGLE]
-    return sorted({inside(base, name, index) for name in _weight_map(index).values()})
+    return sorted({_shard(base, name, index) for name in _weight_map(index).values()})
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    places = read_object(index).object("weight_map")
-    found = {name: place for name in places or () if places is not None and (place := places.text(name)) is not None}
-    if not found or found.keys() != (places or {}).keys():
+    places = read_object(index, limit=LARGE).object("weight_map") or JsonObject({}, index)
+    found = {name: place for name in places if (place := places.text(name)) is not None}
+    if not found or len(found) < len(places):
         raise ModelMismatchError(f"{index} does not say which file holds which tensor; fetch or save the file again")
-    if others := sorted({place for place in found.values() if not place.endswith(".safetensors")}):
+    if others := sorted(place for place in found.values() if not place.endswith(".safetensors")):
         raise ModelMismatchError(
             f"{index} names {others[0]!r}, which is no safetensors file; other formats can run code when loaded, so "
             "save the model again with safetensors"
@@ -99,25 +97,12 @@ def _weight_map(index: Path) -> dict[str, str]:
     return found
 
 
-def inside(folder: Path, name: str, source: Path) -> Path:
-    """Return the path of a file that another file names.
-
-    Raises:
-        ModelMismatchError: It is not within the folder.
-    """
-    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
-    path = folder / name
-    if (
-        not name
-        or "\0" in name
-        or ".." in parts
-        or PurePosixPath(name).is_absolute()
-        or PureWindowsPath(name).anchor
-        # A file may be a link: so hub caches keep theirs. A folder in between leads out.
-        or not path.parent.resolve().is_relative_to(folder.resolve())
-    ):
+def _shard(base: Path, name: str, index: Path) -> Path:
+    path = base / name
+    # A file may be a link: so the hub's cache keeps its own. A folder on the way may not lead out.
+    if not stays_inside(name) or not path.parent.resolve().is_relative_to(base.resolve()):
         raise ModelMismatchError(
-            f"{source} names {name!r}, which is outside of {folder}; what makes a model must lie in its folder"
+            f"{index} names {name!r}, which is outside of {base}; what makes a model must lie in its folder"
         )
     return path
 

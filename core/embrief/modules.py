@@ -62,12 +62,16 @@ def _module(entry: JsonObject, folder: Path) -> Module:
     kind, path = entry.text("type"), entry.text("path")
     if kind is None or path is None:
         entry.refuse("type" if kind is None else "path", "a string")
-    parts = PureWindowsPath(path)
-    inside = not parts.anchor and ".." not in parts.parts and "\0" not in path
     # A link to another folder is no better; the files inside may be links, as they are in the cache of the hub.
-    if not inside or not (folder / path).resolve().is_relative_to(folder.resolve()):
+    if not stays_inside(path) or not (folder / path).resolve().is_relative_to(folder.resolve()):
         entry.refuse("path", "a folder inside the model's")
     return Module(kind, path)
+
+
+def stays_inside(path: str) -> bool:
+    """Return whether a path in a file leads to where the file is or below, in the words of any system."""
+    parts = PureWindowsPath(path)
+    return not parts.anchor and ".." not in parts.parts and "\0" not in path
 
 
 def transformer_folder(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,6 +23,14 @@ _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32,
     "C64": 64, "U64": 64, "I64": 64, "F64": 64,
 }  # fmt: skip
+_BUFFERS = r"(^|\.)(position_ids|token_type_ids|rotary_emb\.inv_freq)$"
+BUFFERS = re.compile(_BUFFERS)
+"""Names of tensors that older releases of transformers stored and that follow from the configuration."""
+BUFFERS_AND_HEADS = re.compile(
+    rf"{_BUFFERS}|^(lm_head|cls|predictions|generator_predictions|generator_lm_head|vocab_transform|vocab_layer_norm|"
+    r"vocab_projector)\.|^(\w+\.)?pooler\."
+)
+"""Those, and output layers of language models and their training, which neither a vector nor a classifier passes."""
 _REMEDY = "fetch or save the file again"
 
 

@@ -21,7 +21,7 @@ from embrief.errors import (
     WeightsUnavailableError,
     warn,
 )
-from embrief.folders import missing_files
+from embrief.folders import INDEX, SINGLE, missing_files
 from embrief.foreign import GGUF, is_gguf
 from embrief.installed import install_command
 from embrief.models import TINY_EMBEDDING, TINY_RERANKER
@@ -36,6 +36,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 # Conversions for other runtimes and training leftovers lie beside the weights in some repositories.
 _IGNORED = ("onnx/*", "openvino/*", "*/checkpoint-*", "coreml/*", "original/*", "*.gguf")
+# Other number formats of the same weights, and the format that Mistral's own tools read.
+_UNREAD = re.compile(r"(.*/)?(model\.\w+(-\d+-of-\d+)?|consolidated[^/]*)\.safetensors")
 _MARGIN = 256 * 2**20
 _TINY = {EmbeddingSpec: TINY_EMBEDDING, RerankerSpec: TINY_RERANKER}
 
@@ -260,8 +262,22 @@ def _wanted(info: ModelInfo, source: ModelSource) -> list[Any]:
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
         return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
-    files = info.siblings or ()
-    return [item for item in files if matches(item.rfilename, patterns) and not matches(item.rfilename, _IGNORED)]
+    names = {item.rfilename for item in info.siblings or ()}
+    return [
+        item
+        for item in info.siblings or ()
+        if matches(item.rfilename, patterns)
+        and not matches(item.rfilename, _IGNORED)
+        and not _is_unread(item.rfilename, names)
+    ]
+
+
+def _is_unread(name: str, names: set[str]) -> bool:
+    """Return whether a file holds weights that transformers does not read, as far as names tell."""
+    if not name.endswith(".safetensors"):
+        return False
+    single = name[: name.rfind("/") + 1] + SINGLE
+    return name != single if single in names else _UNREAD.fullmatch(name) is not None
 
 
 def fetch(source: ModelSource) -> CachedModel:
@@ -292,29 +308,41 @@ def fetch(source: ModelSource) -> CachedModel:
         warn(f"{error.__cause__!r}; using {source.id} as it was fetched before ({cached.revision})", UserWarning)
         return cached
     wanted = _wanted(info, source)
-    if not any(item.rfilename.endswith(".safetensors") and "Dense" not in item.rfilename for item in wanted):
+    if not any(Path(item.rfilename).name in (SINGLE, INDEX) and "Dense" not in item.rfilename for item in wanted):
         raise WeightsUnavailableError(
-            f"{source.id} at revision {source.revision or 'main'} has no safetensors weights, and other formats can "
-            "run code when loaded; pass revision= with a commit that has them, or convert the model and pass its folder"
+            f"{source.id} at revision {source.revision or 'main'} has no safetensors weights ({SINGLE}, or shards with "
+            "their index), and other formats can run code when loaded; pass revision= with a commit that has them, or "
+            "convert the model and pass its folder"
         )
     here = cached_revisions(source.id, source.cache_dir)
     missing = sum(item.size or 0 for item in wanted) if info.sha not in {item.revision for item in here} else 0
     _check_disk(source, missing)
+    folder = _download(source, str(info.sha), [item.rfilename for item in wanted])
+    # An index may name files that by their names nobody reads.
+    names = _missing(source, folder)
+    if lacking := [item for item in info.siblings or () if item.rfilename in names]:
+        _check_disk(source, sum(item.size or 0 for item in lacking))
+        _download(source, str(info.sha), [item.rfilename for item in lacking])
     with _hub_errors(source):
-        folder = _hub().snapshot_download(
-            source.id,
-            revision=info.sha,
-            cache_dir=os.fspath(source.cache_dir) if source.cache_dir is not None else None,
-            allow_patterns=[item.rfilename for item in wanted],
-        )
         _remember_reference(source, str(info.sha))
     found = find_cached(replace(source, revision=info.sha))
     if found is None:
         raise WeightsUnavailableError(
-            f"{source.id} was downloaded to {folder} and lacks {', '.join(_missing(source, Path(folder)))}; this "
+            f"{source.id} was downloaded to {folder} and lacks {', '.join(_missing(source, folder))}; this "
             "repository does not hold a complete model in safetensors"
         )
     return found
+
+
+def _download(source: ModelSource, commit: str, names: list[str]) -> Path:
+    with _hub_errors(source):
+        folder = _hub().snapshot_download(
+            source.id,
+            revision=commit,
+            cache_dir=os.fspath(source.cache_dir) if source.cache_dir is not None else None,
+            allow_patterns=names,
+        )
+    return Path(folder)
 
 
 def _remember_reference(source: ModelSource, commit: str) -> None:

@@ -214,6 +214,7 @@ def test_tensors_without_which_a_model_is_the_same_are_accepted(copy: Path, qwen
     def add(tensors: dict[str, Any]) -> None:
         tensors["lm_head.weight"] = tensors["embed_tokens.weight"] * 2
         tensors["rotary_emb.inv_freq"] = torch.ones(8)
+        tensors["position_ids"] = torch.arange(8)
         tensors["layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
 
     rewrite(copy / "model.safetensors", add)
@@ -248,6 +249,7 @@ def test_rerankers_refuse_surplus_and_missing_tensors_and_other_shapes(
     name = "model.layers.1.mlp.up_proj.weight"
     cases: dict[str, Callable[[dict[str, Any]], None]] = {
         "extra": lambda tensors: tensors.update({"model.layers.0.extra.weight": torch.ones(3)}),
+        "a part of the answer": lambda tensors: tensors.update({"lm_head.bias": torch.ones(3)}),
         "missing": lambda tensors: tensors.pop(name),
         "shape": lambda tensors: tensors.update({name: tensors[name][:-1]}),
     }

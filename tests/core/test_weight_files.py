@@ -218,7 +218,7 @@ def test_an_index_without_metadata_is_refused_where_transformers_fails_on_it(sha
 def test_pickled_weights_of_a_module_are_never_loaded(copy: Path) -> None:
     modules = json.loads((copy / "modules.json").read_text("utf-8"))
     kind = "sentence_transformers.models.LayerNorm"
-    modules.insert(2, {"idx": 2, "name": "2", "path": "2_LayerNorm", "type": kind})
+    modules.insert(2, {"idx": 9, "name": "9", "path": "2_LayerNorm", "type": kind})
     (copy / "modules.json").write_text(json.dumps(modules), "utf-8")
     (copy / "2_LayerNorm").mkdir()
     (copy / "2_LayerNorm" / "config.json").write_text('{"dimension": 48}', "utf-8")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -160,6 +161,39 @@ def test_only_safe_files_are_fetched_and_then_found_without_the_hub(hub: Hub, re
     assert len(hub.requests) == asked, "a pinned revision that is here needs no request"
     offline = run("print(fetch(source()).revision)", hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout
     assert offline.strip() == OTHER, "the branch is remembered for offline use"
+
+
+@pytest.mark.parametrize("layout", ["one file", "shards", "shards with the names of others"])
+def test_only_the_weights_that_are_read_are_fetched(layout: str, hub: Hub, repository: Path, tmp_path: Path) -> None:
+    weights = (repository / "model.safetensors").read_bytes()
+    shard = {"shards": "weights/model-1.safetensors"}.get(layout, "consolidated.safetensors")
+    for name in ("model.fp16.safetensors", "model.fp16-00001-of-00002.safetensors", "consolidated.safetensors", shard):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_bytes(weights)
+    if layout != "one file":
+        (length,) = struct.unpack("<Q", weights[:8])
+        names = [name for name in json.loads(weights[8 : 8 + length]) if name != "__metadata__"]
+        index = {"metadata": {}, "weight_map": dict.fromkeys(names, shard)}
+        (repository / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+        (repository / "model.safetensors").unlink()
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    code = (
+        "found = fetch(source())\n"
+        "print(sorted(file.relative_to(found.folder).as_posix() for file in found.folder.rglob('*.safetensors')))"
+    )
+    due = "model.safetensors" if layout == "one file" else shard
+    assert run(code, hub, tmp_path / "home").stdout.strip() == repr([due])
+
+
+def test_one_damaged_download_hides_no_other(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    code = (
+        "found = fetch(source())\n"
+        "import shutil; bad = Path(shutil.copytree(found.folder, found.folder.parent / ('d' * 40)))\n"
+        "(bad / 'modules.json').unlink(); (bad / 'modules.json').write_text('{')\n"
+        "print([item.revision for item in cached_models()])"
+    )
+    assert run(code, hub, tmp_path / "home").stdout.strip() == repr([OTHER])
 
 
 def test_a_model_without_a_record_runs_from_the_hub(hub: Hub, repository: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from embrief.installed import install_command
 from embrief.json_files import read_object
 from embrief.modules import lower_cases, transformer_folder
 from embrief.specs import EmbeddingSpec, RerankerSpec
+from embrief.tensors import BUFFERS, BUFFERS_AND_HEADS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,7 +167,7 @@ class EngineEmbedder(_Engine, BatchedEmbedder):
 
         super().__init__(request)
         spec = cast("EmbeddingSpec", request.spec)
-        self._checkpoint.check_all_read(ignored=("lm_head.weight",))
+        self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS)
         self._tokenizer.check_final_token(spec.final_token, spec.id)
         self._head = VectorHead(self._folder, spec.pooling, self._model.hidden_size, request.device)
         if (width := self._head.width) != spec.dim:
@@ -200,7 +201,7 @@ class EngineReranker(_Engine, BatchedReranker):
         shape = self._model.vocabulary, self._model.hidden_size
         tied = bool(config.flag("tie_word_embeddings"))
         self._head = AnswerHead(self._checkpoint, shape, yes, no, tied=tied, device=request.device)
-        self._checkpoint.check_all_read(ignored=("lm_head.weight",))
+        self._checkpoint.check_all_read(unused=BUFFERS)
 
     def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""

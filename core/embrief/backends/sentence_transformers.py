@@ -17,6 +17,7 @@ from embrief.errors import ModelMismatchError
 from embrief.folders import stored_tensors
 from embrief.installed import install_command
 from embrief.modules import transformer_folder
+from embrief.tensors import BUFFERS_AND_HEADS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +125,7 @@ def _check_tensors(model: Any, folder: Path, spec: EmbeddingSpec) -> None:
         if name not in found and tensor.data_ptr() not in there and not name.startswith("pooler.")
     ]
     surplus = [name for name, place in places.items() if place not in state]
-    torch_common.check_tensor_names(missing, surplus, spec.id)
+    torch_common.check_tensor_names(missing, surplus, spec.id, unused=BUFFERS_AND_HEADS)
 
 
 def _load_reranker(request: LoadRequest) -> RerankBackend:

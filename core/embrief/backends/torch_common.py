@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,19 +16,14 @@ from embrief.backends.base import no_room, too_long
 from embrief.errors import ArgumentError, ModelMismatchError
 
 if TYPE_CHECKING:
+    import re
+
     import torch
 
     from embrief.backends.base import RunOptions
     from embrief.specs import EmbeddingSpec, ModelSpec
 
 IdRow = NDArray[np.int32]
-# Tensors without which a model is the same: buffers that older releases of transformers stored, and output layers of
-# language models and of their training, which neither vectors nor a classifier's score pass.
-_UNUSED = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|rotary_emb\.inv_freq)$|"
-    r"^(lm_head|cls|predictions|generator_predictions|generator_lm_head|vocab_transform|vocab_layer_norm|"
-    r"vocab_projector)\.|^(\w+\.)?pooler\."
-)
 _TOKENIZE_BLOCK = 1024
 _BATCH_TOKENS = {"cpu": 1024, "mps": 16384, "cuda": 65536}
 
@@ -134,20 +128,21 @@ def tokenize(
     return Tokenized(ids, counts, truncated)
 
 
-def check_tensor_names(missing: Iterable[str], surplus: Iterable[str], label: str) -> None:
+def check_tensor_names(missing: Iterable[str], surplus: Iterable[str], label: str, *, unused: re.Pattern[str]) -> None:
     """Refuse weights that are not those of their configuration.
 
     Args:
         missing: What the model has and the files lack.
         surplus: What the files have and the model lacks.
         label: The model's name.
+        unused: Names of surplus tensors on which no result depends.
 
     Raises:
-        ModelMismatchError: There is something, other than what no result depends on.
+        ModelMismatchError: There are others.
     """
     for names, problem, effect in (
         ([*missing], "lack", "they would be random"),
-        ([name for name in surplus if not _UNUSED.search(name)], "hold", "the model has no place for them"),
+        ([name for name in surplus if not unused.search(name)], "hold", "the model has no place for them"),
     ):
         if names:
             raise ModelMismatchError(

@@ -13,6 +13,7 @@ from embrief.backends.base import BatchedReranker, LoadRequest, Prepared, Rerank
 from embrief.backends.rerank_common import check_score_head, pair_ids, query_too_long, refuse_long_pairs
 from embrief.errors import ModelMismatchError
 from embrief.modules import transformer_folder
+from embrief.tensors import BUFFERS, BUFFERS_AND_HEADS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +162,9 @@ def _load(kind: Any, request: LoadRequest) -> Any:
             trust_remote_code=request.trust_remote_code,
             output_loading_info=True,
         )
-    torch_common.check_tensor_names(report["missing_keys"], report["unexpected_keys"], request.spec.id)
+    # An answer passes the output layer, a classifier's score does not.
+    unused = BUFFERS if cast("RerankerSpec", request.spec).scoring == "yes_no" else BUFFERS_AND_HEADS
+    torch_common.check_tensor_names(report["missing_keys"], report["unexpected_keys"], request.spec.id, unused=unused)
     return model.to(request.device).eval()
 
 

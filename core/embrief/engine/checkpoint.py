@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from embrief.errors import ModelMismatchError
 from embrief.folders import stored_tensors
 
 if TYPE_CHECKING:
+    import re
     from io import FileIO
     from pathlib import Path
 
@@ -81,13 +82,13 @@ class Checkpoint:
         found = read({name: self._stored[place] for name, place in whole.items()})
         return [found[name] for name in shapes]
 
-    def check_all_read(self, ignored: Sequence[str] = ()) -> None:
+    def check_all_read(self, *, unused: re.Pattern[str]) -> None:
         """Refuse a checkpoint with tensors that nobody asked for: without them it would be another model.
 
         Raises:
             ModelMismatchError: There are some.
         """
-        rest = {name for name in self._unread if not name.endswith((*ignored, "rotary_emb.inv_freq"))}
+        rest = {name for name in self._unread if not unused.search(name)}
         if rest:
             raise ModelMismatchError(
                 f"the weights of {self._label} hold {len(rest)} tensors that the engine does not use, {min(rest)!r} "
