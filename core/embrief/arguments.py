@@ -244,9 +244,9 @@ def count(value: object, what: str) -> int:
         ArgumentTypeError: It is something else; `True` is no number.
         ArgumentError: It is less than 1.
     """
-    if value is None:
+    if (found := positive(value, what)) is None:
         raise ArgumentTypeError(f"{what} is a whole number, not None")
-    return positive(value, what) or 0
+    return found
 
 
 def runtime(device: object, dtype: object, truncate: object) -> None:

@@ -17,6 +17,7 @@ from embrief.errors import (
     ArgumentError,
     IndexedError,
     TruncationWarning,
+    placed,
     warn,
 )
 from embrief.facade import Facade, Plan, Settings, model_text, path_text
@@ -26,7 +27,7 @@ from embrief.prompts import PromptChoice, active_task, check_choice, document_pr
 from embrief.space import VectorSpace
 from embrief.specs import EmbeddingSpec, Role, Truncate
 from embrief.streaming import Block, ablocks, blocks
-from embrief.vectors import Matrix, Vector, spread
+from embrief.vectors import Matrix, Vector, row_blocks, spread
 from embrief.vectors import finish as finish_vectors
 
 if TYPE_CHECKING:
@@ -515,6 +516,31 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         call = PromptChoice(task=task)
         return partial(self._plan, block.texts, "document", block.titles, call, start=block.start)
 
+    def check_documents(
+        self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> None:
+        """Raise what `embed_documents` would raise about its arguments, and compute nothing. Loads the model.
+
+        For code that embeds and stores in batches: all texts should be checked before the first is stored. With
+        `truncate="error"`, and with titles, every text is tokenised for it.
+        """
+        shared = self._shared
+        made = self._plan(texts, "document", titles, PromptChoice(task=task))
+        inputs, options = made.request.inputs, made.request.options
+        # Without titles one text tells whether the prompt leaves room, and otherwise a long text is no error.
+        rows = range(len(inputs)) if options.refuse_long or titles is not None else _longest(inputs)
+        with made.around:
+            for block in row_blocks(len(rows)):
+                places = rows[block]
+                with placed(places):
+                    shared.model.check([inputs[place] for place in places], options)
+
+    async def acheck_documents(
+        self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> None:
+        """`check_documents` without blocking the event loop."""
+        await self.off_loop(partial(self.check_documents, texts, titles=titles, task=task))
+
     async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
         """`embed_query` without blocking the event loop."""
         checked = arguments.text(text, "text")
@@ -574,6 +600,12 @@ def _bar(texts: object, progress: bool) -> AbstractContextManager[Progress]:
     if not progress:
         return nullcontext(Progress())
     return progress_bar(len(texts) if isinstance(texts, Sized) else None)
+
+
+def _longest(inputs: Sequence[str]) -> range:
+    """Return the place of the longest input, as a range that is empty without inputs."""
+    first = max(range(len(inputs)), key=lambda place: len(inputs[place]), default=0)
+    return range(first, min(first + 1, len(inputs)))
 
 
 class _Shown:

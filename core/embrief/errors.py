@@ -165,6 +165,25 @@ class OutOfMemoryError(ItemFailedError, MemoryError):
         self.tokens = tokens
 
 
+class PartlyStoredError(IndexedError, RuntimeError):
+    """Storing a list of texts failed half-way: the first of them are stored. The failure itself is the cause.
+
+    Attributes:
+        index: Position of the text at fault, where the cause names one.
+        stored: How many texts are stored for certain, from the first on. The batch that failed may be there too.
+        ids: Their ids, as stored.
+    """
+
+    def __init__(self, message: str, *, index: int | None = None, ids: Sequence[Any] = ()) -> None:
+        super().__init__(message, index=index)
+        self.ids = list(ids)
+
+    @property
+    def stored(self) -> int:
+        """Return how many texts are stored for certain."""
+        return len(self.ids)
+
+
 class ClosedError(EmbriefError, RuntimeError):
     """The facade was closed and then used."""
 

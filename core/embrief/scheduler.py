@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from embrief import exiting
-from embrief.backends.base import Batched
+from embrief.backends.base import Batched, Checking
 from embrief.errors import BackendError, ClosedError, EmbriefError
 from embrief.jobs import Call, Job, Request, Room, Row, Rows, is_out_of_memory, runtime_error
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from embrief.backends.base import Prepared, RunOptions
     from embrief.lanes import Lane
 
 B = TypeVar("B")
@@ -127,10 +128,25 @@ class Worker(Generic[B]):
         backend = self.load()
         if not isinstance(backend, Batched):
             return Call(request.whole, urgent=request.urgent)
+        return Rows(request, self._prepared(backend, request.inputs, request.options), backend)
+
+    def check(self, inputs: Sequence[Any], options: RunOptions) -> None:
+        """Refuse inputs that may not be cut, as far as the runtime can tell without running them. Loads the model.
+
+        Raises:
+            InputTooLongError: An input is too long, or nothing of it would be left.
+        """
+        backend = self.load()
+        if isinstance(backend, Batched):
+            self._prepared(backend, inputs, options)
+        elif isinstance(backend, Checking):
+            backend.check(inputs, options)
+
+    @staticmethod
+    def _prepared(backend: Batched, inputs: Sequence[Any], options: RunOptions) -> Prepared:
         try:
             with exiting.native():
-                prepared = backend.prepare(request.inputs, request.options)
-            return Rows(request, prepared, backend)
+                return backend.prepare(inputs, options)
         except EmbriefError:
             raise
         except Exception as error:

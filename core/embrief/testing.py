@@ -187,6 +187,9 @@ class _FakeEmbedder:
         self._runtime.texts.extend(texts)
         return self._model.encode(texts, replace(options, dim=None))
 
+    def check(self, inputs: Sequence[str], options: RunOptions) -> None:
+        self._model.check(inputs, options)
+
     def close(self) -> None:
         """Nothing is held."""
 

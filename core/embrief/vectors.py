@@ -26,7 +26,7 @@ def check_finite(values: NDArray[Any], what: str) -> None:
         NonFiniteVectorError: Some value is NaN or infinite; it names the first such row.
     """
     bad = np.empty(len(values), np.bool_)
-    for block in blocks(len(values)):
+    for block in row_blocks(len(values)):
         part = values[block]
         bad[block] = ~np.isfinite(part).all(axis=tuple(range(1, part.ndim)))
     if bad.any():
@@ -38,7 +38,7 @@ def check_finite(values: NDArray[Any], what: str) -> None:
         )
 
 
-def blocks(count: int) -> Iterator[slice]:
+def row_blocks(count: int) -> Iterator[slice]:
     """Yield the rows of a large array a few at a time, so that what is made of them stays small."""
     return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
@@ -66,7 +66,7 @@ def spread(vectors: Matrix, order: NDArray[np.int64]) -> Matrix:
         return vectors[order]
     vectors.resize((len(order), vectors.shape[1]), refcheck=False)
     # Backwards: a text's row is never behind the text, so it is read before it is overwritten.
-    for block in reversed(list(blocks(len(order)))):
+    for block in reversed(list(row_blocks(len(order)))):
         vectors[block] = vectors[order[block]]
     return vectors
 
@@ -94,7 +94,7 @@ def finish(raw: NDArray[Any], *, count: int, dim: int, normalize: bool, what: st
     whole = raw.shape[1] == dim and raw.dtype == np.float32 and raw.flags.carray and raw.flags.owndata
     vectors = raw if whole else np.array(raw[:, :dim], np.float32, order="C")
     if normalize:
-        for block in blocks(count):
+        for block in row_blocks(count):
             part = vectors[block]
             # float64 for the sum: the squares of an unnormalised 4096-wide vector lose digits in float32.
             norms = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))

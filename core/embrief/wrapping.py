@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from embrief import arguments
+from embrief.arguments import count, listed, positive, texts, titles, unicode
 from embrief.embedder import Embedder
-from embrief.errors import ArgumentError, ArgumentTypeError, MissingDependencyError
+from embrief.errors import ArgumentError, ArgumentTypeError, IndexedError, MissingDependencyError, PartlyStoredError
 from embrief.installed import install_command
+from embrief.jobs import in_short
 from embrief.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -17,6 +20,22 @@ if TYPE_CHECKING:
 
     from embrief.specs import Truncate
     from embrief.vectors import Matrix
+
+__all__ = [
+    "EmbedderOptions",
+    "RerankerOptions",
+    "ato_lists",
+    "choose_facade",
+    "count",
+    "listed",
+    "missing_framework",
+    "positive",
+    "storing",
+    "texts",
+    "titles",
+    "to_lists",
+    "unicode",
+]
 
 F = TypeVar("F", Embedder, Reranker)
 _BLOCK = 256
@@ -119,3 +138,42 @@ def to_lists(vectors: Matrix) -> list[list[float]]:
 async def ato_lists(embedder: Embedder, vectors: Matrix) -> list[list[float]]:
     """`to_lists` on a thread of the embedder's."""
     return await embedder.off_loop(partial(to_lists, vectors))
+
+
+@contextmanager
+def storing(ids: Sequence[Any], start: int, *, where: str) -> Iterator[None]:
+    """Say of a batch that fails what has been stored before it. For whoever embeds and stores a list in batches.
+
+    Args:
+        ids: The ids of all texts of the call, as stored.
+        start: Index of the batch's first text.
+        where: Name of the store, for the message.
+
+    Raises:
+        PartlyStoredError: The batch failed and batches before it are stored. An error in the first one passes as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        index = None
+        if isinstance(error, IndexedError):
+            error.place(range(start, len(ids)))
+            index = error.index
+        if not start:
+            raise
+        raise PartlyStoredError(
+            f"{_so_far(ids, start, where)}, and the batch from text {start} on failed: {in_short(error)}. Put that "
+            f"right and go on with the texts from {start} on, and what belongs to them; or store all again with the "
+            "same ids, which replaces what is there",
+            index=index,
+            ids=ids[:start],
+        ) from error
+    except BaseException as error:
+        # Interrupted or cancelled, which must stay what it is.
+        if start:
+            error.add_note(f"({_so_far(ids, start, where)}; go on with the texts from {start} on)")
+        raise
+
+
+def _so_far(ids: Sequence[Any], start: int, where: str) -> str:
+    return f"{start} of {len(ids)} texts are stored in {where} (ids {ids[0]!r} to {ids[start - 1]!r})"

@@ -6,7 +6,7 @@ from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from chroma_embrief import Qwen3EmbeddingFunction, add_documents, open_collection
-from embrief import Embedder, InputTooLongError
+from embrief import Embedder, InputTooLongError, PartlyStoredError
 from embrief.testing import FakeRuntime
 from llama_index_embrief import Qwen3Embedding
 from qdrant_embrief import acreate_collection, attach, aupsert_texts, create_collection, upsert_texts
@@ -27,14 +27,16 @@ def fake():
 
 
 def is_the_callers(caught, index=4):
-    assert (caught.value.index, str(caught.value)) == (index, f"the text at index {index} is too long")
+    error = caught.value.__cause__ if isinstance(caught.value, PartlyStoredError) else caught.value
+    assert caught.value.index == index
+    assert (error.index, str(error)) == (index, f"the text at index {index} is too long")
 
 
 def test_in_chromas_batches(fake, tmp_path):
     client = chromadb.PersistentClient(str(tmp_path))
     function = Qwen3EmbeddingFunction(embedder=Embedder(fake.qwen3))
     collection = open_collection(client, "docs", function)
-    with pytest.raises(InputTooLongError) as caught:
+    with pytest.raises(PartlyStoredError) as caught:
         add_documents(client, collection, TEXTS, ids=TEXTS, batch_size=2, embedding_function=function)
     is_the_callers(caught)
 
@@ -42,13 +44,13 @@ def test_in_chromas_batches(fake, tmp_path):
 async def test_in_qdrants_batches(fake):
     embedder, client = Embedder(fake.qwen3), QdrantClient(":memory:")
     create_collection(client, "docs", embedder)
-    with pytest.raises(InputTooLongError) as caught:
+    with pytest.raises(PartlyStoredError) as caught:
         upsert_texts(client, "docs", embedder, TEXTS, batch_size=3)
     is_the_callers(caught)
     client.close()
     asynchronous = AsyncQdrantClient(":memory:")
     await acreate_collection(asynchronous, "docs", embedder)
-    with pytest.raises(InputTooLongError) as caught:
+    with pytest.raises(PartlyStoredError) as caught:
         await aupsert_texts(asynchronous, "docs", embedder, TEXTS, batch_size=2)
     is_the_callers(caught)
     await asynchronous.close()

@@ -135,6 +135,14 @@ class Batched(Protocol):
         """
 
 
+@runtime_checkable
+class Checking(Protocol):
+    """What a loaded model that is not `Batched` may offer, so that stores find a text that is too long beforehand."""
+
+    def check(self, inputs: Sequence[Any], options: RunOptions) -> None:
+        """Raise what `encode` or `score` would raise about the lengths of these inputs, and compute nothing."""
+
+
 def batches(sizes: Sequence[int], budget: int, *, padded: bool) -> Iterator[list[int]]:
     """Yield positions in batches of similar size that stay within the token budget; a larger row goes alone.
 

@@ -101,13 +101,17 @@ class HashBackend:
     def __init__(self, spec: EmbeddingSpec) -> None:
         self._dim = spec.dim
 
+    def check(self, inputs: Sequence[str], options: RunOptions) -> None:
+        """Refuse texts over the limit that may not be cut."""
+        if options.refuse_long:
+            for index, text in enumerate(inputs):
+                if (tokens := len(_words(text))) > options.max_tokens:
+                    raise too_long(index, tokens, options)
+
     def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
         """Return one hashed vector per text, as wide as `options.dim` asks. Its tokens are words and signs."""
         dim = options.dim or self._dim
-        if options.refuse_long:
-            for index, text in enumerate(texts):
-                if (tokens := len(_words(text))) > options.max_tokens:
-                    raise too_long(index, tokens, options)
+        self.check(texts, options)
         vectors = np.empty((len(texts), dim), np.float32)
         counts = np.empty(len(texts), np.int64)
         # The words of all texts at once would take more memory than the vectors.

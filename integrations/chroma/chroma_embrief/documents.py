@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.api.types import validate_ids, validate_metadatas
 
+from chroma_embrief.base import EmbriefEmbeddingFunction
 from chroma_embrief.guard import require_same_space
 from chroma_embrief.opening import claim
-from embrief import ArgumentError, ArgumentTypeError
-from embrief.errors import placed
+from embrief import ArgumentError
+from embrief.wrapping import count, listed, storing, texts, unicode
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
-
-    from chroma_embrief.base import EmbriefEmbeddingFunction
 
 
 def add_documents(
@@ -48,51 +47,55 @@ def add_documents(
 
     Raises:
         ArgumentError: Lengths differ, or `titles` comes without `embedding_function`.
-        ArgumentTypeError: A document is no string; the error has the index.
+        ArgumentTypeError: `documents` is no list of strings; the error has the index.
+        InputTooLongError: A document is too long and the embedder has `truncate="error"`. Nothing was stored.
+        PartlyStoredError: The model or the store failed half-way; the error has the ids that are stored.
         SpaceMismatchError: `embedding_function` does not make vectors of the collection's space, or nothing says
             which it is.
         ValueError: Chroma refuses an id or a metadata value; an id that comes twice is its `DuplicateIDError`.
     """
-    _check(documents, ids=ids, metadatas=metadatas, titles=titles)
-    if batch_size < 1:
-        raise ArgumentError(f"batch_size={batch_size} must be at least 1")
+    items = texts(documents, "documents")
+    keys = _column(ids, "ids", len(items)) or []
+    extras, names = _column(metadatas, "metadatas", len(items)), _column(titles, "titles", len(items))
+    size = min(count(batch_size, "batch_size"), client.get_max_batch_size())
     if titles is not None and embedding_function is None:
         raise ArgumentError(
             "titles need embedding_function=...: Chroma hands only texts to a collection's own function"
         )
+    if items:
+        # Over all batches: an id that comes twice would otherwise overwrite itself.
+        validate_ids(keys)
+        if extras is not None:
+            validate_metadatas(extras)
     if embedding_function is not None:
         # Fetched again: the caller's object knows the metadata of the moment it was made.
         claim(client.get_collection(collection.name, embedding_function=None), embedding_function)
         require_same_space(client.get_collection(collection.name, embedding_function=None), embedding_function)
-    size = min(batch_size, client.get_max_batch_size())
-    for start in range(0, len(documents), size):
+    embeds = embedding_function or getattr(collection, "_embedding_function", None)
+    if isinstance(embeds, EmbriefEmbeddingFunction):
+        embeds.embedder.check_documents(items, titles=names)
+    for start in range(0, len(items), size):
         part = slice(start, start + size)
-        texts = list(documents[part])
-        embeddings = None
-        if embedding_function is not None:
-            with placed(range(start, start + size)):
+        with storing(keys, start, where=f"the collection {collection.name!r}"):
+            embeddings = None
+            if embedding_function is not None:
                 embeddings = embedding_function.embed_documents(
-                    texts, titles=titles[part] if titles is not None else None
+                    items[part], titles=names[part] if names is not None else None
                 )
-        collection.upsert(
-            ids=list(ids[part]),
-            documents=texts,
-            embeddings=embeddings,
-            metadatas=list(metadatas[part]) if metadatas is not None else None,  # type: ignore[arg-type]  # None is allowed per item
-        )
+            collection.upsert(
+                ids=keys[part],
+                documents=items[part],
+                embeddings=embeddings,
+                metadatas=extras[part] if extras is not None else None,
+            )
 
 
-def _check(documents: Sequence[str], **columns: Sequence[Any] | None) -> None:
-    for name, values in {"documents": documents, **columns}.items():
-        if isinstance(values, str):
-            raise ArgumentTypeError(f"{name} is a list with one item per document, not one string")
-        if values is not None and len(values) != len(documents):
-            raise ArgumentError(f"there are {len(values)} {name} for {len(documents)} documents; give one each")
-    for index, text in enumerate(documents):
-        if not isinstance(text, str):
-            raise ArgumentTypeError(f"documents[{index}] is {type(text).__name__}; it must be a string", index=index)
-    if len(documents):
-        # Over all batches: an id that comes twice would otherwise overwrite itself.
-        validate_ids(list(columns["ids"] or []))
-        if columns["metadatas"] is not None:
-            validate_metadatas(list(columns["metadatas"]))
+def _column(values: object, name: str, due: int) -> list[Any] | None:
+    if values is None:
+        return None
+    items = listed(values, name)
+    if len(items) != due:
+        raise ArgumentError(f"there are {len(items)} {name} for {due} documents; give one each")
+    for index, item in enumerate(items):
+        unicode(item, f"{name}[{index}]", index)
+    return items

@@ -19,6 +19,7 @@ from chroma_embrief.guard import (
 )
 from embrief import ArgumentError, ArgumentTypeError
 from embrief.stores import read_stamp, stamp
+from embrief.wrapping import unicode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,7 @@ def open_collection(
     if configuration is not None and configuration.get("embedding_function") is not None:
         raise ArgumentError("configuration has an embedding_function too; pass it once, as the third argument")
     space = checked_space(embedding_function)
+    unicode(metadata, "metadata")
     try:
         # Without a function: with one, Chroma would complain about its name before we can say what differs.
         existing = client.get_collection(name, embedding_function=None)

@@ -10,6 +10,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from embrief.errors import ArgumentError
 from embrief.stores import KEY
+from embrief.wrapping import unicode
 from qdrant_embrief.claiming import aclaim, claim
 from qdrant_embrief.guard import NAMED_KEY
 from qdrant_embrief.schema import (
@@ -33,6 +34,7 @@ def create_collection(
     sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
     quantization_config: models.QuantizationConfig | None = None,
     metadata: Mapping[str, Any] | None = None,
+    using: str | None = None,
     adopt: bool = False,
 ) -> bool:
     """Make a collection of the embedder's width and stamp it with its vector space; keep one that fits.
@@ -49,6 +51,7 @@ def create_collection(
         sparse_vectors_config: Sparse vectors beside the dense ones, for hybrid search.
         quantization_config: How the server compresses vectors.
         metadata: Metadata of your own, kept beside the stamp.
+        using: Name of the vector of one embedder; `None` is the unnamed one.
         adopt: For a collection that is there: see `check_collection`.
 
     Returns:
@@ -60,13 +63,13 @@ def create_collection(
         ArgumentTypeError: The client is an async one, or `embedder` is no embedder.
     """
     require_sync(client, "acreate_collection")
-    stamped = _metadata(embedder, metadata)
+    stamped = _metadata(embedder, metadata, using)
     if client.collection_exists(name):
-        check_collection(client, name, embedder, adopt=adopt)
+        check_collection(client, name, embedder, using=using, adopt=adopt)
         return False
     return client.create_collection(
         name,
-        vectors_config=vectors_config(embedder, distance=distance, on_disk=on_disk),
+        vectors_config=vectors_config(embedder, distance=distance, on_disk=on_disk, using=using),
         sparse_vectors_config=sparse_vectors_config,
         quantization_config=quantization_config,
         metadata=stamped,
@@ -83,15 +86,18 @@ async def acreate_collection(
     sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
     quantization_config: models.QuantizationConfig | None = None,
     metadata: Mapping[str, Any] | None = None,
+    using: str | None = None,
     adopt: bool = False,
 ) -> bool:
     """`create_collection` for an `AsyncQdrantClient`."""
     require_async(client, "create_collection")
-    stamped = await off_loop(embedder, partial(_metadata, embedder, metadata))
+    stamped = await off_loop(embedder, partial(_metadata, embedder, metadata, using))
     if await client.collection_exists(name):
-        await acheck_collection(client, name, embedder, adopt=adopt)
+        await acheck_collection(client, name, embedder, using=using, adopt=adopt)
         return False
-    vectors = await off_loop(embedder, partial(vectors_config, embedder, distance=distance, on_disk=on_disk))
+    vectors = await off_loop(
+        embedder, partial(vectors_config, embedder, distance=distance, on_disk=on_disk, using=using)
+    )
     return await client.create_collection(
         name,
         vectors_config=vectors,
@@ -101,7 +107,9 @@ async def acreate_collection(
     )
 
 
-def check_collection(client: QdrantClient, name: str, embedder: Embedders, *, adopt: bool = False) -> None:
+def check_collection(
+    client: QdrantClient, name: str, embedder: Embedders, *, using: str | None = None, adopt: bool = False
+) -> None:
     """Refuse an embedder whose vectors do not belong into a collection, or are not known to.
 
     A vector field without a stamp is stamped if it is empty.
@@ -110,6 +118,7 @@ def check_collection(client: QdrantClient, name: str, embedder: Embedders, *, ad
         client: The client.
         name: The collection.
         embedder: The embedder of the unnamed vector, or one per vector name.
+        using: Name of the vector of one embedder; `None` is the unnamed one.
         adopt: Stamp also fields that have vectors and no stamp: you say that they are this embedder's. The width is
             compared all the same.
 
@@ -119,16 +128,19 @@ def check_collection(client: QdrantClient, name: str, embedder: Embedders, *, ad
         ArgumentError: The collection has no vector of a name in `embedder`.
     """
     require_sync(client, "acheck_collection")
-    claim(client, name, by_name(embedder), adopt=adopt)
+    claim(client, name, by_name(embedder, using), adopt=adopt)
 
 
-async def acheck_collection(client: AsyncQdrantClient, name: str, embedder: Embedders, *, adopt: bool = False) -> None:
+async def acheck_collection(
+    client: AsyncQdrantClient, name: str, embedder: Embedders, *, using: str | None = None, adopt: bool = False
+) -> None:
     """`check_collection` for an `AsyncQdrantClient`."""
     require_async(client, "check_collection")
-    await aclaim(client, name, by_name(embedder), adopt=adopt)
+    await aclaim(client, name, by_name(embedder, using), adopt=adopt)
 
 
-def _metadata(embedder: Embedders, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+def _metadata(embedder: Embedders, extra: Mapping[str, Any] | None, using: str | None) -> dict[str, Any]:
+    unicode(extra, "metadata")
     if taken := sorted({KEY, NAMED_KEY} & set(extra or {})):
         raise ArgumentError(f"metadata cannot have the key {taken[0]!r}: the stamp of the vector space is kept there")
-    return {**(extra or {}), **space_metadata(embedder)}
+    return {**(extra or {}), **space_metadata(embedder, using=using)}

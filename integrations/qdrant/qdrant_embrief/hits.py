@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from embrief import Reranker
@@ -56,9 +57,7 @@ def counts(
     """
     if reranker is not None and not isinstance(reranker, Reranker):
         raise ArgumentTypeError(f"reranker is a Reranker or None, not {type(reranker).__name__}")
-    for what, value in (("limit", limit), ("top_n", top_n)):
-        if value is not None and (isinstance(value, bool) or value < 1):
-            raise ArgumentError(f"{what}={value!r} must be a whole number of at least 1")
+    limit, top_n = _whole("limit", limit), _whole("top_n", top_n)
     if reranker is None:
         for what, given in (("top_n", top_n), ("rerank_instruction", instruction)):
             if given is not None:
@@ -71,6 +70,30 @@ def counts(
     if top_n is not None and top_n > limit:
         raise ArgumentError(f"top_n={top_n} is more than the limit={limit} hits there are to choose from; raise limit")
     return limit, top_n
+
+
+def _whole(what: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ArgumentError(f"{what}={value!r} must be a whole number of at least 1")
+    return int(value)
+
+
+def threshold(value: object) -> float | None:
+    """Return the least score as a plain number.
+
+    Raises:
+        ArgumentTypeError: It is no number.
+        ArgumentError: It is NaN.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ArgumentTypeError(f"score_threshold is a number or None, not {value!r}")
+    if value != value:
+        raise ArgumentError("score_threshold is NaN, and no score is more or less than that; give a number or None")
+    return float(value)
 
 
 def hits_of(points: Sequence[models.ScoredPoint], text_key: str) -> list[Hit]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdrant_client import models
@@ -99,7 +100,7 @@ def _options(options: object, embedder: Embedder) -> Mapping[str, Any]:
             f"Document; it knows {', '.join(map(repr, OPTIONS))}"
         )
     for name, value in given.items():
-        if value is not None and not isinstance(value, int if name == "mrl" else str):
+        if value is not None and not isinstance(value, Integral if name == "mrl" else str):
             kind = "a whole number" if name == "mrl" else "a string"
             raise ArgumentTypeError(f"the option {name!r} of a Document is {kind}, not {value!r}")
     return given

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
+from qdrant_client import models
+
 from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.wrapping import listed, unicode
+from embrief.wrapping import texts as checked_texts
+from embrief.wrapping import titles as checked_titles
 
 PointId = int | str
 
@@ -40,6 +46,7 @@ def point_id(key: int | str | uuid.UUID) -> PointId:
     if isinstance(key, uuid.UUID):
         return str(key)
     if isinstance(key, str):
+        unicode(key, "an id")
         if not key:
             raise ArgumentError("an id is an empty string; give a number, a UUID or any other string")
         try:
@@ -48,11 +55,16 @@ def point_id(key: int | str | uuid.UUID) -> PointId:
             parsed = ""
         # Other spellings (a bare MD5, "urn:uuid:...") count as keys: Qdrant would give them back changed.
         return parsed if parsed == key.lower() else str(uuid.uuid5(NAMESPACE, key))
-    if isinstance(key, bool) or not isinstance(key, int):
+    return _number(key)
+
+
+def _number(key: object) -> int:
+    if isinstance(key, bool) or not isinstance(key, Integral):
         raise ArgumentTypeError(f"an id is a number, a UUID or a string, not {type(key).__name__}")
-    if not 0 <= key < 2**64:
-        raise ArgumentError(f"the id {key} is not between 0 and 2**64 - 1; str({key}) would become a UUID")
-    return key
+    number = int(key)
+    if not 0 <= number < 2**64:
+        raise ArgumentError(f"the id {number} is not between 0 and 2**64 - 1; str({number}) would become a UUID")
+    return number
 
 
 def plan(
@@ -65,19 +77,18 @@ def plan(
     id_key: str,
 ) -> list[TextPoint]:
     """Check all arguments of an upsert and put them together. The caller's payloads are not changed."""
-    items = _same_length(texts, "texts", None)
+    unicode((text_key, id_key), "a payload key")
+    items = checked_texts(texts, "texts")
     keys = [str(uuid.uuid4()) for _ in items] if ids is None else _same_length(ids, "ids", len(items))
     extras = [None] * len(items) if payloads is None else _same_length(payloads, "payloads", len(items))
-    names = [None] * len(items) if titles is None else _same_length(titles, "titles", len(items))
+    names = checked_titles(None if titles is None else _same_length(titles, "titles", len(items)), len(items))
     points: list[TextPoint] = []
     seen: dict[PointId, int] = {}
     rows: Iterable[tuple[Any, Any, Any, str | None]] = zip(items, keys, extras, names, strict=True)
     for index, (text, key, extra, title) in enumerate(rows):
-        if not isinstance(text, str):
-            raise ArgumentTypeError(f"texts[{index}] is {type(text).__name__}; it must be a string", index=index)
         if extra is not None and not isinstance(extra, Mapping):
             raise ArgumentTypeError(f"payloads[{index}] is {type(extra).__name__}; it must be a mapping", index=index)
-        stored = point_id(key)
+        stored = _stored_id(key, index)
         if (before := seen.setdefault(stored, index)) != index:
             raise ArgumentError(
                 f"ids[{index}] is the id of ids[{before}] too, and only one would be kept; give each text its own",
@@ -95,14 +106,33 @@ def plan(
                     "id_key=",
                     index=index,
                 )
+        _check_payload(payload, index)
         points.append(TextPoint(stored, text, title, payload))
     return points
 
 
-def _same_length(values: Any, what: str, count: int | None) -> list[Any]:
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise ArgumentTypeError(f"{what} is a list, not {type(values).__name__}")
-    items = list(values)
-    if count is not None and len(items) != count:
+def _stored_id(key: Any, index: int) -> PointId:
+    try:
+        return point_id(key)
+    except (ArgumentError, ArgumentTypeError) as error:
+        raise type(error)(f"ids[{index}]: {error}", index=index) from None
+
+
+def _check_payload(payload: Mapping[str, Any], index: int) -> None:
+    """Refuse what cannot be written as JSON, which a server gets; otherwise the batch with it would fail."""
+    unicode(payload, f"payloads[{index}]", index)
+    try:
+        models.PointStruct(id=0, vector=[], payload=dict(payload)).model_dump_json()
+    except ValueError as error:
+        raise ArgumentError(
+            f"payloads[{index}] cannot be stored as JSON: {error}; use plain strings, numbers, lists and mappings, "
+            "such as value.item() of a numpy number",
+            index=index,
+        ) from error
+
+
+def _same_length(values: Any, what: str, count: int) -> list[Any]:
+    items = listed(values, what)
+    if len(items) != count:
         raise ArgumentError(f"there are {len(items)} {what} for {count} texts; give one each")
     return items

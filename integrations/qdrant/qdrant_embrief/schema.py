@@ -18,15 +18,23 @@ Embedders = Embedder | Mapping[str, Embedder]
 """One embedder for the unnamed vector, or one per vector name."""
 
 
-def by_name(embedder: Embedders) -> dict[str, Embedder]:
+def by_name(embedder: Embedders, using: str | None = None) -> dict[str, Embedder]:
     """Return embedders by vector name; `""` is the unnamed vector.
+
+    Args:
+        embedder: One, or one per vector name.
+        using: The vector of one embedder; `None` is the unnamed one.
 
     Raises:
         ArgumentTypeError: It is neither an embedder nor a mapping of vector name to embedder.
-        ArgumentError: The mapping is empty, or a name is.
+        ArgumentError: The mapping is empty, a name is, or there are names and `using` too.
     """
+    if using is not None and not isinstance(using, str):
+        raise ArgumentTypeError(f"using is the name of a vector or None, not {type(using).__name__}")
     if isinstance(embedder, Embedder):
-        return {"": embedder}
+        return {using or "": embedder}
+    if using is not None:
+        raise ArgumentError(f"using={using!r} names the vector of one Embedder; embedder maps names to some already")
     if not isinstance(embedder, Mapping):
         raise ArgumentTypeError(f"embedder is an Embedder or maps vector names to some, not {type(embedder).__name__}")
     given: Mapping[Any, Any] = embedder
@@ -46,7 +54,11 @@ async def off_loop(embedder: Embedders, call: Callable[[], T]) -> T:
 
 
 def vectors_config(
-    embedder: Embedders, *, distance: models.Distance = models.Distance.COSINE, on_disk: bool | None = None
+    embedder: Embedders,
+    *,
+    distance: models.Distance = models.Distance.COSINE,
+    on_disk: bool | None = None,
+    using: str | None = None,
 ) -> models.VectorParams | dict[str, models.VectorParams]:
     """Return what `client.create_collection(vectors_config=...)` takes: width and distance of each vector.
 
@@ -54,17 +66,23 @@ def vectors_config(
         embedder: The embedder of the unnamed vector, or one per vector name.
         distance: How vectors are compared.
         on_disk: Whether vectors stay on disk; `None` leaves it to Qdrant.
+        using: Name of the vector of one embedder; `None` is the unnamed one.
     """
     params = {
         name: models.VectorParams(size=item.dim, distance=distance, on_disk=on_disk)
-        for name, item in by_name(embedder).items()
+        for name, item in by_name(embedder, using).items()
     }
     return params.get("") or params
 
 
-def space_metadata(embedder: Embedders) -> dict[str, Any]:
-    """Return what `client.create_collection(metadata=...)` takes: the stamp of each vector's space."""
-    embedders = by_name(embedder)
+def space_metadata(embedder: Embedders, *, using: str | None = None) -> dict[str, Any]:
+    """Return what `client.create_collection(metadata=...)` takes: the stamp of each vector's space.
+
+    Args:
+        embedder: The embedder of the unnamed vector, or one per vector name.
+        using: Name of the vector of one embedder; `None` is the unnamed one.
+    """
+    embedders = by_name(embedder, using)
     if "" in embedders:
         return dict(stamp(embedders[""].space))
     return {NAMED_KEY: {name: stamp(item.space) for name, item in embedders.items()}}

@@ -9,7 +9,7 @@ from embrief import Embedder, Reranker
 from embrief.errors import ArgumentTypeError
 from embrief.wrapping import ato_lists, to_lists
 from qdrant_embrief.claiming import arequire_known, require_known
-from qdrant_embrief.hits import Hit, counts, hits_of, ranked_hits, text_of
+from qdrant_embrief.hits import Hit, counts, hits_of, ranked_hits, text_of, threshold
 from qdrant_embrief.schema import require_async, require_sync
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def query_texts(
     using: str | None = None,
     query_filter: models.Filter | None = None,
     search_params: models.SearchParams | None = None,
+    score_threshold: float | None = None,
     reranker: Reranker | None = None,
     rerank_instruction: str | None = None,
     top_n: int | None = None,
@@ -46,6 +47,7 @@ def query_texts(
         using: Name of the vector to search, for a collection with named vectors.
         query_filter: Which points count.
         search_params: How the server searches.
+        score_threshold: The least score of a hit in Qdrant's measure (for a distance the largest), before a reranker.
         reranker: Orders the hits anew by reading query and text together.
         rerank_instruction: What makes a text relevant; wins over the reranker's.
         top_n: Hits to keep after reranking; by default all that `limit` names, or 10 without a `limit`.
@@ -62,11 +64,18 @@ def query_texts(
     """
     require_sync(client, "aquery_texts")
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
+    least = threshold(score_threshold)
     _check_type(embedder)
     require_known(client, name, _fields(embedder, using, task))
     vector = to_lists(embedder.embed_query(query, instruction=instruction, task=task)[None])[0]
     found = client.query_points(
-        name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
+        name,
+        vector,
+        using=using,
+        query_filter=query_filter,
+        search_params=search_params,
+        score_threshold=least,
+        limit=limit,
     )
     hits = hits_of(found.points, text_key)
     if reranker is None:
@@ -87,6 +96,7 @@ async def aquery_texts(
     using: str | None = None,
     query_filter: models.Filter | None = None,
     search_params: models.SearchParams | None = None,
+    score_threshold: float | None = None,
     reranker: Reranker | None = None,
     rerank_instruction: str | None = None,
     top_n: int | None = None,
@@ -95,12 +105,19 @@ async def aquery_texts(
     """`query_texts` for an `AsyncQdrantClient`; embeds and reranks without blocking the event loop."""
     require_async(client, "query_texts")
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
+    least = threshold(score_threshold)
     _check_type(embedder)
     await arequire_known(client, name, await embedder.off_loop(partial(_fields, embedder, using, task)))
     array = await embedder.aembed_query(query, instruction=instruction, task=task)
     vector = (await ato_lists(embedder, array[None]))[0]
     found = await client.query_points(
-        name, vector, using=using, query_filter=query_filter, search_params=search_params, limit=limit
+        name,
+        vector,
+        using=using,
+        query_filter=query_filter,
+        search_params=search_params,
+        score_threshold=least,
+        limit=limit,
     )
     hits = hits_of(found.points, text_key)
     if reranker is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import ArgumentError
+from embrief.wrapping import count, storing
 from qdrant_embrief.claiming import aclaim, claim
-from qdrant_embrief.embedding import aembed_points, embed_points
+from qdrant_embrief.embedding import aembed_points, check_points, embed_points
 from qdrant_embrief.points import PointId, TextPoint, plan
 from qdrant_embrief.schema import Embedders, by_name, require_async, require_sync
 
@@ -32,8 +33,9 @@ def upsert_texts(
     id_key: str = "key",
     batch_size: int = 256,
     wait: bool = True,
+    using: str | None = None,
 ) -> list[PointId]:
-    """Embed texts as documents and store them. All arguments are checked before the first text is embedded.
+    """Embed texts as documents and store them in batches. Everything is checked before the first text is embedded.
 
     Args:
         client: The client; it need not be attached.
@@ -48,6 +50,8 @@ def upsert_texts(
         id_key: Payload key of an id that became a UUID.
         batch_size: Texts per request. A smaller limit in the collection's strict mode wins.
         wait: Whether to wait until the server has applied each request.
+        using: Name of the vector of one embedder; `None` is the unnamed one. A point that is there is replaced with all
+            its vectors.
 
     Returns:
         The ids as stored, in input order.
@@ -57,14 +61,19 @@ def upsert_texts(
             was embedded.
         ArgumentError: A value does not fit, with its index.
         ArgumentTypeError: A value has the wrong type, with its index.
+        InputTooLongError: A text is too long and the embedder has `truncate="error"`. Nothing was stored.
+        PartlyStoredError: The model or the server failed half-way; the error has the ids that are stored.
     """
     require_sync(client, "aupsert_texts")
-    embedders = by_name(embedder)
+    embedders, size = by_name(embedder, using), count(batch_size, "batch_size")
     points = plan(texts, ids=ids, payloads=payloads, titles=titles, text_key=text_key, id_key=id_key)
     stored = claim(client, name, embedders)
-    for start, batch in _batches(points, batch_size, stored):
-        client.upsert(name, embed_points(embedders, batch, start=start), wait=wait)
-    return [point.id for point in points]
+    check_points(embedders, points)
+    kept = [point.id for point in points]
+    for start, batch in _batches(points, size, stored):
+        with storing(kept, start, where=f"the Qdrant collection {name!r}"):
+            client.upsert(name, embed_points(embedders, batch), wait=wait)
+    return kept
 
 
 async def aupsert_texts(
@@ -80,20 +89,21 @@ async def aupsert_texts(
     id_key: str = "key",
     batch_size: int = 256,
     wait: bool = True,
+    using: str | None = None,
 ) -> list[PointId]:
     """`upsert_texts` for an `AsyncQdrantClient`; embeds without blocking the event loop."""
     require_async(client, "upsert_texts")
-    embedders = by_name(embedder)
+    embedders, size = by_name(embedder, using), count(batch_size, "batch_size")
     points = plan(texts, ids=ids, payloads=payloads, titles=titles, text_key=text_key, id_key=id_key)
     stored = await aclaim(client, name, embedders)
-    for start, batch in _batches(points, batch_size, stored):
-        structs = await aembed_points(embedders, batch, start=start)
-        await client.upsert(name, structs, wait=wait)
-    return [point.id for point in points]
+    await next(iter(embedders.values())).off_loop(partial(check_points, embedders, points))
+    kept = [point.id for point in points]
+    for start, batch in _batches(points, size, stored):
+        with storing(kept, start, where=f"the Qdrant collection {name!r}"):
+            await client.upsert(name, await aembed_points(embedders, batch), wait=wait)
+    return kept
 
 
 def _batches(points: list[TextPoint], size: int, stored: Stored) -> Iterator[tuple[int, list[TextPoint]]]:
-    if isinstance(size, bool) or size < 1:
-        raise ArgumentError(f"batch_size={size!r} must be a whole number of at least 1")
     size = min(size, stored.max_batch or size)
     return ((start, points[start : start + size]) for start in range(0, len(points), size))

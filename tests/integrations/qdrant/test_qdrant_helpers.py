@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import models
 
 from embrief import Embedder, Reranker, VectorSpace
-from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError, SpaceMismatchError
+from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError, PartlyStoredError, SpaceMismatchError
 from qdrant_embrief import (
     Hit,
     check_collection,
@@ -278,10 +278,9 @@ def test_an_error_in_a_later_batch_has_the_callers_index(docs, fake):
 
     embedder = Embedder(fake.qwen3, truncate="error")
     fake.fault = fault
-    with pytest.raises(InputTooLongError) as caught:
+    with pytest.raises(PartlyStoredError, match="from text 2 on failed") as caught:
         upsert_texts(docs, "docs", embedder, ["a", "b", "c", "long"], batch_size=2)
-    assert caught.value.index == 3
-    assert "from text 2" in caught.value.__notes__[0]
+    assert caught.value.index == caught.value.__cause__.index == 3
 
 
 def test_the_callers_lists_are_not_changed(docs, embedder):
