@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -270,6 +270,25 @@ def make_reranker(folder: Path, corpus: list[str], **changes: object) -> Path:
     randomize_norms(model)
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_classified(corpus: list[str]) -> Callable[[Path, int], Path]:
+    """Make a reranker that was trained as sequence classification, with a number of labels."""
+    import torch
+    from transformers import Qwen3ForSequenceClassification
+
+    def make(folder: Path, labels: int) -> Path:
+        torch.manual_seed(5)
+        tokenizer = train_tokenizer(corpus, end=None, specials=QWEN_SPECIALS)
+        save_tokenizer(tokenizer, folder, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=131072)
+        config = qwen3_config(tokenizer.get_vocab_size(), num_labels=labels, pad_token_id=0)
+        model = Qwen3ForSequenceClassification(config)
+        randomize_norms(model)
+        model.save_pretrained(folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session", params=["tied", "untied"])

@@ -37,6 +37,7 @@ _POOLING_FLAGS: dict[str, Pooling] = {
 }
 _POOLING_NAMES: dict[str, Pooling] = {"lasttoken": "last", "mean": "mean", "cls": "cls"}
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"}
+_ADAPTER = "adapter_config.json"
 _QUERY_NAMES = ("query",)
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
 _PREFERRED = (*_QUERY_NAMES, *_DOCUMENT_NAMES)
@@ -154,6 +155,7 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
     base = transformer_folder(folder)
     if not (base / "config.json").exists():
         raise WeightsUnavailableError(f"{base / 'config.json'} is missing: the folder {folder_problem(base)}")
+    _refuse_adapter(folder, base)
     saved = optional_object(folder / "config_sentence_transformers.json")
     prompts = saved.object("prompts")
     length = transformer_settings(folder).count("max_seq_length")
@@ -182,6 +184,17 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
     )
     _check_widths(files)
     return files
+
+
+def _refuse_adapter(folder: Path, base: Path) -> None:
+    """Refuse a folder with an adapter: transformers would put it onto the weights, where peft is installed."""
+    for file in (base / _ADAPTER, folder / _ADAPTER):
+        if file.exists():
+            raise ModelMismatchError(
+                f"{file} says that an adapter belongs to these weights, and no runtime here adds it: if it is merged "
+                "already, delete that file (and adapter_model.safetensors); else load both with peft, call "
+                "merge_and_unload() and save the result"
+            )
 
 
 def _check_widths(files: ModelFiles) -> None:
@@ -404,16 +417,20 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
     context = files.context or files.max_length or 512
     classifier = any(name.endswith("ForSequenceClassification") for name in files.classes)
     family = like or registry.family(files.architecture, RerankerSpec)
-    if classifier and family is not None and family.scoring != "classifier":
-        raise ModelMismatchError(
-            f"{files.folder} is a {files.architecture} model converted to a classifier, whose prompt template is not "
-            f"part of its files; use the original, for example {family.id}"
-        )
     if classifier:
-        labels = files.config.count("num_labels") or len(files.config.object("id2label") or {0: ""})
-        if labels != 1:
-            raise ModelMismatchError(f"{files.folder} is a classifier with {labels} labels; a reranker has one")
-        return RerankerSpec(
+        _check_labels(files)
+        if files.modules is not None and like is None and family is not None and family.scoring != "classifier":
+            raise AmbiguousModelError(
+                f"{files.folder} was trained by sentence-transformers to give a pair one label, and its files do not "
+                f"say whether inside a template; if inside that of {family.id}, pass like={family.id!r}"
+            )
+    if classifier and (family is None or family.scoring == "classifier"):
+        if (files.prompts or {}).get(files.default_prompt or ""):
+            raise ModelMismatchError(
+                f"{files.folder} names the prompt {files.default_prompt!r} as default, for which classifiers have no "
+                "place here; set 'default_prompt_name' in config_sentence_transformers.json to null if it does nothing"
+            )
+        spec = RerankerSpec(
             id=files.folder.name,
             revision="",
             license="unknown",
@@ -426,6 +443,8 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
             prompt=RerankPrompt(head="{query}", tail=""),
             source=str(files.folder),
         )
+        _report_unused(files, spec)
+        return spec
     if family is None:
         raise AmbiguousModelError(
             f"{files.folder} is a {files.architecture!r} language model for which no rerank template is known; "
@@ -446,6 +465,7 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
     spec = replace(
         family,
         prompt=prompt,
+        scoring="label" if classifier else family.scoring,
         id=files.folder.name,
         revision="",
         license="unknown",
@@ -461,6 +481,16 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
     )
     _report_unused(files, spec)
     return spec
+
+
+def _check_labels(files: ModelFiles) -> None:
+    # What transformers takes where the file names none.
+    labels = len(files.config.object("id2label") or ()) or files.config.count("num_labels") or 2
+    if labels != 1:
+        raise ModelMismatchError(
+            f"{files.folder} is a classifier with {labels} labels; a reranker has one. Train it with num_labels=1, or, "
+            "if two labels mean no and yes, save a model with one whose weights are those of yes minus those of no"
+        )
 
 
 def verify_files(files: ModelFiles, spec: ModelSpec) -> None:

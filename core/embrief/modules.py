@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from embrief.errors import ModelMismatchError
-from embrief.json_files import JsonObject, optional_object, read_objects
+from embrief.json_files import JsonObject, optional_object, read_object, read_objects
 
 Rule = Callable[[JsonObject, str], object]
 """Passes a key whose value is fine, and raises `ModelMismatchError` for any other."""
@@ -24,6 +24,8 @@ _TRANSFORMER_FILES = tuple(
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 _OWN_PACKAGE = "sentence_transformers."
+# Run by sentence-transformers alone, which makes of their files what it likes.
+_UNTOUCHED = ("CNN", "LSTM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,10 @@ def unusual(folder: Path) -> dict[str, Any]:
     rest = after_pooling(read_modules(folder) or ())
     if any(module.kind != "Dense" for module in rest) or rest != sorted(rest, key=lambda module: _number(module.path)):
         found["after_pooling"] = [[module.kind, module.path] for module in rest]
+    for module in rest:
+        if module.kind in _UNTOUCHED:
+            files = sorted((folder / module.path).glob("*.json"))
+            found[module.path] = [[file.name, read_object(file)] for file in files]
     if lower_cases(folder):
         found["do_lower_case"] = True
     return found
@@ -149,7 +155,7 @@ def check_modules(folder: Path, *, trusted: bool) -> None:
             return
         _check_order(folder, modules)
         for module in modules:
-            if module.kind != "Transformer":
+            if module.kind in _MODULES:
                 _check(optional_object(folder / module.path / "config.json"), _MODULES[module.kind])
     kinds = {module.kind for module in modules or ()}
     _check(transformer_settings(folder), _transformer_keys(kinds))
@@ -167,7 +173,7 @@ def _check_order(folder: Path, modules: tuple[Module, ...]) -> None:
             "itself"
         )
     for kind in kinds:
-        if kind != "Transformer" and kind not in _MODULES:
+        if kind not in ("Transformer", *_MODULES, *_UNTOUCHED):
             raise ModelMismatchError(
                 f"{file} has the module {kind!r}; those known here are {', '.join(['Transformer', *_MODULES])}. Run "
                 "this model with sentence-transformers itself"

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 Role = Literal["query", "document"]
 Pooling = Literal["last", "mean", "cls", "none"]
 Truncate = Literal["warn", "error", "silent"]
-Scoring = Literal["yes_no", "classifier"]
+Scoring = Literal["yes_no", "label", "classifier"]
+"""How a pair gets its score: by a language model's answer to a template, by the one label of a decoder that was trained
+on a template, or by that of an encoder that reads pairs."""
 
 
 @dataclass(frozen=True, slots=True)

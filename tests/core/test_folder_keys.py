@@ -382,3 +382,21 @@ def test_another_metric_is_told(folder: Path, metric: str) -> None:
     write_list(folder, *PLAIN)
     with pytest.warns(UserWarning, match=f"compares by '{metric}'"):
         Embedder(folder)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("installed", [False, True])
+def test_an_adapter_that_was_left_behind_is_refused(
+    qwen: Path, reranker_folder: Path, tmp_path: Path, backend: str, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.utils import import_utils
+
+    monkeypatch.setattr(import_utils, "is_peft_available", lambda: installed)
+    reranker = Path(shutil.copytree(reranker_folder, tmp_path / "reranker"))
+    for folder, facade in ((qwen, Embedder), (reranker, Reranker)):
+        (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}', "utf-8")
+        with pytest.raises(
+            ModelMismatchError, match=r"merged already, delete that file .* else load both with peft"
+        ) as caught:
+            facade(folder, backend=backend)
+        assert str(folder / "adapter_config.json") in str(caught.value)

@@ -272,11 +272,14 @@ def test_a_classifier_with_several_labels_is_refused(classifier_folder: Path, ot
         Reranker(other_folder)
 
 
-def test_a_qwen3_converted_to_a_classifier_is_refused(reranker_folder: Path, other_folder: Path) -> None:
+def test_a_qwen3_that_only_claims_to_be_a_classifier_is_refused(reranker_folder: Path, other_folder: Path) -> None:
     shutil.copytree(reranker_folder, other_folder)
     edit(other_folder / "config.json", architectures=["Qwen3ForSequenceClassification"])
-    with pytest.raises(ModelMismatchError, match="template is not part of its files"):
+    with pytest.raises(ModelMismatchError, match="2 labels"):
         Reranker(other_folder)
+    edit(other_folder / "config.json", id2label={"0": "LABEL_0"})
+    with pytest.raises(ModelMismatchError, match=r"score\.weight"):
+        Reranker(other_folder).load()
 
 
 def test_a_long_text_under_truncate_error_runs_nothing(

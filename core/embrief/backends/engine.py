@@ -94,6 +94,9 @@ class _Engine:
             raise ArgumentError("dtype='int8' needs oneDNN's int8 products, which this build of torch lacks")
         self._model = model
         self._tokenizer: TextTokenizer = TextTokenizer(self._base, lower_case=lower_cases(self._folder))
+        beyond = self._tokenizer.beyond(model.vocabulary)
+        torch_common.check_vocabulary(beyond, self._label)
+        self._known_only = bool(beyond)
         self._checkpoint: Checkpoint = Checkpoint(self._base, self._label)
         last_only = self._last_only(request.spec)
         # A mean needs the states of the prompt's tokens too.
@@ -114,6 +117,8 @@ class _Engine:
             raise ItemFailedError(
                 f"the text at index {empty[0]} has no tokens and {self._label} adds none; leave it out", index=empty[0]
             )
+        if self._known_only:
+            torch_common.check_known(ids, self._model.vocabulary, self._label)
         # The last token always runs: its state is what is wanted.
         kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
         kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]
@@ -188,20 +193,31 @@ class EngineEmbedder(_Engine, BatchedEmbedder):
 
 
 class EngineReranker(_Engine, BatchedReranker):
-    """A yes/no reranker on the engine. The log-odds are logit(yes) - logit(no) at the last position."""
+    """A reranker with a template on the engine.
+
+    The log-odds are logit(yes) - logit(no) at the last position, or the one logit of a model trained to give it there.
+    """
 
     def __init__(self, request: LoadRequest) -> None:
-        from embrief.engine.heads import AnswerHead
+        from embrief.engine.heads import ScoreHead
 
         super().__init__(request)
         spec = cast("RerankerSpec", request.spec)
+        if spec.scoring == "label":
+            (score,) = self._checkpoint.read({"score.weight": (1, self._model.hidden_size)})
+            self._head = ScoreHead(score[0], request.device)
+        else:
+            self._head = ScoreHead(self._yes_minus_no(spec), request.device)
+        self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS if spec.scoring == "label" else BUFFERS)
+
+    def _yes_minus_no(self, spec: RerankerSpec) -> torch.Tensor:
+        """Return the difference of the two rows of the output layer that mean yes and no."""
         yes, no = (self._tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
         check_score_head(self._folder, spec.id, yes=yes, no=no)
-        config = read_object(self._base / "config.json")
-        shape = self._model.vocabulary, self._model.hidden_size
-        tied = bool(config.flag("tie_word_embeddings"))
-        self._head = AnswerHead(self._checkpoint, shape, yes, no, tied=tied, device=request.device)
-        self._checkpoint.check_all_read(unused=BUFFERS)
+        tied = read_object(self._base / "config.json").flag("tie_word_embeddings")
+        name = "embed_tokens.weight" if tied else "lm_head.weight"
+        (table,) = self._checkpoint.read({name: (self._model.vocabulary, self._model.hidden_size)})
+        return table[yes].float() - table[no].float()
 
     def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
@@ -250,7 +266,7 @@ def _resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
 def _supports(spec: ModelSpec) -> bool:
     if isinstance(spec, EmbeddingSpec):
         return spec.architecture in _ARCHITECTURES and spec.pooling in ("last", "mean")
-    return isinstance(spec, RerankerSpec) and spec.architecture in _ARCHITECTURES and spec.scoring == "yes_no"
+    return isinstance(spec, RerankerSpec) and spec.architecture in _ARCHITECTURES and spec.scoring != "classifier"
 
 
 def _refusal(spec: ModelSpec, files: ModelFiles) -> str | None:
@@ -270,8 +286,6 @@ def _refusal(spec: ModelSpec, files: ModelFiles) -> str | None:
             return "has no Dense layer with use_residual"
     if not (files.base / "tokenizer.json").is_file():
         return "reads tokenizer.json, which is not there"
-    if (files.base / "adapter_config.json").is_file():
-        return "runs no adapters (adapter_config.json); merge the adapter into the weights"
     return None
 
 

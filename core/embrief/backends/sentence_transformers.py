@@ -40,6 +40,9 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
             model = _load_modules(request, self._spec)
         _check_tensors(model[0].model, transformer_folder(cast("Path", request.folder)), self._spec)
         self._tokenizer = model.tokenizer
+        beyond = torch_common.beyond(self._tokenizer, model[0].model)
+        torch_common.check_vocabulary(beyond, self._spec.id)
+        self._rows = model[0].model.get_input_embeddings().weight.shape[0] if beyond else None
         self._modules = [module.eval() for module in model]
         # The last normalising is left to `vectors.finish`, which does it after the cut and in float32.
         while type(self._modules[-1]).__name__ in ("Normalize", "Dropout"):
@@ -56,6 +59,8 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
     def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
         """Return the token ids of each text."""
         tokens = torch_common.tokenize(self._encode, self._end, inputs, options)
+        if self._rows is not None:
+            torch_common.check_known(tokens.ids, self._rows, self._spec.id)
         return Prepared(tokens.ids, tokens.sizes, tokens.counts, tokens.truncated)
 
     def run(self, rows: Sequence[torch_common.IdRow]) -> NDArray[Any]:

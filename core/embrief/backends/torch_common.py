@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embrief import exiting
 from embrief.backends.base import no_room, too_long
-from embrief.errors import ArgumentError, ModelMismatchError
+from embrief.errors import ArgumentError, ItemFailedError, ModelMismatchError
 
 if TYPE_CHECKING:
     import re
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from embrief.specs import EmbeddingSpec, ModelSpec
 
 IdRow = NDArray[np.int32]
+NO_TEXT = "<image_soft_token>"
+"""A token that EmbeddingGemma's tokenizer has from its family, and its table of vectors has not."""
 _TOKENIZE_BLOCK = 1024
 _BATCH_TOKENS = {"cpu": 1024, "mps": 16384, "cuda": 65536}
 
@@ -170,6 +172,44 @@ def loading_errors(label: str) -> Iterator[None]:
             f"tensors in the weights of {label} have other shapes than config.json gives them; these are not the "
             "weights of this model"
         ) from error
+
+
+def beyond(tokenizer: Any, model: Any) -> list[str]:
+    """Return the tokens of a tokenizer of transformers that the model's table has no row for."""
+    size = model.get_input_embeddings().weight.shape[0]
+    found = {token for token, number in tokenizer.get_vocab().items() if number >= size}
+    # The post-processor has ids of its own.
+    found |= {f"id {number}" for number in tokenizer("")["input_ids"] if number >= size} if not found else set()
+    return sorted(found)
+
+
+def check_vocabulary(tokens: Sequence[str], label: str) -> None:
+    """Refuse a tokenizer with tokens that the model has no vector for; on a GPU they would end the process's work.
+
+    Raises:
+        ModelMismatchError: There are some, other than the one that is published so.
+    """
+    if wrong := [token for token in tokens if token != NO_TEXT]:
+        raise ModelMismatchError(
+            f"the tokenizer of {label} has {len(wrong)} tokens that the model has no vector for, {wrong[0]!r} for one; "
+            "fetch or save the tokenizer that belongs to these weights, or give the model more of them with "
+            "resize_token_embeddings(len(tokenizer)) and train them"
+        )
+
+
+def check_known(rows: Sequence[IdRow], size: int, label: str) -> None:
+    """Refuse texts with the one token that is in a published vocabulary and not in the model's table.
+
+    Raises:
+        ItemFailedError: A text has it; the error has the index.
+    """
+    for index, row in enumerate(rows):
+        if len(row) and row.max() >= size:
+            raise ItemFailedError(
+                f"the text at index {index} contains {NO_TEXT!r}, which {label} reads as a picture and has no vector "
+                "for; take it out, or put a blank into it",
+                index=index,
+            )
 
 
 def final_tokens(tokenizer: Any, *probe: str) -> int:

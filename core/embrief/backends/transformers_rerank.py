@@ -35,6 +35,7 @@ class _Reranker(BatchedReranker):
         self.batch_tokens = torch_common.batch_tokens(request.device)
         self._tokenizer = tokenizer
         self._model = model
+        torch_common.check_vocabulary(torch_common.beyond(tokenizer, model), self._spec.id)
 
     def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
         raise NotImplementedError
@@ -66,30 +67,11 @@ class _Reranker(BatchedReranker):
         torch_common.free(self._device)
 
 
-class YesNoReranker(_Reranker):
-    """A causal language model that answers yes or no. The log-odds are logit(yes) - logit(no) at the last position."""
+class _TemplateReranker(_Reranker):
+    """A decoder that reads a template around the pair; what it makes of the last position is the score."""
 
-    def __init__(self, request: LoadRequest) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(
-            transformer_folder(cast("Path", request.folder)),
-            local_files_only=True,
-            trust_remote_code=request.trust_remote_code,
-        )
-        super().__init__(request, tokenizer, _load(AutoModelForCausalLM, request))
-        self._answers = [self._single(self._spec.false_token), self._single(self._spec.true_token)]
-        check_score_head(cast("Path", request.folder), self._spec.id, no=self._answers[0], yes=self._answers[1])
-        self._rows = self._model.get_output_embeddings().weight[self._answers].float()
-
-    def _single(self, token: str) -> int:
-        ids = self._tokenizer(token, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            raise ModelMismatchError(
-                f"{self._spec.id} has no single token for {token!r} but {len(ids)}, so its answer cannot be read; "
-                "this is not the tokenizer of a yes/no reranker"
-            )
-        return int(ids[0])
+    _direction: Any
+    """The direction of relevance in that position's state, float32."""
 
     def _encode(self, texts: Sequence[str]) -> list[torch_common.IdRow]:
         found = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
@@ -101,28 +83,54 @@ class YesNoReranker(_Reranker):
     def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
         import torch
 
-        hidden = self._model.get_decoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = self._model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
         last = hidden[torch.arange(len(ids)), -1 if self._spec.padding_side == "left" else mask.sum(1) - 1]
-        # Two rows of the output layer instead of the whole vocabulary, in float32.
-        no_and_yes = last.float() @ self._rows.T
-        return no_and_yes[:, 1] - no_and_yes[:, 0]
+        # One product instead of the whole vocabulary, in float32.
+        return last.float() @ self._direction
+
+
+class YesNoReranker(_TemplateReranker):
+    """A causal language model that answers yes or no. The log-odds are logit(yes) - logit(no) at the last position."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        from transformers import AutoModelForCausalLM
+
+        super().__init__(request, _load_tokenizer(request), _load(AutoModelForCausalLM, request))
+        no, yes = self._single(self._spec.false_token), self._single(self._spec.true_token)
+        check_score_head(cast("Path", request.folder), self._spec.id, no=no, yes=yes)
+        table = self._model.get_output_embeddings().weight
+        self._direction = table[yes].float() - table[no].float()
+
+    def _single(self, token: str) -> int:
+        ids = self._tokenizer(token, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise ModelMismatchError(
+                f"{self._spec.id} has no single token for {token!r} but {len(ids)}, so its answer cannot be read; "
+                "this is not the tokenizer of a yes/no reranker"
+            )
+        return int(ids[0])
+
+
+class LabelReranker(_TemplateReranker):
+    """A decoder with a layer for one label. The log-odds are its logit at the last position."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        from transformers import AutoModelForSequenceClassification
+
+        super().__init__(request, _load_tokenizer(request), _load(AutoModelForSequenceClassification, request))
+        _check_labels(self._model, self._spec)
+        self._direction = self._model.score.weight[0].float()
 
 
 class ClassifierReranker(_Reranker):
     """An encoder that reads query and document as a pair. The log-odds are its one logit."""
 
     def __init__(self, request: LoadRequest) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
-        tokenizer = AutoTokenizer.from_pretrained(
-            transformer_folder(cast("Path", request.folder)),
-            local_files_only=True,
-            trust_remote_code=request.trust_remote_code,
-        )
-        super().__init__(request, tokenizer, _load(AutoModelForSequenceClassification, request))
-        if self._model.config.num_labels != 1:
-            raise ModelMismatchError(f"{self._spec.id} has {self._model.config.num_labels} labels; a reranker has one")
-        self._end = torch_common.final_tokens(tokenizer, "probe", "probe")
+        super().__init__(request, _load_tokenizer(request), _load(AutoModelForSequenceClassification, request))
+        _check_labels(self._model, self._spec)
+        self._end = torch_common.final_tokens(self._tokenizer, "probe", "probe")
 
     def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
         heads = [pair.head for pair in pairs]
@@ -150,6 +158,21 @@ class ClassifierReranker(_Reranker):
         return self._model(input_ids=ids, attention_mask=mask, **extra).logits[:, 0]
 
 
+def _check_labels(model: Any, spec: RerankerSpec) -> None:
+    if model.config.num_labels != 1:
+        raise ModelMismatchError(f"{spec.id} has {model.config.num_labels} labels; a reranker has one")
+
+
+def _load_tokenizer(request: LoadRequest) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        transformer_folder(cast("Path", request.folder)),
+        local_files_only=True,
+        trust_remote_code=request.trust_remote_code,
+    )
+
+
 def _load(kind: Any, request: LoadRequest) -> Any:
     import torch
 
@@ -171,4 +194,5 @@ def _load(kind: Any, request: LoadRequest) -> Any:
 def load(request: LoadRequest) -> RerankBackend:
     """Load the kind of reranker that the record describes."""
     spec = cast("RerankerSpec", request.spec)
-    return YesNoReranker(request) if spec.scoring == "yes_no" else ClassifierReranker(request)
+    kinds = {"yes_no": YesNoReranker, "label": LabelReranker, "classifier": ClassifierReranker}
+    return kinds[spec.scoring](request)

@@ -1,4 +1,4 @@
-"""From hidden states to what the caller wants: one vector per text, or the log-odds of yes."""
+"""From hidden states to what the caller wants: one vector per text, or one score."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.engine.batch import Packed
-    from embrief.engine.checkpoint import Checkpoint
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"Identity": lambda x: x, "Tanh": torch.tanh}
 
@@ -69,17 +68,12 @@ class _Dense:
         return self._activation(F.linear(x, self._weight, self._bias))
 
 
-class AnswerHead:
-    """The rows of the output layer that belong to yes and no, instead of the whole vocabulary; in float32."""
+class ScoreHead:
+    """One number from the last token's state, in float32."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, shape: tuple[int, int], yes: int, no: int, *, tied: bool, device: str
-    ) -> None:
-        # An output layer that is stored counts, whatever config.json says: transformers ties nothing then.
-        name = "embed_tokens.weight" if tied and not checkpoint.holds("lm_head.weight") else "lm_head.weight"
-        table = checkpoint.read({name: shape})[0]
-        self._direction = (table[yes].float() - table[no].float()).to(device)
+    def __init__(self, direction: torch.Tensor, device: str) -> None:
+        self._direction = direction.float().to(device)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return (n,) logit(yes) - logit(no) for the hidden states of the last tokens."""
+        """Return (n,) products of the hidden states of the last tokens with the direction of relevance."""
         return hidden.float() @ self._direction

@@ -45,6 +45,18 @@ class TextTokenizer:
         if not any(isinstance(step, normalizers.Lowercase) for step in steps):
             self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
+    def beyond(self, size: int) -> list[str]:
+        """Return the tokens whose ids are no rows of a table of this size."""
+        tokens = self._tokenizer
+        # One by one: the whole vocabulary as a dictionary would hold up other threads for a noticeable time.
+        below = sum(tokens.id_to_token(number) is not None for number in range(size))
+        found: set[str] = set()
+        if below != tokens.get_vocab_size():
+            found = {token for token, number in tokens.get_vocab().items() if number >= size}
+        # The post-processor has ids of its own.
+        found |= {f"id {number}" for number in self.whole([""])[0] if number >= size} if not found else set()
+        return sorted(found)
+
     def whole(self, texts: Sequence[str]) -> list[IdRow]:
         """Return the ids of each text with its special tokens."""
         return self._encode(texts, special=True)
