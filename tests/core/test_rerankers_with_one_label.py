@@ -16,10 +16,11 @@ transformers = pytest.importorskip("transformers")
 
 PAIRS = [("What is red?", "Mars is often called the Red Planet."), ("x", ""), ("copy a tree", "Venus is bright. " * 20)]
 BACKENDS = ("engine", "sentence-transformers")
+Make = Callable[[Path, int], Path]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, make_classified: Callable[[Path, int], Path]) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, make_classified: Make) -> Path:
     return make_classified(tmp_path_factory.mktemp("models") / "own-reranker", 1)
 
 
@@ -53,16 +54,14 @@ def test_the_engine_takes_it_by_default(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [2, 3])
-def test_several_labels_are_refused_with_a_way(
-    tmp_path: Path, make_classified: Callable[[Path, int], Path], labels: int
-) -> None:
+def test_several_labels_are_refused_with_a_way(tmp_path: Path, make_classified: Make, labels: int) -> None:
     folder = make_classified(tmp_path / "several", labels)
     for like in (None, "Qwen/Qwen3-Reranker-0.6B"):
         with pytest.raises(ModelMismatchError, match=rf"{labels} labels; a reranker has one.*num_labels=1"):
             Reranker(folder, like=like)
 
 
-def test_two_labels_can_be_made_one(tmp_path: Path, make_classified: Callable[[Path, int], Path]) -> None:
+def test_two_labels_can_be_made_one(tmp_path: Path, make_classified: Make) -> None:
     """What the message advises: the rows of yes and no, subtracted."""
     from safetensors.torch import load_file, save_file
 

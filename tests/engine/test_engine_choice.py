@@ -59,7 +59,6 @@ QWEN_REFUSED = {
     "bidirectional": (config(use_bidirectional_attention=True), "bidirectional"),
     "another activation": (config(hidden_act="gelu"), "gelu"),
     "quantised": (config(quantization_config={"quant_method": "gptq"}), "quantization_config"),
-    "an adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}", "utf-8"), "adapter"),
     "code of its own": (config(auto_map={"AutoModel": "modeling.Model"}), "code"),
     "a module": (add_module, "LSTM"),
     "no tokenizer.json": (lambda folder: (folder / "tokenizer.json").rename(folder / "vocab.json"), "tokenizer.json"),
