@@ -53,6 +53,11 @@ def test_the_engine_runs_both_architectures_and_says_so(folder: Path, reranker_f
 
 QWEN_REFUSED = {
     "stretched positions": (config(rope_scaling={"rope_type": "yarn", "factor": 4.0}, rope_parameters=None), "yarn"),
+    "both generations of positions": (
+        config(rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}),
+        "both rope_parameters and rope_scaling",
+    ),
+    "part of a head turned": (config(partial_rotary_factor=0.5), "partial_rotary_factor"),
     "sliding windows": (config(use_sliding_window=True, sliding_window=8, max_window_layers=1), "sliding windows"),
     "some sliding layers": (config(layer_types=["full_attention", "sliding_attention"]), "sliding windows"),
     "attention bias": (config(attention_bias=True), "attention_bias"),

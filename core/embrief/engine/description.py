@@ -76,6 +76,9 @@ def describe(config: Mapping[str, Any]) -> TextModel:
     for key in ("attention_bias", "attn_logit_softcapping", "final_logit_softcapping", "quantization_config"):
         if config.get(key):
             raise UnsupportedError(f"does not run models with {key}={config[key]!r}")
+    if config.get("rope_parameters") and config.get("rope_scaling"):
+        # transformers puts the older key over, or into, the newer one, each architecture in its own way.
+        raise UnsupportedError("does not run models with both rope_parameters and rope_scaling")
     try:
         return _DESCRIBERS[kind](config)
     except (KeyError, TypeError, ValueError) as error:
@@ -103,6 +106,8 @@ def _gemma3(config: Mapping[str, Any]) -> TextModel:
     """Gemma3 as an encoder: bidirectional, sliding windows (transformers' modeling_gemma3, arXiv 2509.20354)."""
     if not config.get("use_bidirectional_attention"):
         raise UnsupportedError("runs Gemma3 models with use_bidirectional_attention only; this one is a generator")
+    if config.get("is_causal") is not None:
+        raise UnsupportedError(f"does not run Gemma3 models with is_causal={config['is_causal']!r}")
     count = int(config["num_hidden_layers"])
     pattern = int(config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6)
     kinds = config.get("layer_types") or [
@@ -146,8 +151,10 @@ def _shape(config: Mapping[str, Any], head_dim: int, activations: Mapping[str, A
 def _rope_theta(config: Mapping[str, Any], kind: str | None, default: float) -> float:
     """Return the base of the rotary positions, from transformers 5's `rope_parameters` or the older keys."""
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if kind is not None and kind in parameters:
+    if kind is not None and config.get("rope_parameters"):
         parameters = parameters[kind] or {}
+    if (turned := parameters.get("partial_rotary_factor", config.get("partial_rotary_factor"))) not in (None, 1):
+        raise UnsupportedError(f"turns all of a head; this model asks for partial_rotary_factor={turned!r}")
     rope_type = parameters.get("rope_type", parameters.get("type", "default"))
     if rope_type != "default":
         raise UnsupportedError(f"does not stretch rotary positions; this model asks for {rope_type!r}")
