@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Set
 from numbers import Integral, Real
 from typing import Any, cast, get_args
 
+from embrief import synonyms
 from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.specs import EmbeddingSpec, Truncate
 
@@ -31,10 +32,15 @@ def no_unknown(unknown: Mapping[str, object], kind: type) -> None:
     """
     if not unknown:
         return
-    name = next(iter(unknown))
-    near = difflib.get_close_matches(name, keywords(kind), n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(keywords(kind))}"
-    raise ArgumentTypeError(f"{kind.__name__} has no keyword {name!r}; {hint}")
+    raise ArgumentTypeError(f"{kind.__name__} has no keyword {next(iter(unknown))!r}; {_meant(unknown, kind)}")
+
+
+def _meant(unknown: Mapping[str, object], kind: type) -> str:
+    takes = keywords(kind)
+    if hints := synonyms.hints(unknown, ["model", *takes]):
+        return "; ".join(hints)
+    near = difflib.get_close_matches(next(iter(unknown)), takes, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(takes)}"
 
 
 def text(value: object, what: str) -> str:

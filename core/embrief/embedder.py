@@ -24,7 +24,7 @@ from embrief.facade import Facade, Plan, Settings, model_text, path_text
 from embrief.jobs import Request
 from embrief.progress import Progress, progress_bar
 from embrief.prompts import PromptChoice, active_task, check_choice, document_prefix, query_prefix
-from embrief.space import VectorSpace
+from embrief.space import LOCAL, VectorSpace
 from embrief.specs import EmbeddingSpec, Role, Truncate
 from embrief.streaming import Block, ablocks, blocks
 from embrief.vectors import Matrix, Vector, row_blocks, spread
@@ -174,7 +174,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         task = active_task(spec.prompts, call, self._settings.prompt_choice, model=spec.id)
         folder = self._shared.folder
         return VectorSpace(
-            model="local" if folder is not None else spec.id,
+            model=LOCAL if folder is not None else spec.id,
             weights=self._shared.weights,
             pooling=spec.pooling,
             document_prompt=task.document,

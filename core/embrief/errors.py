@@ -112,6 +112,18 @@ class ModelMismatchError(EmbriefError, ValueError):
     """The files of a model contradict its record, or the model is of another kind than the one asked for."""
 
 
+class WrongKindError(ModelMismatchError, ArgumentError):
+    """The model is a reranker where an embedding model belongs, or the other way round."""
+
+    def __init__(self, problem: str, *, use: str) -> None:
+        self._problem = problem
+        super().__init__(f"{problem}; use {use}")
+
+    def using(self, use: str) -> WrongKindError:
+        """Return the error with the remedy in the words of a framework."""
+        return type(self)(self._problem, use=use)
+
+
 class WeightsUnavailableError(EmbriefError, FileNotFoundError):
     """The weights are not on this machine and could not be fetched."""
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError, warn
+from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError, WrongKindError, warn
 from embrief.foreign import folder_problem
 from embrief.json_files import LARGE, JsonObject, optional_object, read_object
 from embrief.modules import Module, after_pooling, check_modules, read_modules, transformer_folder, transformer_settings
@@ -236,8 +236,11 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
     """
     family = like or registry.family(files.architecture, EmbeddingSpec)
     if files.modules is not None and "Pooling" not in files.kinds:
-        kind = "a reranker: use Reranker(...)" if "LogitScore" in files.kinds else f"made of {list(files.kinds)}"
-        raise ModelMismatchError(f"{files.folder} is no embedding model with pooled token states but {kind}")
+        if "LogitScore" in files.kinds:
+            raise WrongKindError(f"{files.folder} is a reranker", use=f"Reranker({str(files.folder)!r})")
+        raise ModelMismatchError(
+            f"{files.folder} is no embedding model with pooled token states but made of {list(files.kinds)}"
+        )
     if (
         files.modules is None
         and like is None
@@ -411,8 +414,9 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
         ModelMismatchError: It is a model of another kind.
     """
     if files.modules is not None and "Pooling" in files.kinds:
-        raise ModelMismatchError(
-            f"{files.folder} is an embedding model (modules.json pools its states): use Embedder(...)"
+        raise WrongKindError(
+            f"{files.folder} is an embedding model (modules.json pools its states)",
+            use=f"Embedder({str(files.folder)!r})",
         )
     context = files.context or files.max_length or 512
     classifier = any(name.endswith("ForSequenceClassification") for name in files.classes)
@@ -456,9 +460,9 @@ def identify_reranker(files: ModelFiles, registry: Registry, *, like: RerankerSp
             f"({family.architecture!r})"
         )
     if files.appended_token() is not None:
-        raise ModelMismatchError(
-            f"the tokenizer of {files.folder} appends {files.appended_token()!r}, as embedders do and rerankers never: "
-            "use Embedder(...)"
+        raise WrongKindError(
+            f"the tokenizer of {files.folder} appends {files.appended_token()!r}, as embedders do and rerankers never",
+            use=f"Embedder({str(files.folder)!r})",
         )
     own = (files.prompts or {}).get(files.default_prompt or "")
     prompt = replace(family.prompt, default_instruction=own) if own is not None else family.prompt

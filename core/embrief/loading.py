@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from embrief import exiting, foreign
 from embrief.backends.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
-from embrief.errors import ArgumentError, EmbriefError, WeightsUnavailableError
+from embrief.errors import ArgumentError, EmbriefError, WeightsUnavailableError, WrongKindError
 from embrief.folders import Stamp, check_unchanged, check_weights, missing_files, weights_digest
 from embrief.folders import stamp as folder_stamp
 from embrief.identify import (
@@ -208,8 +208,9 @@ class SharedModel(Generic[S, B]):
         if spec is None or isinstance(spec, Path):
             return None
         if not isinstance(spec, self.choice.kind):
-            other = "Reranker" if isinstance(spec, RerankerSpec) else "Embedder"
-            raise ArgumentError(f"{spec.id} is not of this kind; use {other}({spec.id!r})")
+            is_reranker = isinstance(spec, RerankerSpec)
+            other, what = ("Reranker", "a reranker") if is_reranker else ("Embedder", "an embedding model")
+            raise WrongKindError(f"{spec.id} is {what}", use=f"{other}({spec.id!r})")
         if self.choice.like is not None:
             raise ArgumentError(f"like={self.choice.like!r} is for models without a record; {spec.id} has one")
         if self.choice.revision is not None and self.choice.revision != spec.revision:

@@ -19,6 +19,9 @@ A field that is added later has a default, and is left out where it equals it: t
 _MAX_DIM: Final = 65536
 
 
+LOCAL = "local"
+
+
 @dataclass(frozen=True, slots=True)
 class VectorSpace:
     """Everything that makes document vectors comparable, and nothing else.
@@ -89,13 +92,26 @@ class VectorSpace:
             )
         return space
 
-    def differences(self, other: VectorSpace) -> list[str]:
-        """Name each field in which the two differ, with both values, for an error message."""
+    def differences(self, other: VectorSpace, *, names: tuple[str, str] = ("stored", "this embedder")) -> list[str]:
+        """Say for each field in which the two differ what either has, for an error message.
+
+        Args:
+            other: The other space.
+            names: What this space and the other one are called.
+        """
         return [
-            f"{item.name}: {getattr(self, item.name)!r} is not {getattr(other, item.name)!r}"
+            f"{names[0]}: {self._shown(item.name)}, {names[1]}: {other._shown(item.name)}"
             for item in fields(self)
             if item.compare and getattr(self, item.name) != getattr(other, item.name)
         ]
+
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        if self.model == LOCAL and name in ("model", "weights"):
+            # All folders have one name in a space's identity; people know them by theirs.
+            folder = f"the folder {self.label!r}" if self.label else "a folder"
+            return f"model={folder}" if name == "model" else f"weights={value!r} of {folder}"
+        return f"{name}={value!r}"
 
 
 def _fits(name: str, value: object, kind: type) -> bool:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from embrief import arguments
+from embrief import arguments, synonyms
 from embrief.arguments import count, listed, positive, texts, titles, unicode
 from embrief.embedder import Embedder
-from embrief.errors import ArgumentError, ArgumentTypeError, IndexedError, MissingDependencyError, PartlyStoredError
+from embrief.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    IndexedError,
+    MissingDependencyError,
+    PartlyStoredError,
+    WrongKindError,
+)
 from embrief.installed import install_command
 from embrief.jobs import in_short
 from embrief.reranker import Reranker
@@ -74,6 +81,7 @@ def choose_facade(
     *,
     default: str,
     owner: str,
+    other: str | None = None,
     field: str = "model",
     also: Iterable[str] = (),
 ) -> F:
@@ -86,6 +94,8 @@ def choose_facade(
         options: The other keywords the caller gave, with no others among them.
         default: The model of a wrapper that was given none.
         owner: Name of the wrapper's class, for messages.
+        other: What takes a model of the other kind in this framework, with `{model}` in the place of the model; for
+            the message about such a model. By default it names the class of embrief's own.
         field: The wrapper's keyword for the model.
         also: The wrapper's own keywords, for the message that lists what it takes.
 
@@ -97,11 +107,19 @@ def choose_facade(
     keyword = kind.__name__.lower()
     known: list[str] = arguments.keywords(kind)
     if unknown := sorted(options.keys() - set(known)):
-        takes = ", ".join([keyword, field, *known, *also])
-        hint = f". The model is {field}= here" if {"model", "model_name"} & set(unknown) else ""
-        raise ArgumentTypeError(f"{owner} has no option {', '.join(unknown)}; it takes {takes}{hint}")
+        takes = [keyword, field, *known, *also]
+        raise ArgumentTypeError(
+            f"{owner} has no option {', '.join(unknown)}; it takes {', '.join(takes)}"
+            f"{meant(unknown, takes, called={'model': field})}"
+        )
     if given is None:
-        return kind(default if model is None else model, **options)
+        name = default if model is None else model
+        try:
+            return kind(name, **options)
+        except WrongKindError as error:
+            if other is None:
+                raise
+            raise error.using(other.replace("{model}", repr(str(name)))) from None
     if not isinstance(given, kind):
         raise ArgumentTypeError(
             f"{keyword} is an embrief.{kind.__name__}, not {type(given).__name__}; a name or folder goes to {field}="
@@ -111,6 +129,17 @@ def choose_facade(
             f"{keyword}= has its own options; leave out {', '.join(extra)}, or give them to the {kind.__name__}"
         )
     return given
+
+
+def meant(unknown: Iterable[str], takes: Collection[str], *, called: Mapping[str, str]) -> str:
+    """Return the end of a message about unknown keywords: what those of other libraries are called here.
+
+    Args:
+        unknown: The keywords.
+        takes: The keywords there are.
+        called: Those of the facades that have another name in this wrapper.
+    """
+    return "".join(f". {hint}" for hint in synonyms.hints(unknown, takes, called=called))
 
 
 def missing_framework(package: str, framework: str, *, extra: str, error: ImportError) -> MissingDependencyError:

@@ -141,6 +141,16 @@ def test_help_names_both_commands():
     assert "run" in done.stdout
 
 
+def test_help_shows_the_options_that_people_look_for():
+    done = CliRunner().invoke(app, ["eval", "--help"])
+    options = [word for word in CliRunner().invoke(app, ["eval", "run", "--help"]).stdout.split() if word[:2] == "--"]
+    assert len(options) > 12
+    for option in options:
+        assert f"  {option} " in done.stdout
+    # One that is missing, or spelt wrong, shows too.
+    assert "  --models " not in done.stdout
+
+
 def test_minilm_is_a_baseline(planets, tmp_path, minilm_folder):
     done = invoke_lexical(planets, "--baseline", "minilm", "--json", "--out", tmp_path / "r.json")
     assert [row["system"] for row in json.loads(done.stdout)["rows"]] == ["MiniLM", "hash"]

@@ -1,5 +1,6 @@
 """What all commands share: start-up cost, version, help, errors."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -98,3 +99,28 @@ def test_texts_of_others_cannot_steer_the_terminal():
 )  # fmt: skip
 def test_sizes_are_readable(count, text):
     assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("embrief do", ["doctor"]),
+        ("embrief pull Qwen/Qwen3-Rer", [f"Qwen/Qwen3-Reranker-{size}" for size in ("0.6B", "4B", "8B")]),
+        ("embrief eval comp", ["compare"]),
+        ("embrief eval data --instr", ["--instruction"]),
+    ],
+)
+def test_a_shell_can_complete_what_is_typed(words, offered):
+    environment = {"_EMBRIEF_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    script = "import sys; sys.argv[0] = 'embrief'\nfrom embrief.cli import main; main()"
+    result = python(script, env={**os.environ, **environment})
+    assert result.stdout.split() == offered, result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_shown(shell):
+    environment = {"_EMBRIEF_COMPLETE": f"source_{shell}"}
+    script = "import sys; sys.argv[0] = 'embrief'\nfrom embrief.cli import main; main()"
+    result = python(script, env={**os.environ, **environment})
+    assert "_EMBRIEF_COMPLETE" in result.stdout
+    assert "--install-completion" in run("--help").output

@@ -192,7 +192,10 @@ def test_the_guard_refuses_another_space_of_the_same_width() -> None:
     assert mine.dim == other.dim
     stored = read_stamp(stamp(mine), where="collection 'docs'")
     require_same(stored, mine, where="collection 'docs'")
-    with pytest.raises(SpaceMismatchError, match=r"collection 'docs' holds .* model: .*Qwen3.* is not 'BAAI/bge-m3'"):
+    with pytest.raises(
+        SpaceMismatchError,
+        match=r"collection 'docs' holds .* stored: model='Qwen.*', this embedder: model='BAAI/bge-m3'",
+    ):
         require_same(stored, other, where="collection 'docs'")
 
 

@@ -33,7 +33,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Embedding models and rerankers, with the prompts they were trained with.",
     no_args_is_help=True,
-    add_completion=False,
     # Brackets in a help text are extras of a pip command, not markup.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

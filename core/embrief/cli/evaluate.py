@@ -31,6 +31,15 @@ class _Group(TyperGroup):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options of `run` too, which nobody types."""
+        super().format_options(ctx, formatter)
+        run = self.get_command(ctx, "run")
+        if run is not None:
+            with formatter.section("embrief eval DATA"):
+                formatter.write_text(run.help or "")
+            run.format_options(typer.Context(run, parent=ctx, info_name="run"), formatter)
+
 
 app = typer.Typer(
     cls=_Group,

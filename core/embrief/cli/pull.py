@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from embrief import arguments
+from embrief.cli.completion import model_names
 from embrief.cli.output import size
 from embrief.cli.paths import expanded
 from embrief.errors import ArgumentError
@@ -15,7 +16,9 @@ from embrief.weights import ModelSource, fetch, find_cached
 
 
 def pull(
-    model: Annotated[str, typer.Argument(help="A name from `embrief models`, or an id on the hub.")],
+    model: Annotated[
+        str, typer.Argument(autocompletion=model_names, help="A name from `embrief models`, or an id on the hub.")
+    ],
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag; by default the recorded commit.")] = None,
     cache_dir: Annotated[
         Path | None, typer.Option(callback=expanded, help="Where to keep it, if not in the usual place.")

@@ -50,6 +50,7 @@ class EmbriefEmbeddingFunction(PersistedFunction):
                 options,
                 default=kind.default_model,
                 owner=kind.__name__,
+                other="rerank_results(results, queries, Reranker({model}))",
                 field="model_name",
             )
         )

@@ -50,7 +50,9 @@ class EmbriefEmbeddings(Configured, Embeddings):
         """
         kind = type(self)
         default = kind.model_fields["model"].default
-        facade = choose_facade(Embedder, embedder, model, options, default=default, owner=kind.__name__)
+        facade = choose_facade(
+            Embedder, embedder, model, options, default=default, owner=kind.__name__, other="Qwen3Reranker({model})"
+        )
         super().__init__(**asdict(facade.settings))
         self._embedder = facade
 

@@ -66,7 +66,14 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
         kind = type(self)
         default = kind.model_fields["model"].default
         facade = choose_facade(
-            Reranker, reranker, model, options, default=default, owner=kind.__name__, also=("top_n",)
+            Reranker,
+            reranker,
+            model,
+            options,
+            default=default,
+            owner=kind.__name__,
+            other="Qwen3Embeddings({model})",
+            also=("top_n",),
         )
         fields = {**asdict(facade.settings), "top_n": top_n}
         super().__init__(**fields)

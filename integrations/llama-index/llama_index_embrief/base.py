@@ -50,6 +50,7 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
     """A `BaseKVStore`. Vectors are kept by model, role and text."""
 
     _model_field: ClassVar[str] = "model_name"
+    _other: ClassVar[str] = "Qwen3Rerank({model})"
     _embedder: Embedder = PrivateAttr()
 
     def __init__(

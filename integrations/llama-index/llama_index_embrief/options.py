@@ -75,6 +75,8 @@ class Configured(BaseModel):
 
     _model_field: ClassVar[str]
     """Name of the field that holds the model: LlamaIndex has two conventions."""
+    _other: ClassVar[str]
+    """What takes a model of the other kind, with `{model}` in the place of the model."""
 
     @classmethod
     def _configure(
@@ -93,6 +95,7 @@ class Configured(BaseModel):
             {name: value for name, value in options.items() if name not in framework},
             default=cls.model_fields[field].default,
             owner=cls.__name__,
+            other=cls._other,
             field=field,
             also=sorted(framework),
         )

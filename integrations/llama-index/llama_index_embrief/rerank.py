@@ -59,6 +59,7 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
     """How many nodes to return; `None` is all."""
 
     _model_field: ClassVar[str] = "model"
+    _other: ClassVar[str] = "Qwen3Embedding({model})"
     _reranker: Reranker = PrivateAttr()
 
     def __init__(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from embrief import Embedder, plugins
-from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief import Embedder, RerankerSpec, plugins
+from embrief.errors import ArgumentError, ArgumentTypeError, WrongKindError
 
 
 class NamedEmbedders:
@@ -52,13 +52,19 @@ class NamedEmbedders:
 
         Raises:
             UnknownModelError: The name is a known mistake; the message names the right one.
-            ArgumentError: The name is that of a recorded reranker, or of a model attached by another name only.
+            WrongKindError: The name is that of a recorded reranker.
+            ArgumentError: The name is that of a model attached by another name only.
         """
         if (found := self._embedders.get(name.lower())) is not None:
             return found
         spec = plugins().registry.find_model(name)
         if spec is None:
             return None
+        if isinstance(spec, RerankerSpec):
+            raise WrongKindError(
+                f"{spec.id} is a reranker",
+                use=f"query_texts(..., reranker=Reranker({spec.id!r}))",
+            )
         if (found := self._embedders.get(spec.id.lower())) is None and self._records:
             # Two threads may both come here: facades on one model share it, so either may win.
             found = self._embedders.setdefault(spec.id.lower(), Embedder(spec.id))

@@ -33,9 +33,9 @@ class StoredVector(NamedTuple):
         require_same(self.space, embedder.space, where=self.where)
         if self.width != embedder.dim:
             raise SpaceMismatchError(
-                f"{self.where} holds vectors of {self.width} values, but {embedder.settings.model} gives "
-                f"{embedder.dim}; use dim={self.width} (or the option mrl={self.width}) if the model has it, "
-                "or another collection"
+                f"{self.where} holds vectors of {self.width} values, and {embedder.settings.model} gives others: "
+                f"stored: dim={self.width}, this embedder: dim={embedder.dim}. Use dim={self.width} (or the option "
+                f"mrl={self.width}) if the model has it, or another collection"
             )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qdrant_client import models
 
 from embrief.errors import ArgumentError, ArgumentTypeError, placed
-from embrief.wrapping import to_lists
+from embrief.wrapping import meant, to_lists
 
 if TYPE_CHECKING:
     from embrief import Embedder
@@ -97,7 +97,7 @@ def _options(options: object, embedder: Embedder) -> Mapping[str, Any]:
     if unknown := sorted(set(given) - set(OPTIONS)):
         raise ArgumentError(
             f"{embedder.settings.model} does not know the options {', '.join(map(repr, unknown))} of a "
-            f"Document; it knows {', '.join(map(repr, OPTIONS))}"
+            f"Document; it knows {', '.join(map(repr, OPTIONS))}{meant(unknown, OPTIONS, called={'dim': 'mrl'})}"
         )
     for name, value in given.items():
         if value is not None and not isinstance(value, Integral if name == "mrl" else str):

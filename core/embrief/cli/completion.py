@@ -1,0 +1,11 @@
+"""What a shell offers when somebody presses the tabulator key."""
+
+from __future__ import annotations
+
+
+def model_names(incomplete: str) -> list[str]:
+    """Return the recorded models whose name begins so. For typer's `autocompletion`."""
+    # Inside the function: a command that is only run need not know all models.
+    from embrief.plugins import registry
+
+    return [name for name in registry().models if name.lower().startswith(incomplete.lower())]
