@@ -148,8 +148,10 @@ class BackendError(EmbriefError, RuntimeError):
     """A runtime failed, or no runtime can serve the model."""
 
 
-class RuntimeFileError(BackendError, OSError):
+class RuntimeFileError(OSError, BackendError):
     """A runtime could not read or write a file; its own error is the cause."""
+
+    # OSError first: of two builtin bases, Python makes and restores the one with fields of its own.
 
 
 class RuntimeMemoryError(BackendError, MemoryError):
