@@ -268,6 +268,20 @@ def test_another_space_is_refused(tmp_path):
     assert "nothing: all 50" in run_lexical("--limit", "50", "--folder", str(tmp_path)).output
 
 
+@pytest.mark.parametrize("metadata", [None, {"embrief_space": ""}])
+def test_vectors_of_an_unknown_space_are_refused(metadata, tmp_path):
+    import chromadb
+
+    client = chromadb.PersistentClient(str(tmp_path), chromadb.Settings(anonymized_telemetry=False))
+    unknown = client.create_collection("embrief-demo-x", metadata=metadata, embedding_function=None)
+    unknown.add(ids=["a"], embeddings=[[0.1] * 1024])
+    refused = run_lexical("--limit", "5", "--folder", str(tmp_path))
+    assert refused.exit_code == 1
+    said = " ".join(refused.output.split())
+    assert "nothing says which model made them" in said or "cannot be read" in said
+    assert unknown.count() == 1
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     def stop(texts):
         if len(fake.texts) > 100:

@@ -105,7 +105,13 @@ class DemoStore:
         self._space = embedder.space
         for item in client.list_collections():
             if item.name.startswith(_PREFIX):
-                _require_same(read_stamp(item.metadata, where=where), self._space, where)
+                stored = read_stamp(item.metadata, where=where)
+                if stored is None and item.count():
+                    raise SpaceMismatchError(
+                        f"{where} has vectors in the collection {item.name!r}, and nothing says which model made them; "
+                        "delete that collection or take another folder"
+                    )
+                _require_same(stored, self._space, where)
 
     def index(self, entries: Sequence[Entry]) -> DemoIndex:
         """Return the collection of exactly these docstrings, made if it is not there."""
