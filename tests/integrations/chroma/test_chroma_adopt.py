@@ -159,6 +159,25 @@ def test_chromas_own_ways_compare_our_two_classes_by_name(open_client):
         )
 
 
+def test_what_chroma_does_not_show_is_noticed_at_the_next_opening(open_client):
+    """The rows of the table in the documentation that say "not seen"; if this fails, it can say more."""
+    open_collection(open_client(), "planets", _hash())
+    other = _hash(normalize=False)
+    unseen = open_client().create_collection("planets", embedding_function=other, get_or_create=True)
+    for refused in (
+        lambda: require_same_space(unseen, other),
+        lambda: open_collection(open_client(), "planets", other),
+        lambda: open_client().get_collection("planets", embedding_function=other),
+    ):
+        with pytest.raises(SpaceMismatchError, match="normalize"):
+            refused()
+    # A stamp without a kept function: metadata is never shown.
+    open_client().create_collection("stamped", embedding_function=None, metadata=stamp(_hash().space))
+    unseen = open_client().get_or_create_collection("stamped", embedding_function=other)
+    with pytest.raises(SpaceMismatchError, match="normalize"):
+        require_same_space(unseen, other)
+
+
 async def test_the_asynchronous_client_asks_in_the_same_way():
     """It needs a server; what it calls to compare is the same function."""
     from chromadb.api import async_client
