@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ModelMismatchError, WeightsUnavailableError
-from embrief.json_files import LARGE, JsonObject, read_object
+from embrief.json_files import LARGE, JsonObject, optional_object, read_object
 from embrief.modules import read_modules, stays_inside, transformer_folder, unusual
 from embrief.quantised import refuse_quantised
 from embrief.tensors import StoredTensor, read_header, read_tensors
@@ -29,7 +29,7 @@ _TOKENIZERS = (
     "spiece.model",
     "vocab.json",
 )
-_SUFFIXES = (".json", ".model", ".txt")
+_SUFFIXES = (".json", ".model", ".txt", ".py")
 # Modules of sentence-transformers without weights of their own.
 _WEIGHTLESS = ("Transformer", "Pooling", "Normalize", "Dropout", "LogitScore")
 # What transformers writes anew each time it saves, or what only says how to run; none of it moves a vector.
@@ -160,23 +160,30 @@ def check_weights(folder: Path) -> None:
         if module.kind not in _WEIGHTLESS and file.is_file():
             tensors = read_tensors(file)
             refuse_quantised({}, tensors, file)
-            if module.kind == "Dense":
-                _check_dense(read_object(file.with_name("config.json")), tensors, file)
+            if (due := _due(module.kind, file.with_name("config.json"))) is not None:
+                found = {name: tensor.shape for name, tensor in tensors.items()}
+                if found != due:
+                    raise ModelMismatchError(
+                        f"{file} holds {found}, by the config.json beside it this module has {due}; fetch the files "
+                        "again, or save the model again"
+                    )
 
 
-def _check_dense(config: JsonObject, tensors: dict[str, StoredTensor], file: Path) -> None:
+def _due(kind: str, file: Path) -> dict[str, tuple[int, ...]] | None:
+    """Return the tensors of a module and their shapes by its config.json, `None` for a kind that is not known here."""
+    if kind not in ("Dense", "LayerNorm"):
+        return None
+    config = read_object(file)
+    if kind == "LayerNorm":
+        shape = (config.count("dimension") or 0,)
+        return {"norm.weight": shape, "norm.bias": shape}
     width, inputs = config.count("out_features") or 0, config.count("in_features") or 0
     due: dict[str, tuple[int, ...]] = {"linear.weight": (width, inputs)}
     if config.flag("bias") is not False:
         due["linear.bias"] = (width,)
     if config.flag("use_residual") and inputs != width:
         due["residual.weight"] = (width, inputs)
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != due:
-        raise ModelMismatchError(
-            f"{file} holds {found}, by the config.json beside it this layer has {due}; fetch the files again, or save "
-            "the model again"
-        )
+    return due
 
 
 def _files(folder: Path) -> list[Path]:
@@ -237,7 +244,7 @@ def _digest(folder: Path, known: Stamp) -> str:
             content = _tensors(file)
         elif file.name == "config.json":
             content = json.dumps(_lasting(read_object(file)), sort_keys=True).encode()
-        elif file.name in (*_TOKENIZERS, "merges.txt"):
+        elif file.name in (*_TOKENIZERS, "merges.txt") or (file.suffix == ".py" and _runs_code(folder)):
             content = hashlib.sha256(file.read_bytes()).digest()
         else:
             # Prompts are part of the space by themselves; the rest moves no vector.
@@ -247,6 +254,15 @@ def _digest(folder: Path, known: Stamp) -> str:
     if extra := unusual(folder):
         digest.update(json.dumps(extra, sort_keys=True).encode())
     return "sha256:" + digest.hexdigest()
+
+
+def _runs_code(folder: Path) -> bool:
+    """Return whether code that lies in the folder may compute its vectors."""
+    base = transformer_folder(folder)
+    configs = (optional_object(base / name) for name in ("config.json", "tokenizer_config.json"))
+    return any("auto_map" in config for config in configs) or any(
+        module.foreign for module in read_modules(folder) or ()
+    )
 
 
 def _lasting(config: JsonObject) -> dict[str, Any]:

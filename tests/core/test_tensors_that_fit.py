@@ -302,6 +302,25 @@ def test_a_dense_layer_has_the_tensors_of_its_configuration(
         load(folder, backend)
 
 
+def test_a_layer_norm_too(copy: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    modules = json.loads((copy / "modules.json").read_text("utf-8"))
+    kind = "sentence_transformers.sentence_transformer.modules.LayerNorm"
+    modules.insert(2, {"idx": 9, "name": "9", "path": "9_LayerNorm", "type": kind})
+    (copy / "modules.json").write_text(json.dumps(modules), "utf-8")
+    (copy / "9_LayerNorm").mkdir()
+    (copy / "9_LayerNorm" / "config.json").write_text('{"dimension": 48}', "utf-8")
+    file = copy / "9_LayerNorm" / "model.safetensors"
+    tensors = {"norm.weight": torch.ones(48), "norm.bias": torch.ones(48)}
+    save_file(tensors, file)
+    Embedder(copy, device="cpu").load()
+    save_file({**tensors, "norm.bias": torch.ones(47)}, file)
+    with pytest.raises(ModelMismatchError, match=r"9_LayerNorm.model\.safetensors"):
+        Embedder(copy, device="cpu").load()
+
+
 @pytest.mark.parametrize("reranker_folder", ["tied"], indirect=True)
 def test_an_output_layer_that_is_stored_counts_as_in_transformers(reranker_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(reranker_folder, tmp_path / "model"))

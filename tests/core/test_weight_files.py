@@ -225,3 +225,15 @@ def test_pickled_weights_of_a_module_are_never_loaded(copy: Path) -> None:
     (copy / "2_LayerNorm" / "pytorch_model.bin").write_bytes(b"a pickle")
     with pytest.raises((WeightsUnavailableError, ModelMismatchError), match="2_LayerNorm"):
         embedder(copy).load()
+
+
+def test_code_of_the_folder_counts_where_it_may_run(copy: Path) -> None:
+    code = copy / "modeling_own.py"
+    code.write_text("FACTOR = 1", "utf-8")
+    plain = embedder(copy).space
+    code.write_text("FACTOR = 2", "utf-8")
+    assert embedder(copy).space == plain, "nothing runs it"
+    edit(copy / "config.json", auto_map={"AutoModel": "modeling_own.Model"})
+    own = embedder(copy).space
+    code.write_text("FACTOR = 3", "utf-8")
+    assert embedder(copy).space.id != own.id
