@@ -215,7 +215,8 @@ class EngineReranker(_Engine, BatchedReranker):
         yes, no = (self._tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
         check_score_head(self._folder, spec.id, yes=yes, no=no)
         tied = read_object(self._base / "config.json").flag("tie_word_embeddings")
-        name = "embed_tokens.weight" if tied else "lm_head.weight"
+        # An output layer that is stored counts, whatever config.json says: transformers ties nothing then.
+        name = "embed_tokens.weight" if tied and not self._checkpoint.holds("lm_head.weight") else "lm_head.weight"
         (table,) = self._checkpoint.read({name: (self._model.vocabulary, self._model.hidden_size)})
         return table[yes].float() - table[no].float()
 
