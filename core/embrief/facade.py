@@ -175,6 +175,10 @@ class Facade(Generic[S, B]):
         self._shared.model.load()
         return self
 
+    async def aload(self) -> Self:
+        """`load` without blocking the event loop, as far as that can be had: see "Async" in the docs."""
+        return await self.off_loop(self.load)
+
     def close(self) -> None:
         """Let go of the model; the last facade on it frees the memory. A closed facade cannot be used again."""
         self._model = None

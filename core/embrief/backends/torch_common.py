@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +43,7 @@ def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     Raises:
         ArgumentError: The device asked for is not there, or the format is `int8`.
     """
-    # Inside the function: importing torch takes about a second.
+    import_torch()
     import torch
 
     if dtype == "int8":
@@ -59,6 +64,53 @@ def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
         fast = _bfloat16_is_fast(kind) and "bfloat16" not in spec.banned_dtypes
         dtype = "bfloat16" if fast else "float32"
     return device, dtype
+
+
+def import_torch() -> None:
+    """Import torch, which takes about a second, so that other threads get on meanwhile: an event loop above all.
+
+    While a module's library is mapped and linked, its thread keeps the GIL. Mapped before by a foreign call of ctypes,
+    it does not. Where the library lies elsewhere, the import does it all, as ever.
+    """
+    if "torch" in sys.modules:
+        return
+    _map_library()
+    with _no_collections():
+        import torch  # noqa: F401
+
+
+def _map_library() -> None:
+    spec = importlib.util.find_spec("torch")
+    ending = {"linux": "so", "darwin": "dylib"}.get(sys.platform)
+    # On Windows torch does it itself.
+    if spec is None or spec.origin is None or ending is None:
+        return
+    folder = Path(spec.origin).parent / "lib"
+    with suppress(OSError, AttributeError):
+        # Not `ctypes.CDLL(path)`, which keeps the GIL before Python 3.12.
+        dlopen = ctypes.CDLL(None).dlopen
+        dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+        # In torch's own order: what the first one brings is for all to see. One that is not there gives a null pointer.
+        dlopen(os.fsencode(folder / f"libtorch_global_deps.{ending}"), os.RTLD_NOW | os.RTLD_GLOBAL)
+        dlopen(os.fsencode(folder / f"libtorch.{ending}"), os.RTLD_NOW | os.RTLD_LOCAL)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Collect no garbage while very many objects are made that stay: each time, all threads would wait for it."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            # There and back: they count as old now, and are not looked at at once. What the application has frozen
+            # stays so.
+            gc.freeze()
+            gc.unfreeze()
+        gc.enable()
 
 
 def _bfloat16_is_fast(kind: str) -> bool:
