@@ -21,7 +21,8 @@ PACKAGES = ("embrief", "llama_index_embrief", "langchain_embrief", "chroma_embri
 # Models whose weights come with the package.
 BUNDLED = ("tiny_embedding", "tiny_reranker")
 IN_SDIST = (
-    *("LICENSE", "README.md", "CHANGELOG.md", "constraints.txt", "Makefile", "mkdocs.yml", "pyproject.toml"),
+    *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "constraints.txt", "Makefile", "mkdocs.yml"),
+    "pyproject.toml",
     *("core/embrief/__init__.py", "tests/", "examples/", "docs/", "integrations/", ".ci/"),
 )
 USE = """

@@ -47,17 +47,18 @@ def models_table() -> str:
     from embrief.plugins import registry
     from embrief.specs import EmbeddingSpec
 
-    head = "| model | kind | dim | shorter dims | tokens | pooling | licence | commit | run with real weights |"
-    rows = [head, "|---|---|---|---|---|---|---|---|---|"]
+    rows = ["| model | dim | tokens | licence | commit | run |", "|---|---|---|---|---|---|"]
     for spec in registry().models.values():
         if isinstance(spec, EmbeddingSpec):
-            mrl = f"{spec.mrl[0]}–{spec.mrl[-1]}" if isinstance(spec.mrl, range) else ", ".join(map(str, spec.mrl[:-1]))
-            shape = ("embedding", f"{spec.dim}", mrl or "none", f"{spec.max_tokens:,}", spec.pooling)
+            shorter = (
+                f"{spec.mrl[0]}–{spec.mrl[-1]}" if isinstance(spec.mrl, range) else ", ".join(map(str, spec.mrl[:-1]))
+            )
+            dim = f"{spec.dim} ({shorter})" if shorter else f"{spec.dim}"
         else:
-            shape = ("reranking", "", "", f"{spec.max_tokens:,}", "")
+            dim = "reranker"
         licence = f"{spec.license}, gated" if spec.gated else spec.license
         verified = "yes" if spec.verified else "no"
-        rows.append(f"| `{spec.id}` | {' | '.join(shape)} | {licence} | `{spec.revision[:8]}` | {verified} |")
+        rows.append(f"| `{spec.id}` | {dim} | {spec.max_tokens:,} | {licence} | `{spec.revision[:8]}` | {verified} |")
     return "\n".join(rows)
 
 
@@ -72,7 +73,7 @@ def status_table(report: Path) -> str:
     for promise, place in STATUS:
         states = [state for file, found in results.items() if file.startswith(place) for state in found]
         state = "fails" if "fails" in states else "passes" if "passes" in states else "not run"
-        rows.append(f"| {promise} | [`{place}`]({place}) | {state} |")
+        rows.append(f"| {promise} | `{place}` | {state} |")
     return "\n".join(rows)
 
 
@@ -104,7 +105,7 @@ def main() -> int:
         return put(ROOT / "docs" / "models.md", "models", models_table(), check=options.check)
     if options.report is None:
         parser.error("status needs a report")
-    return put(ROOT / "README.md", "status", status_table(options.report), check=options.check)
+    return put(ROOT / "docs" / "status.md", "status", status_table(options.report), check=options.check)
 
 
 if __name__ == "__main__":

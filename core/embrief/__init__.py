@@ -1,6 +1,6 @@
 """Qwen3 and Gemma embedding and reranking for retrieval, with the prompts the models were trained with.
 
-Example:
+Examples:
     >>> from embrief import Embedder
     >>> embedder = Embedder("embrief/hash")
     >>> documents = embedder.embed_documents(["Mars is the Red Planet.", "Venus is bright."])

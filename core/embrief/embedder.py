@@ -71,7 +71,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     Constructing checks the arguments and loads nothing; the first text loads the model once, also under concurrency.
     Facades on the same model, revision, device and dtype share it. Every method may be called from any thread.
 
-    Example:
+    Examples:
         >>> from embrief import Embedder
         >>> embedder = Embedder("embrief/hash", dim=64)
         >>> embedder.embed_query("red planet").shape

@@ -1,6 +1,6 @@
 r"""For authors of plugins and wrappers: models without weights that show what reached them, and contract checks.
 
-Example:
+Examples:
     >>> from embrief import Embedder
     >>> from embrief.testing import FakeRuntime
     >>> with FakeRuntime() as fake:

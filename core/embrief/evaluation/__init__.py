@@ -1,6 +1,6 @@
 """Measuring retrieval: `embrief eval`, and its parts for programs of one's own.
 
-Example:
+Examples:
     >>> from embrief import Embedder
     >>> from embrief.evaluation import Bm25, EmbeddingSystem, RetrievalSet, evaluate
     >>> found = RetrievalSet(

@@ -17,7 +17,7 @@ from chroma_embrief.naming import guarded_name
 class Qwen3EmbeddingFunction(EmbriefEmbeddingFunction, EmbeddingFunction[Documents]):
     """Qwen3-Embedding for Chroma: queries with their instruction, documents as they are.
 
-    Example:
+    Examples:
         >>> import chromadb
         >>> from chroma_embrief import Qwen3EmbeddingFunction, open_collection
         >>> ef = Qwen3EmbeddingFunction("embrief/hash", dim=64)  # default: Qwen/Qwen3-Embedding-0.6B
@@ -56,7 +56,7 @@ class Qwen3EmbeddingFunction(EmbriefEmbeddingFunction, EmbeddingFunction[Documen
 class GemmaEmbeddingFunction(EmbriefEmbeddingFunction, EmbeddingFunction[Documents]):
     """EmbeddingGemma for Chroma: both sides with their prompts, documents also with titles.
 
-    Example:
+    Examples:
         >>> import chromadb
         >>> from chroma_embrief import GemmaEmbeddingFunction, open_collection
         >>> ef = GemmaEmbeddingFunction("embrief/hash", dim=64)  # default: google/embeddinggemma-300m

@@ -1,6 +1,6 @@
 """LangChain embeddings and reranker with the prompts the models were trained with.
 
-Example:
+Examples:
     >>> from langchain_core.vectorstores import InMemoryVectorStore
     >>> from langchain_embrief import Qwen3Embeddings
     >>> store = InMemoryVectorStore(Qwen3Embeddings("embrief/hash"))

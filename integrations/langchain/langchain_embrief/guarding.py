@@ -89,7 +89,7 @@ def guard(store: InMemoryVectorStore, *, adopt: bool = False) -> InMemoryVectorS
             embeddings are none of ours.
         ArgumentTypeError: It is no `InMemoryVectorStore`.
 
-    Example:
+    Examples:
         >>> from langchain_core.vectorstores import InMemoryVectorStore
         >>> from langchain_embrief import Qwen3Embeddings, guard
         >>> embeddings = Qwen3Embeddings("embrief/hash", dim=64)

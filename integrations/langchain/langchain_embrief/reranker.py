@@ -27,7 +27,7 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
 
     Scores are probabilities of relevance, 0 to 1.
 
-    Example:
+    Examples:
         >>> from langchain_embrief import Qwen3Reranker
         >>> reranker = Qwen3Reranker(instruction="Find the answer", top_n=3)  # nothing is loaded yet
         >>> reranker

@@ -1,6 +1,6 @@
 """LlamaIndex embeddings and reranker with the prompts the models were trained with.
 
-Example:
+Examples:
     >>> from llama_index.core import Settings
     >>> from llama_index_embrief import Qwen3Embedding
     >>> Settings.embed_model = Qwen3Embedding("embrief/hash", dim=64)

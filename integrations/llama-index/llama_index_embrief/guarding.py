@@ -105,7 +105,7 @@ def guard(index: VectorStoreIndex, *, adopt: bool = False) -> VectorStoreIndex:
             embedding model is none of ours.
         ArgumentTypeError: It is no `VectorStoreIndex`, or its vectors are in another store.
 
-    Example:
+    Examples:
         >>> from llama_index.core import Document, VectorStoreIndex
         >>> from llama_index_embrief import Qwen3Embedding, guard
         >>> embed_model = Qwen3Embedding("embrief/hash", dim=64)

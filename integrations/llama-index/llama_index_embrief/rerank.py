@@ -42,7 +42,7 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
 
     It returns new `RerankedNode` objects, best first; the nodes inside are those that came in, unchanged.
 
-    Example:
+    Examples:
         >>> from llama_index_embrief import Qwen3Rerank
         >>> rerank = Qwen3Rerank(instruction="Find the answer", top_n=3)  # nothing is loaded yet
         >>> rerank.model, rerank.top_n

@@ -1,6 +1,6 @@
 """embrief in Qdrant: `models.Document` embedded locally with the model's prompts, and guarded collections.
 
-Example:
+Examples:
     >>> from embrief import Embedder
     >>> from qdrant_client import QdrantClient
     >>> from qdrant_embrief import create_collection, query_texts, upsert_texts

@@ -42,7 +42,7 @@ def attach(client: Client, embedders: Embedder | Mapping[str, Embedder] | None =
         UnsupportedVersionError: The installed qdrant-client is not supported; the message names the versions
             that are.
 
-    Example:
+    Examples:
         >>> from embrief import Embedder
         >>> from qdrant_client import QdrantClient, models
         >>> from qdrant_embrief import attach, create_collection
