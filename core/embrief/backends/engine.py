@@ -72,7 +72,7 @@ class _Engine:
         import torch
 
         from embrief.engine.checkpoint import Checkpoint
-        from embrief.engine.linear import int8_works
+        from embrief.engine.linear import INT8_LEVELS
         from embrief.engine.prefix import PrefixCache
         from embrief.engine.stack import Numbers, Stack
         from embrief.engine.threads import Threads
@@ -87,11 +87,9 @@ class _Engine:
             model = describe(config)
         except UnsupportedError as error:
             raise ModelMismatchError(f"the engine {error}; use backend='sentence-transformers'") from error
-        int8 = request.dtype == "int8"
+        int8 = request.dtype in INT8_LEVELS
         between = torch_common.resolve(request.spec, request.device, "auto")[1] if int8 else request.dtype
         numbers = Numbers(request.device, getattr(torch, between), int8)
-        if int8 and not int8_works(numbers.dtype):
-            raise ArgumentError("dtype='int8' needs oneDNN's int8 products, which this build of torch lacks")
         self._model = model
         self._tokenizer: TextTokenizer = TextTokenizer(self._base, lower_case=lower_cases(self._folder))
         beyond = self._tokenizer.beyond(model.vocabulary)
@@ -256,12 +254,18 @@ def _budget(device: str, values_per_token: int) -> int:
 
 
 def _resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
+    """Return device and number format; where 8 bits of a weight do not add up right, int8 becomes int7."""
     if dtype != "int8":
         return torch_common.resolve(spec, device, dtype)
-    device, _ = torch_common.resolve(spec, device, "auto")
+    # Inside the function: importing torch takes about a second.
+    import torch
+
+    device, between = torch_common.resolve(spec, device, "auto")
     if device != "cpu":
         raise ArgumentError(f"dtype='int8' runs on the CPU only, not on {device}; use dtype='auto' or device='cpu'")
-    return device, dtype
+    from embrief.engine.linear import int8_format
+
+    return device, int8_format(getattr(torch, between))
 
 
 def _supports(spec: ModelSpec) -> bool:

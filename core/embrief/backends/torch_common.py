@@ -120,6 +120,9 @@ def _bfloat16_is_fast(kind: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind == "cpu":
         found = torch.cpu.get_capabilities()
+        # What oneDNN may use counts too: held back by ONEDNN_MAX_CPU_ISA it computes bfloat16 many times slower.
+        if torch._C._has_mkldnn and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
         return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     # Not measured on MPS.
     return False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import embrief
 from embrief import result_files
 from embrief.installed import installed_version
+from embrief.machine import processor
 
 if TYPE_CHECKING:
     from embrief.bench.settings import Settings
@@ -58,7 +59,7 @@ def identity(settings: Settings, device: str) -> dict[str, Any]:
 
     versions = {"python": platform.python_version(), "embrief": f"{embrief.__version__} ({_source_digest()})"}
     machine: dict[str, Any] = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
@@ -87,12 +88,3 @@ def _source_digest() -> str:
         digest.update(file.relative_to(root).as_posix().encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _processor() -> str:
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        for line in facts.read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

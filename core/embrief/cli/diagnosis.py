@@ -18,6 +18,7 @@ import embrief
 from embrief.cli import plugins as plugin_command
 from embrief.errors import ArgumentError, EmbriefError, MissingDependencyError
 from embrief.installed import installed_version
+from embrief.machine import processor
 from embrief.specs import ModelSpec
 from embrief.weights import ModelSource, cache_folder, find_cached
 
@@ -88,9 +89,7 @@ def _devices(problems: list[str]) -> list[dict[str, Any]]:
         # Inside the function: importing torch takes about a second.
         import torch
 
-        found: list[dict[str, Any]] = [
-            {"device": "cpu", "name": platform.processor() or platform.machine(), "memory_bytes": _memory()}
-        ]
+        found: list[dict[str, Any]] = [{"device": "cpu", "name": processor(), "memory_bytes": _memory()}]
         for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
             facts = torch.cuda.get_device_properties(number)
             found.append({"device": f"cuda:{number}", "name": facts.name, "memory_bytes": facts.total_memory})
