@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EmbeddingResult:
     """Vectors, and what happened to each text on the way."""
 
@@ -49,6 +49,11 @@ class EmbeddingResult:
     """(n,) whether the text was longer than the model's limit and lost its end."""
     space: VectorSpace
     """The space the vectors belong to."""
+
+    def __repr__(self) -> str:
+        count, dim = self.vectors.shape
+        cut = int(self.truncated.sum())
+        return f"EmbeddingResult({count} x {dim}, {self.token_counts.sum()} tokens, {cut} truncated, {self.space.id})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

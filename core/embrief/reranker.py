@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ class RankedDocument:
     """P(relevant), 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RankedItem(Generic[T]):
     """A caller's own object, its place in the input, and how relevant it is."""
 
@@ -44,6 +45,11 @@ class RankedItem(Generic[T]):
     index: int
     score: float
     """P(relevant), 0 to 1."""
+
+    def __repr__(self) -> str:
+        item = reprlib.repr(self.item)
+        shown = item if len(item) <= 80 else f"{item[:80]}..."
+        return f"RankedItem(item={shown}, index={self.index}, score={self.score:.4f})"
 
 
 class Reranker(Facade[RerankerSpec, RerankBackend]):

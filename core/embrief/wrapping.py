@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from embrief import arguments, synonyms
@@ -36,6 +37,7 @@ __all__ = [
     "count",
     "listed",
     "missing_framework",
+    "plain_number",
     "positive",
     "storing",
     "texts",
@@ -154,6 +156,11 @@ def missing_framework(package: str, framework: str, *, extra: str, error: Import
     return MissingDependencyError(
         f"{package} needs {framework}, which cannot be imported ({error}): {install_command(extra)}"
     )
+
+
+def plain_number(value: object) -> object:
+    """Return numpy's whole numbers as `int`, and everything else as it is: for pydantic, which judges it."""
+    return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
 
 
 def to_lists(vectors: Matrix) -> list[list[float]]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from chromadb.api.types import QueryResult
 
 from embrief import ArgumentError, ArgumentTypeError, RankedItem, Reranker
+from embrief.wrapping import texts as checked_texts
 
 _COLUMNS = ("ids", "distances", "documents", "metadatas", "embeddings", "uris", "data")
 
@@ -76,7 +77,9 @@ def _candidates(
 ) -> list[tuple[str, list[str]]]:
     if not isinstance(reranker, Reranker):
         raise ArgumentTypeError(f"reranker is an embrief.Reranker, not {type(reranker).__name__}")
-    asked = [queries] if isinstance(queries, str) else list(queries)
+    asked = checked_texts([queries] if isinstance(queries, str) else queries, "queries")
+    if not isinstance(results, Mapping):
+        raise ArgumentTypeError(f"results is what collection.query() returned, not {type(results).__name__}")
     documents = results.get("documents")
     if documents is None:
         raise ArgumentError("the results have no documents to read; query with include=['documents', ...]")

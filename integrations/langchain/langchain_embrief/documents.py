@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from langchain_core.documents import Document
 
 from embrief import ArgumentTypeError, RankedItem
+from embrief.wrapping import listed
 
 
 def document_list(documents: object) -> list[Document]:
     """Return any number of documents as a list; an error has the index of what is none."""
-    found = []
-    if isinstance(documents, str) or not isinstance(documents, Iterable):
-        raise ArgumentTypeError(f"documents is a list, not {type(documents).__name__}")
-    for index, document in enumerate(documents):
+    found = listed(documents, "documents")
+    for index, document in enumerate(found):
         if not isinstance(document, Document):
             raise ArgumentTypeError(
                 f"documents[{index}] is {type(document).__name__}; wrap a text as Document(page_content=...)",
                 index=index,
             )
-        found.append(document)
     return found
 
 

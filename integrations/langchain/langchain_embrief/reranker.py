@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Self, Unpack
 
 from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from embrief import Reranker
-from embrief.wrapping import RerankerOptions, choose_facade
+from embrief.wrapping import RerankerOptions, choose_facade, plain_number
 from langchain_embrief.documents import document_list, with_scores
 from langchain_embrief.options import Configured
 
@@ -36,7 +36,7 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
 
     model: str = "Qwen/Qwen3-Reranker-0.6B"
     # Strict: `True` is not one document.
-    top_n: int | None = Field(default=None, ge=1, strict=True)
+    top_n: Annotated[int | None, BeforeValidator(plain_number)] = Field(default=None, ge=1, strict=True)
     """How many documents `compress_documents` returns; `None` is all."""
 
     _reranker: Reranker = PrivateAttr()

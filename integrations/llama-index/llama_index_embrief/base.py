@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Unpack, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BeforeValidator, Field, PrivateAttr
 
 from embrief import Embedder
+from embrief.wrapping import plain_number
+from embrief.wrapping import texts as checked_texts
 from llama_index_embrief.cache import RoleCache, Rows
 from llama_index_embrief.identity import Configuration
 from llama_index_embrief.options import Configured, EmbeddingOptions
-from llama_index_embrief.titles import embed_texts, warn_untitled
+from llama_index_embrief.titles import embed_texts, node_list, titles_of, warn_untitled
 from llama_index_embrief.vectors import aembed, embed
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 # LlamaIndex puts a span around overrides of methods that have one; the bare ones inside keep it at one span.
 _get_query_embedding = inspect.unwrap(BaseEmbedding.get_query_embedding)
 _aget_query_embedding = inspect.unwrap(BaseEmbedding.aget_query_embedding)
+_get_text_embedding_batch = inspect.unwrap(BaseEmbedding.get_text_embedding_batch)
+_aget_text_embedding_batch = inspect.unwrap(BaseEmbedding.aget_text_embedding_batch)
+
+_STEPS, _LEAST_STEP = 20, 16
 
 
 class EmbriefEmbedding(Configured, BaseEmbedding):
@@ -43,8 +49,8 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
     title_metadata_key: str | None = Field(default=None, frozen=True)
     """Metadata key of a node's title, for models with a place for titles; used where nodes are embedded."""
     # The most that LlamaIndex allows: the core makes batches by tokens, from all that it sees at once.
-    embed_batch_size: int = Field(default=2048, gt=0, le=2048)
-    """Texts per call of the core, and per step of LlamaIndex's progress bar and events."""
+    embed_batch_size: Annotated[int, BeforeValidator(plain_number)] = Field(default=2048, gt=0, le=2048, strict=True)
+    """Texts per call of the core and per event; with a progress bar no more than a twentieth of the texts."""
     # Excluded: a live store is no configuration, and keeping vectors does not change them.
     embeddings_cache: Any | None = Field(default=None, exclude=True, frozen=True)
     """A `BaseKVStore`. Vectors are kept by model, role and text."""
@@ -128,15 +134,59 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
         chosen = self if instruction is None else self.with_instruction(instruction)
         return cast("list[float]", await _aget_query_embedding(chosen, query))
 
+    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> Rows:
+        """Embed documents.
+
+        Args:
+            texts: Any number of texts, also none. All are checked before the first is embedded.
+            show_progress: Whether to show a progress bar, which moves in steps of about a twentieth.
+            **kwargs: Not used, as in LlamaIndex.
+
+        Returns:
+            `dim` floats per text, in input order.
+
+        Raises:
+            ArgumentTypeError: `texts` is no list of strings; the error has the index.
+            InputTooLongError: A text is too long and `truncate="error"`.
+        """
+        items = checked_texts(texts, "texts")
+        if self.embeddings_cache is None:
+            self._embedder.check_documents(items, titles=titles_of(items))
+        steps = self._in_steps(len(items)) if show_progress else self
+        return cast("Rows", _get_text_embedding_batch(steps, items, show_progress, **kwargs))
+
+    async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> Rows:
+        """`get_text_embedding_batch` without blocking the event loop."""
+        items = checked_texts(texts, "texts")
+        if self.embeddings_cache is None:
+            await self._embedder.acheck_documents(items, titles=titles_of(items))
+        steps = self._in_steps(len(items)) if show_progress else self
+        return cast("Rows", await _aget_text_embedding_batch(steps, items, show_progress, **kwargs))
+
+    def get_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> list[float]:
+        """Embed queries and return one vector of them: their mean, or what `agg_fn` makes."""
+        return super().get_agg_embedding_from_queries(checked_texts(queries, "queries"), agg_fn)
+
+    async def aget_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> list[float]:
+        """`get_agg_embedding_from_queries` without blocking the event loop."""
+        items = checked_texts(queries, "queries")
+        return await super().aget_agg_embedding_from_queries(items, agg_fn)
+
+    def _in_steps(self, count: int) -> Self:
+        """Return a twin whose progress bar moves: LlamaIndex's has a step per batch."""
+        twin = self.model_copy()
+        twin.embed_batch_size = min(self.embed_batch_size, max(count // _STEPS, _LEAST_STEP))
+        return twin
+
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Set the nodes' `embedding`; with `title_metadata_key`, titles reach the model as titles."""
-        texts = embed_texts(nodes, self.title_metadata_key)
-        return _with_vectors(nodes, self.get_text_embedding_batch(texts, **kwargs))
+        texts = embed_texts(given := node_list(nodes), self.title_metadata_key)
+        return _with_vectors(given, self.get_text_embedding_batch(texts, **kwargs), nodes)
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__` without blocking the event loop."""
-        texts = embed_texts(nodes, self.title_metadata_key)
-        return _with_vectors(nodes, await self.aget_text_embedding_batch(texts, **kwargs))
+        texts = embed_texts(given := node_list(nodes), self.title_metadata_key)
+        return _with_vectors(given, await self.aget_text_embedding_batch(texts, **kwargs), nodes)
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Return all options, for `from_dict`. Its `str()` is the ingestion cache's key: see `Configuration`."""
@@ -177,7 +227,8 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
         return await aembed(self._embedder, self.embeddings_cache, texts, "document")
 
 
-def _with_vectors(nodes: Sequence[BaseNode], vectors: Rows) -> Sequence[BaseNode]:
+def _with_vectors(nodes: list[BaseNode], vectors: Rows, given: Iterable[BaseNode]) -> Sequence[BaseNode]:
     for node, vector in zip(nodes, vectors, strict=True):
         node.embedding = vector
-    return nodes
+    # The caller's own list, but an iterator is used up.
+    return given if isinstance(given, Sequence) else nodes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
@@ -101,6 +101,13 @@ class Configured(BaseModel):
         )
         values = asdict(facade.settings)
         return facade, {field: values.pop("model"), **values, **own}
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        # What was asked for: with all options and LlamaIndex's objects it would fill a screen.
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name == self._model_field or (value != field.default and name != "callback_manager"):
+                yield name, type(value).__name__ if name == "embeddings_cache" else value
 
     def _on(self, facade: Embedder | Reranker) -> Self:
         """Return a twin on another facade, with the same framework options."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Unpack
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
-from embrief import ArgumentError, RankedItem, Reranker
+from embrief import ArgumentError, ArgumentTypeError, RankedItem, Reranker
+from embrief.wrapping import listed, plain_number
 from llama_index_embrief.options import Configured, RerankOptions
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class RerankedNode(NodeWithScore):
         """Return the name under which LlamaIndex stores this class."""
         return "RerankedNode"
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        # Without the text and the vector.
+        yield from (("node_id", self.node.node_id), ("score", self.score), ("retrieval_score", self.retrieval_score))
+
 
 class Qwen3Rerank(Configured, BaseNodePostprocessor):
     """Qwen3-Reranker as a LlamaIndex node postprocessor. Scores are probabilities of relevance, 0 to 1.
@@ -55,7 +60,7 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
     model: str = Field(default="Qwen/Qwen3-Reranker-0.6B", frozen=True)
     """A recorded name, a folder, or an id on the hub."""
     # Strict: `True` is not one node.
-    top_n: int | None = Field(default=None, ge=1, strict=True)
+    top_n: Annotated[int | None, BeforeValidator(plain_number)] = Field(default=None, ge=1, strict=True)
     """How many nodes to return; `None` is all."""
 
     _model_field: ClassVar[str] = "model"
@@ -127,6 +132,9 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
         # Before the first event: a start without an end would confuse whoever counts.
         if query_bundle is None:
             raise ArgumentError("reranking needs the query; pass query_str= or query_bundle=")
+        for index, node in enumerate(listed(nodes, "nodes")):
+            if not isinstance(node, NodeWithScore):
+                raise ArgumentTypeError(f"nodes[{index}] is {type(node).__name__}, not NodeWithScore", index=index)
         query = query_bundle.query_str
         # The event takes no None.
         top_n = len(nodes) if self.top_n is None else self.top_n

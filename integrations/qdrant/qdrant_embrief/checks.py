@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
+from qdrant_client import models
+
+from embrief.wrapping import unicode
 from qdrant_embrief.documents import Placed, documents
 from qdrant_embrief.options import view_of
 
@@ -38,6 +41,8 @@ class DocumentCheck:
         for using, item in found:
             if self._stored is None:
                 self._stored = self._read()
+            if isinstance(item, models.Document):
+                unicode(item.text, "the text of a Document")
             embedder = self._embedders.find(item.model)
             if embedder is None:
                 self._stored.refuse_stranger(using, item.model, attached=self._embedders.known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from embrief import Reranker
@@ -19,7 +20,7 @@ OVER_FETCH = 4
 """Candidates per result when a reranker is to choose among them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Hit:
     """A stored text that was found."""
 
@@ -29,6 +30,12 @@ class Hit:
     """The text, `None` if the point's payload has none under `text_key`."""
     rerank_score: float | None = None
     """P(relevant), 0 to 1; `None` without a reranker."""
+
+    def __repr__(self) -> str:
+        # Without the payload and the vector, which may be long.
+        text = None if self.text is None else shorten(self.text, 60, placeholder=" ...")
+        ranked = "" if self.rerank_score is None else f", rerank_score={self.rerank_score:.4f}"
+        return f"Hit(id={self.id!r}, score={self.score:.4f}, text={text!r}{ranked})"
 
     @property
     def id(self) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qdrant_client import models
 
 from embrief.errors import ArgumentError, ArgumentTypeError, placed
-from embrief.wrapping import meant, to_lists
+from embrief.wrapping import meant, to_lists, unicode
 
 if TYPE_CHECKING:
     from embrief import Embedder
@@ -103,4 +103,5 @@ def _options(options: object, embedder: Embedder) -> Mapping[str, Any]:
         if value is not None and not isinstance(value, Integral if name == "mrl" else str):
             kind = "a whole number" if name == "mrl" else "a string"
             raise ArgumentTypeError(f"the option {name!r} of a Document is {kind}, not {value!r}")
+        unicode(value, f"the option {name!r} of a Document")
     return given
