@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from embrief.engine.description import check_types
 from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError, WrongKindError, warn
 from embrief.foreign import folder_problem
 from embrief.json_files import LARGE, JsonObject, optional_object, read_object
@@ -164,6 +165,7 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
         # Written as 1e30 where there is none.
         length = int(tokenizer.number("model_max_length") or 0)
     config = read_object(base / "config.json")
+    check_types(config)
     lengths = [value for value in (length, _context(config)) if value is not None and 0 < value < 10**9]
     default = saved.text("default_prompt_name")
     if default is not None and default not in (*_PREFERRED[:2], *(prompts or ())):

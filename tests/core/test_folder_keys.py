@@ -400,3 +400,30 @@ def test_an_adapter_that_was_left_behind_is_refused(
         ) as caught:
             facade(folder, backend=backend)
         assert str(folder / "adapter_config.json") in str(caught.value)
+
+
+def test_layers_without_a_list_of_their_kinds_are_those_of_transformers(folder: Path) -> None:
+    edit(folder / "config.json", layer_types=None, _sliding_window_pattern=2, sliding_window=4)
+    before = check_equal(folder)
+    edit(folder / "config.json", sliding_window_pattern=2)
+    assert np.abs(check_equal(folder) - before).max() > 1e-4
+    assert Embedder(folder).info()["backend"] == "engine"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_parameters": None}, "for each kind of layer"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}, "for each kind of layer"),
+        ({"layer_types": ["full_attention"]}, "1 layer_types"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+        ({"sliding_windows": 3}, "'sliding_windows'"),
+    ],
+)
+def test_what_the_engine_does_not_know_of_gemma_goes_to_transformers(
+    folder: Path, change: dict[str, object], reason: str
+) -> None:
+    edit(folder / "config.json", **change)
+    info = Embedder(folder).info()
+    assert info["backend"] == "sentence-transformers"
+    assert reason in info["backend_reason"]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from embrief.json_files import JsonObject
+
 DENSE_ACTIVATIONS = ("Identity", "Tanh")
 """Activations of Dense modules, by class name."""
 
@@ -61,7 +63,51 @@ class TextModel:
         return {"before_attention": "input_layernorm", "before_mlp": "post_attention_layernorm"}
 
 
-def describe(config: Mapping[str, Any]) -> TextModel:
+# The keys that decide what is computed, and the type of each.
+_READ: dict[str, Callable[[JsonObject, str], object]] = {
+    **dict.fromkeys(
+        ("hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers", "num_attention_heads",
+         "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window", "sliding_window_pattern"),
+        JsonObject.count,
+    ),
+    **dict.fromkeys(
+        ("rms_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar", "partial_rotary_factor",
+         "attn_logit_softcapping", "final_logit_softcapping"),
+        JsonObject.number,
+    ),
+    **dict.fromkeys(
+        ("tie_word_embeddings", "use_sliding_window", "use_bidirectional_attention", "is_causal", "attention_bias"),
+        JsonObject.flag,
+    ),
+    **dict.fromkeys(("model_type", "hidden_act", "hidden_activation"), JsonObject.text),
+    **dict.fromkeys(("architectures", "layer_types"), JsonObject.texts),
+    **dict.fromkeys(("rope_parameters", "rope_scaling", "quantization_config", "auto_map"), JsonObject.object),
+}  # fmt: skip
+# What says how to train, to generate or to run, or follows from the above; and labels, which have no part in a vector.
+_HARMLESS = (
+    "_name_or_path", "_attn_implementation", "_attn_implementation_autoset", "_sliding_window_pattern",
+    "attention_dropout", "attn_implementation", "bos_token_id", "chunk_size_feed_forward", "dtype", "eos_token_id",
+    "id2label", "initializer_range", "label2id", "max_window_layers", "num_labels", "output_attentions",
+    "output_hidden_states", "pad_token_id", "prefix", "problem_type", "return_dict", "sentence_transformers",
+    "task_specific_params", "tokenizer_class", "torch_dtype", "transformers_version", "unsloth_fixed",
+    "unsloth_version", "use_cache",
+)  # fmt: skip
+# What the engine never does; a file may say so.
+_OFF = ("add_cross_attention", "is_decoder", "is_encoder_decoder", "tie_encoder_decoder", "pruned_heads", "torchscript")
+
+
+def check_types(config: JsonObject) -> None:
+    """Refuse a config.json of an architecture that is known here if a value in it has the wrong type.
+
+    Raises:
+        ModelMismatchError: The message has the key, the value and the file.
+    """
+    if config.text("model_type") in _DESCRIBERS:
+        for key, read in _READ.items():
+            read(config, key)
+
+
+def describe(config: JsonObject) -> TextModel:
     """Return the description of a model.
 
     Args:
@@ -73,12 +119,15 @@ def describe(config: Mapping[str, Any]) -> TextModel:
     kind = config.get("model_type")
     if kind not in _DESCRIBERS:
         raise UnsupportedError(f"runs {' and '.join(_DESCRIBERS)}, not {kind!r}")
-    for key in ("attention_bias", "attn_logit_softcapping", "final_logit_softcapping", "quantization_config"):
+    for key in ("attention_bias", "attn_logit_softcapping", "final_logit_softcapping", "quantization_config", *_OFF):
         if config.get(key):
             raise UnsupportedError(f"does not run models with {key}={config[key]!r}")
     if config.get("rope_parameters") and config.get("rope_scaling"):
         # transformers puts the older key over, or into, the newer one, each architecture in its own way.
         raise UnsupportedError("does not run models with both rope_parameters and rope_scaling")
+    for key, value in config.items():
+        if value is not None and key not in _READ and key not in _HARMLESS and key not in _OFF:
+            raise UnsupportedError(f"does not know the key {key!r} in config.json")
     try:
         return _DESCRIBERS[kind](config)
     except (KeyError, TypeError, ValueError) as error:
@@ -92,6 +141,10 @@ def _qwen3(config: Mapping[str, Any]) -> TextModel:
     kinds = config.get("layer_types") or ["full_attention"] * int(config["num_hidden_layers"])
     if config.get("use_sliding_window") or set(kinds) != {"full_attention"}:
         raise UnsupportedError("runs Qwen3 models with full attention only; this one has sliding windows")
+    if len(kinds) != int(config["num_hidden_layers"]):
+        raise UnsupportedError(
+            f"reads {len(kinds)} layer_types in config.json for {config['num_hidden_layers']} layers"
+        )
     if config.get("use_bidirectional_attention") or config.get("is_causal") is False:
         raise UnsupportedError("runs causal Qwen3 models only; this one is bidirectional")
     return TextModel(
@@ -109,10 +162,13 @@ def _gemma3(config: Mapping[str, Any]) -> TextModel:
     if config.get("is_causal") is not None:
         raise UnsupportedError(f"does not run Gemma3 models with is_causal={config['is_causal']!r}")
     count = int(config["num_hidden_layers"])
-    pattern = int(config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6)
+    # The older `_sliding_window_pattern` is written beside `layer_types`, and never read.
+    pattern = int(config.get("sliding_window_pattern") or 6)
     kinds = config.get("layer_types") or [
         "sliding_attention" if (index + 1) % pattern else "full_attention" for index in range(count)
     ]
+    if len(kinds) != count:
+        raise UnsupportedError(f"reads a kind for each layer; config.json has {len(kinds)} layer_types")
     # The file has the width of the window, half of it to each side.
     window = int(config["sliding_window"]) // 2 + 1
     known = {
@@ -150,14 +206,19 @@ def _shape(config: Mapping[str, Any], head_dim: int, activations: Mapping[str, A
 
 def _rope_theta(config: Mapping[str, Any], kind: str | None, default: float) -> float:
     """Return the base of the rotary positions, from transformers 5's `rope_parameters` or the older keys."""
-    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if kind is not None and config.get("rope_parameters"):
-        parameters = parameters[kind] or {}
+    parameters, scaling = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
+    if kind is not None and (parameters or scaling):
+        if scaling or set(parameters) - {"full_attention", "sliding_attention"}:
+            raise UnsupportedError("reads rotary positions for each kind of layer; this config.json has them for all")
+        parameters = parameters.get(kind) or {}
+    parameters = parameters or scaling
     if (turned := parameters.get("partial_rotary_factor", config.get("partial_rotary_factor"))) not in (None, 1):
         raise UnsupportedError(f"turns all of a head; this model asks for partial_rotary_factor={turned!r}")
     rope_type = parameters.get("rope_type", parameters.get("type", "default"))
     if rope_type != "default":
         raise UnsupportedError(f"does not stretch rotary positions; this model asks for {rope_type!r}")
+    if unknown := sorted(set(parameters) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"}):
+        raise UnsupportedError(f"does not know {unknown[0]!r} of rotary positions in config.json")
     old_key = "rope_local_base_freq" if kind == "sliding_attention" else "rope_theta"
     return float(parameters.get("rope_theta") or config.get(old_key) or default)
 
