@@ -17,6 +17,7 @@ _ALWAYS: Final = frozenset({"model", "weights", "pooling", "document_prompt", "d
 A field that is added later has a default, and is left out where it equals it: the ids and stamps that exist stay.
 """
 _MAX_DIM: Final = 65536
+_SHOWN: Final = 5
 
 
 LOCAL = "local"
@@ -74,10 +75,11 @@ class VectorSpace:
             raise ArgumentTypeError(f"a vector space is a JSON object, not {type(data).__name__}")
         values = {key: value for key, value in data.items() if key != "id"}
         known = {item.name: item.default for item in fields(cls)}
-        if unknown := [reprlib.repr(key) for key in values if key not in known]:
+        if unknown := [key for key in values if key not in known]:
+            names = ", ".join(map(_short, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
             raise NewerFormatError(
-                f"a vector space with {', '.join(sorted(unknown))} was written by a newer release of embrief, which "
-                "may tell spaces apart that this one cannot; upgrade embrief"
+                f"a vector space with {names} was written by a newer release of embrief, which may tell spaces apart "
+                "that this one cannot; upgrade embrief"
             )
         if missing := [name for name, default in known.items() if default is MISSING and name not in values]:
             raise ArgumentError(f"a vector space needs {', '.join(map(repr, missing))}, which is missing")

@@ -148,10 +148,21 @@ def test_a_missing_field_means_its_default() -> None:
         VectorSpace.from_json(lexical)
 
 
-@pytest.mark.parametrize("unknown", ["side", "", "x" * 10_000, "\ud800", 7, None])
+@pytest.mark.parametrize(
+    "unknown",
+    ["side", "", "x" * 10_000, "\ud800", 7, None, 10**5000, (1, 2)],
+    ids=lambda key: type(key).__name__,
+)
 def test_an_unknown_field_was_written_by_a_newer_release(unknown: object) -> None:
     with pytest.raises(NewerFormatError, match=r"newer release.*upgrade"):
         VectorSpace.from_json({**Embedder(QWEN).space.to_json(), unknown: "x"})
+
+
+def test_many_unknown_fields_make_no_long_message() -> None:
+    data = {**Embedder(QWEN).space.to_json(), **{f"field {number}": 1 for number in range(10_000)}}
+    with pytest.raises(NewerFormatError) as raised:
+        VectorSpace.from_json(data)
+    assert len(str(raised.value)) < 500
 
 
 @dataclass(frozen=True, slots=True)
