@@ -44,7 +44,7 @@ _VOLATILE = {
 }
 _CHUNK = 2**20
 
-Stamp = tuple[tuple[str, int, int, int, int], ...]
+Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -104,6 +104,10 @@ def _shard(base: Path, name: str, index: Path) -> Path:
         raise ModelMismatchError(
             f"{index} names {name!r}, which is outside of {base}; what makes a model must lie in its folder"
         )
+    try:
+        path.is_file()
+    except OSError as error:
+        raise ModelMismatchError(f"{index} names {name[:80]!r}..., and no file can be called that") from error
     return path
 
 
@@ -201,10 +205,11 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def stamp(folder: Path) -> Stamp:
-    """Return names, sizes, times and places: a model saved again to the same folder is another model."""
+    """Return names, sizes and times: a model saved again to the same folder is another model."""
     found = ((file.relative_to(folder).as_posix(), file.stat()) for file in _files(folder))
-    # The time of the last change of any kind cannot be set back, other than that of the last writing.
-    return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for name, stat in found)
+    # The time of the last change of any kind cannot be set back, other than that of the last writing. No inode numbers:
+    # some network file systems give a file a new one each time.
+    return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found)
 
 
 def check_unchanged(folder: Path, known: Stamp) -> None:

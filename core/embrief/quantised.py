@@ -21,7 +21,7 @@ _PACKAGES = {
 }  # fmt: skip
 # Scales, zero points and packed values, as the formats call them.
 _PARTS = {
-    "gptq": r"qweight|qzeros|g_idx|scales",
+    "gptq": r"qweight|qzeros|g_idx|scales|q_weight|q_scale|q_scale_max|q_groups",
     "bitsandbytes": r"SCB|weight_format|absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.bitsandbytes__\w+",
     "compressed-tensors": r"weight_(packed|scale|zero_point|shape|g_idx|global_scale)|input_(scale|zero_point|"
     r"global_scale)|output_(scale|zero_point)|[qkv]_scale",

@@ -143,7 +143,7 @@ def test_shards_in_a_folder_of_their_own_count(copy: Path, expected: np.ndarray,
     "name",
     [
         "../other.safetensors", "weights/../../other.safetensors", "/tmp/other.safetensors", "C:\\other.safetensors",
-        "..\\other.safetensors", "away/other.safetensors", "", "nul\0.safetensors",
+        "..\\other.safetensors", "away/other.safetensors", "", "nul\0.safetensors", f"{'a' * 300}.safetensors",
     ],
 )  # fmt: skip
 def test_shards_outside_of_the_folder_are_refused(sharded: Path, name: str) -> None:
