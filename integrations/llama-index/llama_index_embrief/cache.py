@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,20 +35,20 @@ class RoleCache(BaseKVStore):
             raise ArgumentTypeError(f"embeddings_cache is a LlamaIndex BaseKVStore, not {type(store).__name__}")
         self.store: BaseKVStore = store.store if isinstance(store, RoleCache) else store
 
-    def fill(self, keys: Sequence[str], compute: Callable[[list[int]], Rows]) -> Rows:
-        """Return the vectors of all keys; those not stored are computed in one call, by their places."""
-        found = [self.store.get(key, collection=COLLECTION) for key in keys]
-        missing = [place for place, entry in enumerate(found) if entry is None]
+    def fill(self, keys: Sequence[str], width: int, compute: Callable[[list[int]], Rows]) -> Rows:
+        """Return the vectors of all keys, of this width; those not stored are computed in one call, by their places."""
+        found = [_vector(self.store.get(key, collection=COLLECTION), width) for key in keys]
+        missing = [place for place, vector in enumerate(found) if vector is None]
         with placed(missing):
             fresh = dict(zip(missing, compute(missing), strict=True)) if missing else {}
         for place, vector in fresh.items():
             self.store.put(keys[place], _entry(vector), collection=COLLECTION)
         return _merged(found, fresh)
 
-    async def afill(self, keys: Sequence[str], compute: Callable[[list[int]], Awaitable[Rows]]) -> Rows:
+    async def afill(self, keys: Sequence[str], width: int, compute: Callable[[list[int]], Awaitable[Rows]]) -> Rows:
         """`fill` through the store's async methods."""
-        found = [await self.store.aget(key, collection=COLLECTION) for key in keys]
-        missing = [place for place, entry in enumerate(found) if entry is None]
+        found = [_vector(await self.store.aget(key, collection=COLLECTION), width) for key in keys]
+        missing = [place for place, vector in enumerate(found) if vector is None]
         with placed(missing):
             fresh = dict(zip(missing, await compute(missing), strict=True)) if missing else {}
         for place, vector in fresh.items():
@@ -104,5 +105,13 @@ def _entry(vector: list[float]) -> dict[str, Any]:
     return {"embedding": list(vector)}
 
 
-def _merged(found: Sequence[dict[str, Any] | None], fresh: dict[int, list[float]]) -> Rows:
-    return [fresh[place] if entry is None else list(entry["embedding"]) for place, entry in enumerate(found)]
+def _vector(entry: object, width: int) -> list[float] | None:
+    """Return a copy of an entry's vector. A damaged entry counts as missing: it is computed and stored again."""
+    vector = entry.get("embedding") if isinstance(entry, dict) else None
+    if not isinstance(vector, list) or len(vector) != width:
+        return None
+    return list(vector) if all(isinstance(value, float) and math.isfinite(value) for value in vector) else None
+
+
+def _merged(found: Sequence[list[float] | None], fresh: dict[int, list[float]]) -> Rows:
+    return [fresh[place] if vector is None else vector for place, vector in enumerate(found)]

@@ -23,6 +23,7 @@ def embed(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str], rol
         return _computed(embedder, texts, role)
     return cache.fill(
         cache_keys(embedder, texts, role),
+        embedder.dim,
         lambda places: _computed(embedder, [texts[place] for place in places], role),
     )
 
@@ -35,6 +36,7 @@ async def aembed(embedder: Embedder, cache: RoleCache | None, texts: Sequence[st
     keys = await embedder.off_loop(partial(cache_keys, embedder, texts, role))
     return await cache.afill(
         keys,
+        embedder.dim,
         lambda places: _acomputed(embedder, [texts[place] for place in places], role),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 from llama_index.core.storage.kvstore import SimpleKVStore
 
@@ -97,6 +99,25 @@ async def test_what_llama_index_itself_stored_is_never_returned(fake: FakeRuntim
     assert len(await cached.aget_query_embedding("Paris")) == 64
     assert len((await cached.aget_text_embedding_batch(["Paris"]))[0]) == 64
     assert store.get("Paris", collection="embeddings") == {"some-uuid": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {}, {"embedding": None}, {"embedding": []}, {"embedding": [0.5]}, {"embedding": "text"},
+        {"embedding": ["a"] * 64}, {"embedding": [float("nan")] * 64}, [],
+    ],
+)  # fmt: skip
+async def test_a_damaged_entry_is_computed_and_stored_again(damage: object, fake: FakeRuntime) -> None:
+    store = SimpleKVStore()
+    cached = Qwen3Embedding(fake.qwen3, embeddings_cache=store)
+    expected = cached.get_text_embedding("Paris")
+    (key,) = store.get_all("embeddings")
+    for again in (lambda: cached.get_text_embedding("Paris"), lambda: cached.aget_text_embedding("Paris")):
+        store.put(key, damage, collection="embeddings")
+        found = again()
+        assert (await found if inspect.isawaitable(found) else found) == expected
+        assert store.get(key, collection="embeddings") == {"embedding": expected}
 
 
 def test_texts_are_not_readable_in_the_store(fake: FakeRuntime) -> None:
