@@ -1,4 +1,4 @@
-# pip install "embrief[chroma]"
+# pip install -e ".[chroma]"
 """Refuse a collection whose vectors are of another space, even of the same width."""
 
 import chromadb

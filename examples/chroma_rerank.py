@@ -1,4 +1,4 @@
-# pip install "embrief[torch,chroma]"
+# pip install -e ".[torch,chroma]"
 """Order what a Chroma query returns by relevance."""
 
 import chromadb

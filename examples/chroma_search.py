@@ -1,4 +1,4 @@
-# pip install "embrief[torch,chroma]"
+# pip install -e ".[torch,chroma]"
 """Store documents in a Chroma collection, reopen it, and ask."""
 
 import tempfile

@@ -1,4 +1,4 @@
-# Embed queries and documents, see the prompts, cut the vectors. pip install "embrief[torch]"
+# Embed queries and documents, see the prompts, cut the vectors. pip install -e ".[torch]"
 from embrief import Embedder
 
 

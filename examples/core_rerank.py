@@ -1,4 +1,4 @@
-# Rerank your own objects. pip install "embrief[torch]"
+# Rerank your own objects. pip install -e ".[torch]"
 from embrief import Reranker
 
 NOTES = [

@@ -1,4 +1,4 @@
-# pip install "embrief[torch,langchain]" langchain-classic
+# pip install -e ".[torch,langchain]" langchain-classic
 """Keep vectors in a cache that never mixes two models, dims or prompts."""
 
 from langchain_classic.embeddings import CacheBackedEmbeddings

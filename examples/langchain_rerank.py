@@ -1,4 +1,4 @@
-# pip install "embrief[torch,langchain]" langchain-classic
+# pip install -e ".[torch,langchain]" langchain-classic
 """Retrieve with one model and rerank with another, in LangChain."""
 
 from langchain_classic.retrievers import ContextualCompressionRetriever

@@ -1,4 +1,4 @@
-# pip install "embrief[torch,langchain]"
+# pip install -e ".[torch,langchain]"
 """Search a vector store through LangChain."""
 
 from langchain_core.documents import Document

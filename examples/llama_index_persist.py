@@ -1,4 +1,4 @@
-# pip install "embrief[torch,llama-index]"
+# pip install -e ".[torch,llama-index]"
 """Save an index with the space of its vectors, and refuse to load it with another model."""
 
 import json

@@ -1,4 +1,4 @@
-# pip install "embrief[torch,llama-index]"
+# pip install -e ".[torch,llama-index]"
 """Retrieve with one model, then order what was found by relevance."""
 
 from llama_index.core import Document, VectorStoreIndex

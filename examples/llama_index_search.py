@@ -1,4 +1,4 @@
-# pip install "embrief[torch,llama-index]"
+# pip install -e ".[torch,llama-index]"
 """Index documents and search them."""
 
 from llama_index.core import Document, Settings, VectorStoreIndex

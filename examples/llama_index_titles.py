@@ -1,4 +1,4 @@
-# pip install "embrief[torch,llama-index]"
+# pip install -e ".[torch,llama-index]"
 """Titles from metadata reach EmbeddingGemma where it was trained to read them."""
 
 from llama_index.core import Document

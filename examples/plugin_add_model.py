@@ -1,4 +1,4 @@
-# pip install embrief
+# pip install -e .
 """Adds a model with prompts of its own. As a plugin, the two marked parts are the whole file: see docs/plugins.md."""
 
 import embrief

@@ -1,4 +1,4 @@
-# Search Qdrant from async code; the event loop never waits for the model. pip install "embrief[torch,qdrant]"
+# Search Qdrant from async code; the event loop never waits for the model. pip install -e ".[torch,qdrant]"
 import asyncio
 
 from qdrant_client import AsyncQdrantClient

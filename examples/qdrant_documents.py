@@ -1,4 +1,4 @@
-# Let a Qdrant client embed models.Document itself, with two vectors per point. pip install "embrief[torch,qdrant]"
+# Let a Qdrant client embed models.Document itself, with two vectors per point. pip install -e ".[torch,qdrant]"
 from qdrant_client import QdrantClient
 from qdrant_client.models import Document, PointStruct, Prefetch
 

@@ -1,4 +1,4 @@
-# Search in Qdrant and rerank what it finds. pip install "embrief[torch,qdrant]"
+# Search in Qdrant and rerank what it finds. pip install -e ".[torch,qdrant]"
 from qdrant_client import QdrantClient
 
 from embrief import Embedder, Reranker

@@ -1,4 +1,4 @@
-# Store texts in Qdrant and search them. pip install "embrief[torch,qdrant]"
+# Store texts in Qdrant and search them. pip install -e ".[torch,qdrant]"
 from qdrant_client import QdrantClient, models
 
 from embrief import Embedder

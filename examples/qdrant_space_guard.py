@@ -1,4 +1,4 @@
-# What happens when another model of the same width meets a collection. pip install "embrief[qdrant]"
+# What happens when another model of the same width meets a collection. pip install -e ".[qdrant]"
 from qdrant_client import QdrantClient
 
 from embrief import Embedder

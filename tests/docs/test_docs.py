@@ -103,3 +103,8 @@ def test_examples_in_docstrings_are_rendered_as_code() -> None:
     for folder in ("core", "integrations"):
         for file in (ROOT / folder).rglob("*.py"):
             assert not re.search(r"^ *Example:\n", file.read_text("utf-8"), re.MULTILINE), file.name
+
+
+def test_nobody_is_told_to_install_from_an_index_that_lacks_the_package() -> None:
+    for file in (*PAGES, *(ROOT / "examples").glob("*.py")):
+        assert not re.search(r"pip install \"?embrief", file.read_text("utf-8")), file.name
