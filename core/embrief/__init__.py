@@ -9,20 +9,8 @@ Examples:
     0
 """
 
-from embrief.backends.base import (
-    Backend,
-    Batched,
-    BatchedEmbedder,
-    BatchedReranker,
-    EmbeddingBackend,
-    Encoded,
-    LoadRequest,
-    Prepared,
-    RerankBackend,
-    RunOptions,
-    Scored,
-)
-from embrief.embedder import Embedder, EmbeddingResult
+from typing import TYPE_CHECKING, Any
+
 from embrief.errors import (
     AmbiguousModelError,
     ArgumentError,
@@ -50,13 +38,29 @@ from embrief.errors import (
     UnsupportedVersionError,
     WeightsUnavailableError,
 )
-from embrief.hookspecs import hookimpl
-from embrief.integrations import Integration
 from embrief.plugins import plugins
-from embrief.prompts import RenderedPair
-from embrief.reranker import RankedDocument, RankedItem, Reranker
-from embrief.space import VectorSpace
-from embrief.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, RerankPrompt, Task
+
+if TYPE_CHECKING:
+    from embrief.backends.base import (
+        Backend,
+        Batched,
+        BatchedEmbedder,
+        BatchedReranker,
+        EmbeddingBackend,
+        Encoded,
+        LoadRequest,
+        Prepared,
+        RerankBackend,
+        RunOptions,
+        Scored,
+    )
+    from embrief.embedder import Embedder, EmbeddingResult
+    from embrief.hookspecs import hookimpl
+    from embrief.integrations import Integration
+    from embrief.prompts import RenderedPair
+    from embrief.reranker import RankedDocument, RankedItem, Reranker
+    from embrief.space import VectorSpace
+    from embrief.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, RerankPrompt, Task
 
 __version__ = "0.1.0"
 
@@ -115,3 +119,57 @@ __all__ = [
     "hookimpl",
     "plugins",
 ]
+
+_LATER = {
+    "embrief.backends.base": (
+        "Backend",
+        "Batched",
+        "BatchedEmbedder",
+        "BatchedReranker",
+        "EmbeddingBackend",
+        "Encoded",
+        "LoadRequest",
+        "Prepared",
+        "RerankBackend",
+        "RunOptions",
+        "Scored",
+    ),
+    "embrief.embedder": (
+        "Embedder",
+        "EmbeddingResult",
+    ),
+    "embrief.hookspecs": ("hookimpl",),
+    "embrief.integrations": ("Integration",),
+    "embrief.prompts": ("RenderedPair",),
+    "embrief.reranker": (
+        "RankedDocument",
+        "RankedItem",
+        "Reranker",
+    ),
+    "embrief.space": ("VectorSpace",),
+    "embrief.specs": (
+        "EmbeddingPrompts",
+        "EmbeddingSpec",
+        "ModelSpec",
+        "RerankerSpec",
+        "RerankPrompt",
+        "Task",
+    ),
+}
+"""What is imported when it is first asked for: numpy and all that computes is not needed to catch an error, to write a
+plugin, or to show a command's help."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _LATER.items():
+            if name in names:
+                import importlib
+
+                found = globals()[name] = getattr(importlib.import_module(module), name)
+                return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

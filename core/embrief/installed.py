@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 from pathlib import Path
 
@@ -28,6 +27,9 @@ def is_installed(name: str) -> bool:
 
 def installed_version(name: str) -> str | None:
     """Return the version of an installed distribution, `None` if it is not there."""
+    # Inside the function: it imports all of `email`, and most programs never ask.
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

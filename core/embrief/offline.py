@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embrief.backends import engine
 from embrief.models import LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER
 
 
@@ -20,6 +19,9 @@ class OfflineModels:
 
 def offline_models() -> OfflineModels:
     """Return the tiny models where their runtime is installed, else the lexical one. Imports no runtime."""
+    # Inside the function: a command's help needs no numpy.
+    from embrief.backends import engine
+
     if missing := engine.BACKEND.missing():
         return OfflineModels(LEXICAL_MODEL, None, missing)
     return OfflineModels(TINY_EMBEDDING, TINY_RERANKER, ())

@@ -2,11 +2,12 @@
 
 pluggy's own loader stops at the first plugin that fails to import and drops equal names without a word, so each entry
 point is loaded here one at a time.
+
+Whatever that takes is imported inside the functions: this module comes with `import embrief`.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import threading
@@ -14,15 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
-from embrief import hookspecs
-from embrief.backends import engine, hashing, sentence_transformers
 from embrief.errors import EmbriefError, PluginError, PluginWarning, warn
-from embrief.models import built_in_models
-from embrief.registry import Registry
 
 if TYPE_CHECKING:
+    import importlib.metadata
+
+    import pluggy
+
+    from embrief.registry import Registry
     from embrief.specs import ModelSpec
 
 GROUP = "embrief"
@@ -94,6 +94,8 @@ def _entry_points(unreadable: list[PluginReport]) -> list[importlib.metadata.Ent
     def order(point: importlib.metadata.EntryPoint) -> tuple[bool, str, str]:
         return _distribution(point) != _OWN_DISTRIBUTION, _distribution(point), point.name
 
+    import importlib.metadata
+
     try:
         points = list(importlib.metadata.entry_points(group=GROUP))
     except Exception:
@@ -103,6 +105,8 @@ def _entry_points(unreadable: list[PluginReport]) -> list[importlib.metadata.Ent
 
 
 def _readable_entry_points(unreadable: list[PluginReport]) -> Iterator[importlib.metadata.EntryPoint]:
+    import importlib.metadata
+
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions():
         name = _fact(distribution, "name")
@@ -170,6 +174,8 @@ def _load_point(
     registry: Registry,
     taken: dict[str, str],
 ) -> PluginReport:
+    import pluggy
+
     report = PluginReport(point.name, _distribution(point), _fact(point.dist, "version"))
     if (owner := taken.get(point.name)) is not None:
         report.problems.append(f"the entry point name {point.name!r} already belongs to {owner}")
@@ -197,6 +203,13 @@ def _load_point(
 
 
 def _discover() -> Plugins:
+    import pluggy
+
+    from embrief import hookspecs
+    from embrief.backends import engine, hashing, sentence_transformers
+    from embrief.models import built_in_models
+    from embrief.registry import Registry
+
     reports: list[PluginReport] = []
 
     def blame(backend: str, problem: str) -> None:

@@ -91,18 +91,29 @@ class CachedModel:
 
 def _hub() -> Any:
     try:
-        # Inside the function: importing it takes a noticeable part of a second, and listing models needs no download.
+        # Inside the function: importing it takes a noticeable part of a second.
         import huggingface_hub
         import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError as error:
-        raise MissingDependencyError(f"getting models needs huggingface_hub: {install_command('torch')}") from error
+        raise _no_hub() from error
     return huggingface_hub
+
+
+def _no_hub() -> MissingDependencyError:
+    return MissingDependencyError(f"getting models needs huggingface_hub: {install_command('torch')}")
 
 
 def cache_folder(cache_dir: Path | None) -> Path:
     """Return the folder in which huggingface_hub keeps its downloads."""
-    return cache_dir if cache_dir is not None else Path(_hub().constants.HF_HUB_CACHE)
+    if cache_dir is not None:
+        return cache_dir
+    try:
+        # Not all that a download needs: listing models must come at once.
+        from huggingface_hub import constants
+    except ImportError as error:
+        raise _no_hub() from error
+    return Path(constants.HF_HUB_CACHE)
 
 
 def _repository_folder(model: str, cache_dir: Path | None) -> Path:

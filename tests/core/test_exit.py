@@ -56,7 +56,12 @@ asyncio.run(main())
 """,
         0,
     ),
-    "sigint": ("embedder.load(); threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()\nforever()", -2),
+    "sigint": (
+        # A shell starts background jobs with this signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "embedder.load(); threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()\nforever()",
+        -2,
+    ),
     "sigterm": (
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
         "busy(2); threading.Timer(delay, os.kill, [os.getpid(), signal.SIGTERM]).start()\nforever()",

