@@ -106,8 +106,8 @@ def folder_problem(folder: Path) -> str:
             "holds a PEFT adapter without its model; load both with peft, call merge_and_unload(), save the result and "
             "pass that folder"
         )
-    inside = [entry for entry in entries if entry.is_dir() and (entry / "config.json").is_file()]
-    if "config.json" not in names and inside:
+    inside = [entry for entry in entries if entry.is_dir() and any(entry.glob("*.safetensors"))]
+    if inside and not {"config.json", "modules.json"} & set(names):
         here = ", ".join(repr(entry.name) for entry in inside[:5])
         return f"holds no model itself, but there are some in it: pass one of {here}"
     weights = any(entry.suffix == ".safetensors" for entry in entries)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import types
 from importlib.metadata import requires
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from embrief.cli import app, diagnosis
+from embrief.installed import install_command
 
 
 def run(*arguments):
@@ -121,23 +123,143 @@ def test_the_built_in_model_has_no_weights():
     assert "none: it is built in" in run("embrief/hash").output
 
 
-def test_a_folder_is_counted_by_its_headers(tmp_path):
-    def save(name, **shapes):
-        header = {key: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for key, shape in shapes.items()}
-        text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-        (tmp_path / name).write_bytes(len(text).to_bytes(8, "little") + text)
+def test_a_folder_is_counted_by_what_would_be_read(tmp_path, qwen3_folder):
+    from safetensors.torch import load_file
 
-    save("model-00001.safetensors", a=[1000, 30], b=[7])
-    save("model-00002.safetensors", c=[])
-    assert data(str(tmp_path))["model"]["parameters"] == 30_008
+    shutil.copytree(qwen3_folder, tmp_path / "mine")
+    # Weights of a checkpoint that lies inside are no part of the model.
+    shutil.copytree(qwen3_folder, tmp_path / "mine" / "checkpoint-10")
+    expected = sum(tensor.numel() for tensor in load_file(qwen3_folder / "model.safetensors").values())
+    assert data(str(tmp_path / "mine"))["model"]["parameters"] == expected
 
 
-def test_a_model_of_unknown_size_is_an_error_with_a_remedy(tmp_path):
-    for name in ("someone/else", str(tmp_path)):
-        result = run(name)
-        assert result.exit_code == 1
-        assert "the size of" in result.stderr
+def test_a_model_of_unknown_size_is_an_error_with_a_remedy():
+    result = run("someone/else")
+    assert result.exit_code == 1
+    assert "the size of someone/else is not known; run `embrief pull someone/else` first" in result.stderr
     assert run("Qwen/Qwen3-Embedding").exit_code == 1
+    result = run("someone/model-GGUF")
+    assert (result.exit_code, "llama.cpp" in result.stderr, "embrief pull" in result.stderr) == (1, True, False)
+
+
+@pytest.mark.parametrize("model", ["embrief/hash", "embrief/tiny-embedding", "embrief/tiny-reranker"])
+def test_what_is_here_is_loaded_and_approved(model):
+    assert data(model)["model"]["verdict"] == {
+        "works": True, "loaded": True, "dtype": data(model)["model"]["auto_dtype"], "problem": None,
+    }  # fmt: skip
+    result = run(model)
+    assert "it loads and fits" in result.output
+    assert "no problems found" in result.output
+
+
+def test_a_folder_of_either_kind_is_approved(qwen3_folder, reranker_folder):
+    for folder in (qwen3_folder, reranker_folder):
+        found = data(str(folder))["model"]
+        assert found["verdict"]["loaded"]
+        assert set(found["fits"].values()) == {True}
+
+
+def only(folder, *names):
+    for file in folder.iterdir():
+        if file.is_file() and file.name not in names:
+            file.unlink()
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def change(file, **keys):
+    file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+
+
+def without_a_tensor(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors[next(name for name in tensors if "layers.0" in name)]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def adapter(folder):
+    only(folder)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"x")
+
+
+def gguf(folder):
+    only(folder)
+    (folder / "model-q8_0.gguf").write_bytes(b"GGUF")
+
+
+DAMAGES = {
+    "adapter": (adapter, "merge_and_unload"),
+    "gguf": (gguf, "llama.cpp"),
+    "empty": (lambda folder: only(folder), "config.json is missing"),
+    "pickled": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "lacks model.safetensors"
+    ),
+    "quantised": (
+        lambda folder: change(folder / "config.json", quantization_config={"quant_method": "gptq"}), "gptq"
+    ),
+    "cut short": (lambda folder: cut(folder / "model.safetensors"), "model.safetensors"),
+    "not JSON": (lambda folder: (folder / "config.json").write_text("{"), "JSON"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "lacks tokenizer.json"),
+    "no module": (lambda folder: (folder / "1_Pooling" / "config.json").unlink(), "1_Pooling"),
+    "tensor missing": (without_a_tensor, "layers.0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_nothing_is_approved_that_does_not_load(tmp_path, qwen3_folder, damage, words):
+    folder = tmp_path / "mine"
+    shutil.copytree(qwen3_folder, folder)
+    damage(folder)
+    result = run("--json", str(folder))
+    assert result.exit_code == 1
+    verdict = json.loads(result.stdout)["model"]["verdict"]
+    assert (verdict["works"], verdict["loaded"], verdict["dtype"]) == (False, False, None)
+    assert words in verdict["problem"]
+    result = run(str(folder))
+    assert result.exit_code == 1
+    text = " ".join(result.output.split())
+    assert "it does not work here:" in text
+    assert "no problems found" not in text
+    assert "embrief pull" not in text + verdict["problem"]
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("embrief.backends.base.Backend.missing", lambda self: self.requires)
+    result = run("Qwen/Qwen3-Embedding-0.6B")
+    assert result.exit_code == 1
+    assert install_command("torch") in " ".join(result.output.split())
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("memory", "native", "fits", "exit_code", "said"),
+    [
+        (64 * GIB, False, {"float32": True, "bfloat16": True}, 0, "it fits;"),
+        (12 * GIB, False, {"float32": False, "bfloat16": True}, 0, "with dtype='bfloat16', which has to be passed"),
+        (12 * GIB, True, {"float32": False, "bfloat16": True}, 0, "it fits;"),
+        (4 * GIB, False, {"float32": False, "bfloat16": False}, 1, "it needs 9.2 GiB at least, and cpu has 4.0 GiB"),
+        (None, False, {"float32": None, "bfloat16": None}, 0, "it fits;"),
+    ],
+)
+def test_it_says_which_number_format_fits(monkeypatch, memory, native, fits, exit_code, said):
+    fake_torch(monkeypatch, cpu=["amx_bf16"] if native else [])
+    monkeypatch.setattr(diagnosis, "_memory", lambda: memory)
+    result = run("--json", "Qwen/Qwen3-Embedding-4B")
+    assert result.exit_code == exit_code
+    found = json.loads(result.stdout)["model"]
+    assert {dtype: found["fits"][dtype] for dtype in fits} == fits
+    assert found["verdict"]["loaded"] is False
+    text = " ".join(run("Qwen/Qwen3-Embedding-4B").output.split())
+    assert said in text
+    assert ("does not fit" in text) is (False in fits.values())
 
 
 def test_variables_are_shown_but_never_a_secret(monkeypatch):

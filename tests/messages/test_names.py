@@ -113,7 +113,10 @@ FOLDERS = {
         "merge_and_unload",
     ),
     "weights alone": (["model.safetensors"], r"weights without config\.json"),
-    "checkpoints": (["checkpoint-10/config.json", "checkpoint-20/config.json"], "pass one of 'checkpoint-10'"),
+    "checkpoints": (
+        ["checkpoint-10/model.safetensors", "checkpoint-20/model.safetensors"],
+        "pass one of 'checkpoint-10'",
+    ),
     "cache": (["refs/main", f"snapshots/{'a' * 40}/config.json", "blobs/x"], "huggingface_hub's cache"),
     "texts": (["a.txt", "b.txt"], r"holds a\.txt, b\.txt and no weights"),
 }

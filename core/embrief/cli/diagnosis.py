@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import re
 import shutil
-import struct
 import sys
-from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import embrief
 from embrief.cli import plugins as plugin_command
-from embrief.errors import ArgumentError, EmbriefError, MissingDependencyError
+from embrief.cli.verdict import judge
+from embrief.errors import MissingDependencyError
 from embrief.installed import installed_version
 from embrief.machine import processor
-from embrief.specs import ModelSpec
-from embrief.weights import ModelSource, cache_folder, find_cached
+from embrief.weights import cache_folder
 
 if TYPE_CHECKING:
     from embrief.registry import Registry
+    from embrief.specs import ModelSpec
 
 PACKAGES = (
     "numpy", "pluggy", "rich", "typer", "torch", "sentence-transformers", "transformers", "tokenizers",
@@ -35,7 +32,6 @@ VARIABLES = (
 )  # fmt: skip
 SECRETS = ("HF_TOKEN",)
 WORKING_MEMORY = "working memory for one batch, which grows with batch_tokens and the length of texts; not estimated"
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEFAULT = "Qwen/Qwen3-Embedding-0.6B"
 
 
@@ -43,7 +39,7 @@ def collect(model: str | None) -> dict[str, Any]:
     """Return everything, JSON values only.
 
     Args:
-        model: Also tell how much memory this model's weights need.
+        model: Also tell whether this model works here, and in which number formats.
 
     Raises:
         UnknownModelError: There is no such model.
@@ -51,12 +47,10 @@ def collect(model: str | None) -> dict[str, Any]:
     """
     found = plugin_command.discover()
     problems = plugin_command.problems(found)
-    described = _model(model, found.registry) if model is not None else None
     devices = _devices(problems)
+    described = judge(model, found.registry, _room(devices)) if model is not None else None
     spec = found.registry.find_model(described["id"] if described and described["recorded"] else DEFAULT)
     auto = _auto(spec, found.registry)
-    if described is not None:
-        described["auto_dtype"] = auto["dtype"]
     return {
         "embrief": embrief.__version__,
         "python": platform.python_version(),
@@ -79,6 +73,11 @@ def _memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def _room(devices: list[dict[str, Any]]) -> dict[str, int | None]:
+    """Return the memory of each device in bytes; a model may also run where torch is not."""
+    return {"cpu": _memory(), "mps": _memory()} | {item["device"]: item["memory_bytes"] for item in devices}
 
 
 def _devices(problems: list[str]) -> list[dict[str, Any]]:
@@ -146,43 +145,3 @@ def _environment() -> dict[str, str]:
 
 def _without_password(value: str) -> str:
     return re.sub(r"//[^@/\s]*@", "//(hidden)@", value)
-
-
-def _model(name: str, known: Registry) -> dict[str, Any]:
-    found = known.resolve(name)
-    spec = found if isinstance(found, ModelSpec) else None
-    parameters = spec.parameters if spec is not None else None
-    if parameters is None:
-        folder = found if isinstance(found, Path) else _cached_folder(name, spec)
-        parameters = _count_parameters(folder) if folder is not None else None
-    if parameters is None:
-        raise ArgumentError(f"the size of {name} is not known; run `embrief pull {name}` first")
-    banned = spec.banned_dtypes if spec is not None else ()
-    return {
-        "id": spec.id if spec is not None else name,
-        "recorded": spec is not None,
-        "parameters": parameters,
-        "weights_bytes": {dtype: parameters * width for dtype, width in BYTES.items() if dtype not in banned}
-        if parameters
-        else {},
-        "banned_dtypes": list(banned),
-    }
-
-
-def _cached_folder(name: str, spec: ModelSpec | None) -> Path | None:
-    try:
-        cached = find_cached(ModelSource.of(name, spec))
-    except EmbriefError:
-        return None
-    return cached.folder if cached is not None else None
-
-
-def _count_parameters(folder: Path) -> int | None:
-    """Add up the tensors in the headers of the safetensors files; `None` if there are no such files."""
-    total = 0
-    for file in folder.rglob("*.safetensors"):
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return total or None

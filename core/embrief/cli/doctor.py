@@ -7,23 +7,28 @@ from typing import Annotated, Any
 import typer
 
 from embrief.cli import diagnosis
+from embrief.cli.completion import model_names
 from embrief.cli.output import console, plain, print_json, print_table, size
+
+_FITS = {True: ", fits", False: ", does not fit", None: ""}
 
 
 def doctor(
-    model: Annotated[str | None, typer.Argument(help="A model, to see how much memory it would need.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(autocompletion=model_names, help="A model, to see whether it works here.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show versions, devices, memory and disk.
+    """Show versions, devices, memory and disk; with a model, whether it works here.
 
-    Ends with 1 if something is broken.
+    Ends with 1 if something is broken, or if the model does not load or does not fit.
     """
     data = diagnosis.collect(model)
     if as_json:
         print_json(data)
     else:
         _print(data)
-    if data["problems"]:
+    if data["problems"] or (data["model"] and not data["model"]["verdict"]["works"]):
         raise typer.Exit(1)
 
 
@@ -48,7 +53,7 @@ def _print(data: dict[str, Any]) -> None:
     out.print()
     for problem in data["problems"]:
         out.print(plain(f"problem: {problem}"), style="red", soft_wrap=True)
-    if not data["problems"]:
+    if not data["problems"] and (data["model"] is None or data["model"]["verdict"]["works"]):
         out.print("no problems found", style="green")
 
 
@@ -82,11 +87,24 @@ def _cache(cache: dict[str, Any]) -> str:
 
 def _model(model: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("model", model["id"])]
-    if not model["weights_bytes"]:
-        return [*rows, ("weights", "none: it is built in")]
-    rows.append(("parameters", f"{model['parameters']:,}"))
+    if model["parameters"]:
+        rows.append(("parameters", f"{model['parameters']:,}"))
+    elif model["verdict"]["works"]:
+        rows.append(("weights", "none: it is built in"))
     for dtype, count in model["weights_bytes"].items():
         chosen = " (what auto takes here)" if dtype == model["auto_dtype"] else ""
-        rows.append((dtype, f"{size(count)} of weights{chosen}"))
+        rows.append((dtype, f"{size(count)} of weights{_FITS[model['fits'][dtype]]}{chosen}"))
     rows += [(dtype, "not usable: this model gives wrong results in it") for dtype in model["banned_dtypes"]]
-    return [*rows, ("besides", diagnosis.WORKING_MEMORY)]
+    if model["weights_bytes"]:
+        rows.append(("besides", diagnosis.WORKING_MEMORY))
+    return [*rows, ("verdict", _verdict(model))]
+
+
+def _verdict(model: dict[str, Any]) -> str:
+    verdict = model["verdict"]
+    if not verdict["works"]:
+        return f"it does not work here: {verdict['problem']}"
+    how = "it loads and fits" if verdict["loaded"] else "it fits; its weights are not on this machine yet"
+    if verdict["dtype"] not in (None, model["auto_dtype"]):
+        return f"{how} with dtype={verdict['dtype']!r}, which has to be passed: {model['auto_dtype']} is too large"
+    return how
