@@ -121,7 +121,8 @@ def _bfloat16_is_fast(kind: str) -> bool:
     if kind == "cpu":
         found = torch.cpu.get_capabilities()
         # What oneDNN may use counts too: held back by ONEDNN_MAX_CPU_ISA it computes bfloat16 many times slower.
-        if torch._C._has_mkldnn and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        onednn = getattr(torch.backends, "mkldnn", None)
+        if onednn is not None and onednn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
         return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     # Not measured on MPS.
