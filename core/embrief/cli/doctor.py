@@ -19,9 +19,10 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show versions, devices, memory and disk; with a model, whether it works here.
+    """Show versions, devices, memory and disk.
 
-    Ends with 1 if something is broken, or if the model does not load or does not fit.
+    With a model, also whether it works here. Ends with 1 if something is broken, or if the model does not load or does
+    not fit.
     """
     data = diagnosis.collect(model)
     if as_json:
