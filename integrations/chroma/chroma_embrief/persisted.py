@@ -109,6 +109,8 @@ class PersistedFunction:
     def __repr__(self) -> str:
         shown = {key: self._config[key] for key in ("dim", "task", "instruction") if self._config[key] is not None}
         # A collection never says where a folder is; the function that was given one knows.
-        model = self._config["model"] if self._embedder is None else self._embedder.settings.model
+        model = self._config["model"]
+        if model == stored.LOCAL and self._embedder is not None:
+            model = self._embedder.settings.model
         parts = [repr(model), *(f"{key}={value!r}" for key, value in shown.items())]
         return f"{type(self).__name__}({', '.join(parts)})"

@@ -235,7 +235,7 @@ def test_an_update_compares_values_not_the_presence_of_keys():
     config = function.get_config()
     function.validate_config_update(config, function.get_config())
     function.validate_config_update(config, {**config, "instruction": "Other", "max_tokens": 9})
-    with pytest.raises(SpaceMismatchError, match="dim: 64 is not 32"):
+    with pytest.raises(SpaceMismatchError, match="stored: dim=64, this embedder: dim=32"):
         function.validate_config_update(config, Qwen3EmbeddingFunction("embrief/hash", dim=32).get_config())
 
 

@@ -257,10 +257,14 @@ def test_every_error_survives_chromas_rewriting_of_args(kind, fake, chroma_clien
         "ItemFailedError": {"index": 0},
         "NonFiniteVectorError": {"index": 0},
         "OutOfMemoryError": {"index": 0, "tokens": 9},
+        "WrongKindError": {"use": "a reranker"},
     }
 
+    def error():
+        return kind("what happened", **extra.get(kind.__name__, {}))
+
     def fail(texts):
-        raise kind("what happened", **extra.get(kind.__name__, {}))
+        raise error()
 
     function = Qwen3EmbeddingFunction(fake.qwen3)
     collection = chroma_client.create_collection("errors", embedding_function=function)
@@ -272,4 +276,4 @@ def test_every_error_survives_chromas_rewriting_of_args(kind, fake, chroma_clien
         with pytest.raises(kind) as caught:
             call()
         # ImportError keeps its message apart from its arguments.
-        assert str(caught.value) == "what happened" + (f" in {where}." if not issubclass(kind, ImportError) else "")
+        assert str(caught.value) == str(error()) + (f" in {where}." if not issubclass(kind, ImportError) else "")
