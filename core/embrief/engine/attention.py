@@ -44,6 +44,9 @@ def attend(
         before: Keys and values of a prefix that all have, (length, kv_heads, head_dim) each.
     """
     n, queries, heads, _ = q.shape
+    # On CPUs in float32: for bfloat16 oneDNN makes code for every shape and keeps it, up to a gigabyte.
+    cpu = q.device.type == "cpu"
+    dtype = torch.float32 if cpu else q.dtype
     keys = k.shape[1] + (len(before[0]) if before is not None else 0)
     first = keys - queries
     span = keys if window is None else min(keys, _ROWS + 2 * window)
@@ -51,25 +54,25 @@ def attend(
     together = max(1, min(_SCORES // (heads * min(rows, queries) * span), _COPIED // (keys * k[0, 0].numel())))
     for start in range(0, n, together):
         part = slice(start, start + together)
-        own_k = _by_head(k[part], before[0] if before is not None else None)
-        own_v = _by_head(v[part], before[1] if before is not None else None)
+        own_k = _by_head(k[part], before[0] if before is not None else None, dtype)
+        own_v = _by_head(v[part], before[1] if before is not None else None, dtype)
         for a in range(0, queries, rows):
             b = min(queries, a + rows)
             low = 0 if window is None else max(0, first + a - window + 1) // _LANE * _LANE
             high = first + b if causal else keys if window is None else min(keys, first + b + window - 1)
             high += -high % _LANE
             make = _mask if (b - a) * (high - low) <= _KEPT_MASK else _mask.__wrapped__
-            mask = make(b - a, high - low, first + a - low, keys - low, causal, window, q.dtype, q.device)
-            block = q[part, a:b], own_k[:, :, low:high], own_v[:, :, low:high]
-            out[part, a:b] = _products(*block, mask) if q.device.type == "cpu" else _fused(*block, mask)
+            mask = make(b - a, high - low, first + a - low, keys - low, causal, window, dtype, q.device)
+            block = q[part, a:b].to(dtype), own_k[:, :, low:high], own_v[:, :, low:high]
+            out[part, a:b] = _products(*block, mask) if cpu else _fused(*block, mask)
 
 
-def _by_head(own: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+def _by_head(own: torch.Tensor, before: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
     """Return (n, kv_heads, keys, head_dim) with the prefix in front, filled up with zeros at the end."""
     n, count, heads, dim = own.shape
     first = len(before) if before is not None else 0
     keys = first + count
-    filled = own.new_empty(n, heads, keys + -keys % _LANE, dim)
+    filled = own.new_empty(n, heads, keys + -keys % _LANE, dim, dtype=dtype)
     if before is not None:
         filled[:, :, :first] = before.transpose(0, 1)
     filled[:, :, first:keys] = own.transpose(1, 2)
