@@ -115,9 +115,9 @@ class ModelMismatchError(EmbriefError, ValueError):
 class WrongKindError(ModelMismatchError, ArgumentError):
     """The model is a reranker where an embedding model belongs, or the other way round."""
 
-    def __init__(self, problem: str, *, use: str) -> None:
+    def __init__(self, problem: str, *, use: str | None = None) -> None:
         self._problem = problem
-        super().__init__(f"{problem}; use {use}")
+        super().__init__(problem if use is None else f"{problem}; use {use}")
 
     def using(self, use: str) -> WrongKindError:
         """Return the error with the remedy in the words of a framework."""
