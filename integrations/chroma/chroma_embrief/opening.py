@@ -6,7 +6,7 @@ import copy
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from chromadb.errors import NotFoundError
+from chromadb.errors import InternalError, NotFoundError
 
 from chroma_embrief.guard import (
     checked_space,
@@ -17,7 +17,7 @@ from chroma_embrief.guard import (
     unknown_vectors,
     where_is,
 )
-from embrief import ArgumentError, ArgumentTypeError
+from embrief import ArgumentError, ArgumentTypeError, SpaceMismatchError
 from embrief.stores import read_stamp, stamp
 from embrief.wrapping import unicode
 
@@ -74,6 +74,11 @@ def open_collection(
         existing = client.get_collection(name, embedding_function=None)
     except NotFoundError:
         existing = None
+    except InternalError as error:
+        raise SpaceMismatchError(
+            f"Chroma cannot read what the collection {name!r} keeps ({error}), so nothing is known about its vectors; "
+            "put the database back from a copy, or embed the documents again into a new one"
+        ) from error
     if existing is not None:
         claim(existing, embedding_function, adopt=adopt)
         require_same_space(client.get_collection(name, embedding_function=None), embedding_function)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import sqlite3
 
 import pytest
+from chromadb.api.shared_system_client import SharedSystemClient
 
 from chroma_embrief import (
     GemmaEmbeddingFunction,
@@ -243,4 +245,19 @@ def test_a_kept_space_that_cannot_be_used_is_refused(change, error, open_client,
         open_client().get_collection("planets").query(query_texts=["q"])
     if error is ArgumentError:
         restore_configuration(open_client(), "planets", _hash())
+        open_collection(open_client(), "planets", _hash())
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: "[]", lambda text: "{"])
+def test_a_configuration_that_chroma_cannot_read_is_our_error(damage, open_client, tmp_path):
+    open_collection(open_client(), "planets", _hash())
+    with sqlite3.connect(tmp_path / "db" / "chroma.sqlite3") as database:
+        # Which column holds it depends on the version of Chroma.
+        known = {row[1] for row in database.execute("pragma table_info(collections)")}
+        for column in sorted(known & {"config_json_str", "schema_str"}):
+            (text,) = database.execute(f"select {column} from collections").fetchone()
+            if text and "embrief" in text:
+                database.execute(f"update collections set {column} = ?", (damage(text),))
+    SharedSystemClient.clear_system_cache()
+    with pytest.raises(EmbriefError, match="'planets'"):
         open_collection(open_client(), "planets", _hash())
