@@ -96,6 +96,28 @@ def lower_cases(folder: Path) -> bool:
     return bool(transformer_settings(folder).flag("do_lower_case"))
 
 
+def named_tokens(folder: Path) -> set[str]:
+    """Return the tokens that tokenizer_config.json names, which transformers adds where tokenizer.json lacks them.
+
+    Raises:
+        ModelMismatchError: The file has a setting that makes other tokens out of a text than tokenizer.json says.
+    """
+    settings = optional_object(transformer_folder(folder) / "tokenizer_config.json")
+    again = (settings.text("tokenizer_class") or "").startswith(("Qwen2", "Gemma"))
+    for key in ("split_special_tokens", *["add_prefix_space"] * again):
+        if settings.flag(key):
+            raise ModelMismatchError(
+                f"{settings.file} sets {key!r}, with which transformers reads texts otherwise than tokenizer.json "
+                f"says; set it to false if the model was trained without, {_OTHERWISE}"
+            )
+    values = [settings.get(key) for key in settings if key.endswith("_token")]
+    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
+        found = settings.get(key) or ()
+        values += found.values() if isinstance(found, dict) else found
+    contents = (value.get("content") if isinstance(value, dict) else value for value in values)
+    return {content for content in contents if isinstance(content, str)}
+
+
 def after_pooling(modules: tuple[Module, ...]) -> list[Module]:
     """Return what happens to a pooled vector before it is cut and normalised, which is the library's own."""
     places = [place for place, module in enumerate(modules) if module.kind == "Pooling"]

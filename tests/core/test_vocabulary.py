@@ -122,3 +122,38 @@ def test_the_token_for_pictures_that_embeddinggemma_is_published_with(
         embedder.embed_documents(["a", "b", "a", "see <image_soft_token> here"])
     assert caught.value.index == 3
     assert embedder.embed_documents(["see <image_soft_token > here"]).shape == (1, 48)
+
+
+NAMED = {
+    "an additional token": {"additional_special_tokens": ["Mars"]},
+    "an extra token": {"extra_special_tokens": {"planet_token": "Mars"}},
+    "a padding token": {"pad_token": {"content": "Mars", "special": True}},
+    "a decoder": {"added_tokens_decoder": {"5": {"content": "Mars", "special": False}}},
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", NAMED)
+def test_tokens_that_only_tokenizer_config_names_are_refused(
+    qwen3_folder: Path, reranker_folder: Path, tmp_path: Path, case: str, backend: str
+) -> None:
+    for number, (source, facade) in enumerate(((qwen3_folder, Embedder), (reranker_folder, Reranker))):
+        folder = Path(shutil.copytree(source, tmp_path / str(number)))
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **NAMED[case]}), "utf-8")
+        with pytest.raises(ModelMismatchError, match=r"names 'Mars', and tokenizer\.json has no such token"):
+            facade(folder, backend=backend).load()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "change", [{"split_special_tokens": True}, {"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": True}]
+)
+def test_settings_that_make_other_tokens_are_refused(
+    qwen3_folder: Path, tmp_path: Path, change: dict[str, object], backend: str
+) -> None:
+    folder = Path(shutil.copytree(qwen3_folder, tmp_path / "model"))
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **change}), "utf-8")
+    with pytest.raises(ModelMismatchError, match=rf"sets '{list(change)[-1]}'"):
+        Embedder(folder, backend=backend).load()

@@ -36,6 +36,7 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
         self._spec = cast("EmbeddingSpec", request.spec)
         self._device = request.device
         self.batch_tokens = torch_common.batch_tokens(request.device)
+        torch_common.check_named_tokens(cast("Path", request.folder))
         with torch_common.quiet_loading(), torch_common.loading_errors(self._spec.id):
             model = _load_modules(request, self._spec)
         _check_tensors(model[0].model, transformer_folder(cast("Path", request.folder)), self._spec)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from embrief import exiting
 from embrief.backends.base import no_room, too_long
 from embrief.errors import ArgumentError, ItemFailedError, ModelMismatchError
+from embrief.modules import named_tokens, transformer_folder
 
 if TYPE_CHECKING:
     import re
@@ -250,6 +251,32 @@ def check_vocabulary(tokens: Sequence[str], label: str) -> None:
             f"the tokenizer of {label} has {len(wrong)} tokens that the model has no vector for, {wrong[0]!r} for one; "
             "fetch or save the tokenizer that belongs to these weights, or give the model more of them with "
             "resize_token_embeddings(len(tokenizer)) and train them"
+        )
+
+
+def check_named_tokens(folder: Path, known: Callable[[str], int | None] | None = None) -> None:
+    """Refuse tokens that stand in tokenizer_config.json and not in tokenizer.json: transformers would add them.
+
+    Args:
+        folder: The model.
+        known: Gives the id of a token of tokenizer.json; `None` reads that file.
+
+    Raises:
+        ModelMismatchError: There are some, or tokenizer.json is none.
+    """
+    names, file = named_tokens(folder), transformer_folder(folder) / "tokenizer.json"
+    if known is None:
+        # Inside the function: not every runtime needs the tokenizers library.
+        from embrief.engine.tokens import TextTokenizer
+
+        if not names or not file.is_file():
+            return
+        known = TextTokenizer(file.parent).number
+    if unknown := sorted(name for name in names if known(name) is None):
+        raise ModelMismatchError(
+            f"tokenizer_config.json beside {file} names {unknown[0]!r}, and {file.name} has no such token; "
+            "transformers would add it and read texts otherwise. Save both files again with tokenizer.save_pretrained, "
+            "or take the token out"
         )
 
 

@@ -166,6 +166,7 @@ def _check_labels(model: Any, spec: RerankerSpec) -> None:
 def _load_tokenizer(request: LoadRequest) -> Any:
     from transformers import AutoTokenizer
 
+    torch_common.check_named_tokens(cast("Path", request.folder))
     return AutoTokenizer.from_pretrained(
         transformer_folder(cast("Path", request.folder)),
         local_files_only=True,

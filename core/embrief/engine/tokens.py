@@ -45,6 +45,10 @@ class TextTokenizer:
         if not any(isinstance(step, normalizers.Lowercase) for step in steps):
             self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
+    def number(self, token: str) -> int | None:
+        """Return the id of a token of tokenizer.json, `None` if it has none of this name."""
+        return self._tokenizer.token_to_id(token)
+
     def beyond(self, size: int) -> list[str]:
         """Return the tokens whose ids are no rows of a table of this size."""
         tokens = self._tokenizer
