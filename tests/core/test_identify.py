@@ -85,7 +85,7 @@ def test_a_reranker_with_modules_is_no_embedder(reranker_folder: Path, other_fol
         },
     ]
     (other_folder / "modules.json").write_text(json.dumps(modules), "utf-8")
-    with pytest.raises(ModelMismatchError, match="a reranker: use Reranker"):
+    with pytest.raises(ModelMismatchError, match="is a reranker; use Reranker"):
         Embedder(other_folder)
     with pytest.raises(WeightsUnavailableError, match=r"lacks 1_LogitScore/config\.json"):
         Reranker(other_folder).load()
