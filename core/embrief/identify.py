@@ -173,7 +173,7 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
             f"'default_prompt_name' in {saved.file} is {default!r}, which names no prompt of that file "
             f"({', '.join(prompts or ()) or 'there are none'}); write one of them, or null"
         )
-    files = ModelFiles(
+    return ModelFiles(
         folder=folder,
         base=base,
         config=config,
@@ -184,8 +184,6 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
         truncate_dim=saved.count("truncate_dim"),
         metric=saved.text("similarity_fn_name"),
     )
-    _check_widths(files)
-    return files
 
 
 def _refuse_adapter(folder: Path, base: Path) -> None:
@@ -259,6 +257,7 @@ def identify_embedder(files: ModelFiles, registry: Registry, *, like: EmbeddingS
             f"{files.folder} has the architecture {files.architecture!r}, so it is not like {like.id} "
             f"({like.architecture!r})"
         )
+    _check_widths(files)
     dim = files.dim()
     pooling = files.pooling() if files.modules is not None else family.pooling if family else "mean"
     context = files.context or files.max_length or 512
@@ -536,3 +535,4 @@ def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
             f"the files in {files.folder} are not those of {spec.id}: {'; '.join(wrong)}. Load a modified model from "
             "its own folder, or under its own name on the hub"
         )
+    _check_widths(files)
