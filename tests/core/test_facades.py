@@ -169,8 +169,8 @@ def test_wrong_types_are_named_with_their_index(fake: FakeRuntime) -> None:
         Embedder(fake.gemma).embed_documents(["a", "b"], titles=["T", 3])  # type: ignore[list-item]
     with pytest.raises(ArgumentTypeError, match="no keyword 'instructions'; did you mean instruction"):
         Embedder(fake.qwen3, instructions="typo")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentTypeError, match="no keyword 'top_n'; it has backend, revision"):
-        Reranker(fake.reranker, top_n=3)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match="no keyword 'colour'; it has backend, revision"):
+        Reranker(fake.reranker, colour=3)  # type: ignore[arg-type]
     assert fake.loads == 0, "bad input is refused before work starts"
 
 
