@@ -318,12 +318,13 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         items = arguments.texts(texts, "texts", start=start)
         rendered = self._render(items, role, call, titles, start)
         space, dim = self._space(call), self.dim
-        first: dict[str, int] = {}
-        for index, text in enumerate(rendered):
-            first.setdefault(text, index)
-        distinct = list(first)
+        rows: dict[str, int] = {}
+        # The row of each text among the distinct ones. The table goes right away: a corpus makes it large.
+        order = np.fromiter((rows.setdefault(text, len(rows)) for text in rendered), np.int64, len(rendered))
+        distinct = list(rows)
+        del rows
         prompts = {whole[: len(whole) - len(text)] for whole, text in zip(rendered, items, strict=True)}
-        shown = _Shown(progress, [start + index for index in first.values()])
+        shown = _Shown(progress, order, start)
         options = replace(
             self._options(dim), prompts=tuple(sorted(prompts - {""})), on_progress=shown.advance if progress else None
         )
@@ -336,10 +337,8 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             vectors = finish_vectors(
                 encoded.vectors, count=len(distinct), dim=dim, normalize=settings.normalize, what=spec.id
             )
-            if len(distinct) < len(rendered):
-                rows = {text: row for row, text in enumerate(distinct)}
-                order = [rows[text] for text in rendered]
-                vectors = spread(vectors, np.array(order, np.int64))
+            if len(distinct) < len(order):
+                vectors = spread(vectors, order)
                 encoded = Encoded(vectors, encoded.token_counts[order], encoded.truncated[order])
             self._warn_truncated(encoded, options.max_tokens, start)
             return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
@@ -616,9 +615,9 @@ def _longest(inputs: Sequence[str]) -> range:
 class _Shown:
     """Around a run: the progress bar, and errors with the caller's index instead of the index among distinct texts."""
 
-    def __init__(self, progress: bool, places: list[int]) -> None:
-        self._places = places
-        self._bar = progress_bar(len(places)) if progress else nullcontext(Progress())
+    def __init__(self, progress: bool, order: NDArray[np.int64], start: int) -> None:
+        self._order, self._start = order, start
+        self._bar = progress_bar(int(order.max(initial=-1)) + 1) if progress else nullcontext(Progress())
         self._shown = Progress()
 
     def advance(self, count: int) -> None:
@@ -633,4 +632,5 @@ class _Shown:
     ) -> None:
         self._bar.__exit__(kind, error, trace)
         if isinstance(error, IndexedError):
-            error.place(self._places)
+            first = np.unique(self._order, return_index=True)[1]
+            error.place((first + self._start).tolist())

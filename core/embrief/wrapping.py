@@ -36,6 +36,7 @@ __all__ = [
     "choose_facade",
     "count",
     "listed",
+    "meant",
     "missing_framework",
     "plain_number",
     "positive",

@@ -257,15 +257,15 @@ def peak(call) -> tuple[int, np.ndarray]:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("equal", [1, 10, 20_000])
+@pytest.mark.parametrize("equal", [1, 10])
 def test_a_corpus_needs_little_more_memory_than_its_vectors(equal: int) -> None:
     """`equal`: every so many text is the same one."""
-    texts = [f"text {0 if number % equal == 0 and equal > 1 else number}" for number in range(20_000)]
-    embedder = Embedder("embrief/hash", dim=256)
+    texts = [f"text {0 if number % equal == 0 and equal > 1 else number}" for number in range(50_000)]
+    embedder = Embedder("embrief/hash", dim=64)
     few = embedder.embed_documents(texts[:50])
     needed, vectors = peak(lambda: embedder.embed_documents(texts))
-    assert vectors.nbytes == 20_000 * 256 * 4
-    assert needed <= 1.4 * vectors.nbytes
+    assert vectors.nbytes == 50_000 * 64 * 4
+    assert needed <= 1.5 * vectors.nbytes
     np.testing.assert_array_equal(vectors[:50], few)
 
 

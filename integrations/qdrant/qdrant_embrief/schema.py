@@ -10,6 +10,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from embrief import Embedder
 from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.stores import stamp
+from embrief.wrapping import unicode
 from qdrant_embrief.guard import NAMED_KEY
 
 T = TypeVar("T")
@@ -31,12 +32,14 @@ def by_name(embedder: Embedders, using: str | None = None) -> dict[str, Embedder
     """
     if using is not None and not isinstance(using, str):
         raise ArgumentTypeError(f"using is the name of a vector or None, not {type(using).__name__}")
+    unicode(using, "using")
     if isinstance(embedder, Embedder):
         return {using or "": embedder}
     if using is not None:
         raise ArgumentError(f"using={using!r} names the vector of one Embedder; embedder maps names to some already")
     if not isinstance(embedder, Mapping):
         raise ArgumentTypeError(f"embedder is an Embedder or maps vector names to some, not {type(embedder).__name__}")
+    unicode(list(embedder), "the names of vectors")
     given: Mapping[Any, Any] = embedder
     for name, item in given.items():
         if not isinstance(name, str) or not isinstance(item, Embedder):
