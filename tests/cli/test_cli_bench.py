@@ -74,8 +74,9 @@ def test_ratios_are_against_the_default_and_the_best(data):
         runs = runs_of(row)
         assert runs[row["default"]]["vs_default"] == 1
         assert runs[row["best"]]["vs_best"] == 1
-        bf16 = [run for name, run in runs.items() if name.startswith("ST bf16")]
-        assert min(np.median(run["seconds"]) for run in bf16) == np.median(runs[row["best"]]["seconds"])
+        native = "ST bf16" if row["ceiling_format"] == "bfloat16" else "ST fp32"
+        same = [run for name, run in runs.items() if name.startswith(native)]
+        assert min(np.median(run["seconds"]) for run in same) == np.median(runs[row["best"]]["seconds"])
         for run in runs.values():
             expected = np.median(runs[row["default"]]["seconds"]) / np.median(run["seconds"])
             assert run["vs_default"] == pytest.approx(expected)
@@ -114,6 +115,61 @@ def test_a_format_that_does_not_run_is_said_and_stops_nothing(folder):
     assert "int3" in refused["unavailable"]
     assert "tokens_per_s" not in refused
     assert "embrief fp32" not in {run["name"] for run in runs}
+
+
+def test_a_library_that_would_take_longer_than_the_limit_is_left_out(folder, tmp_path, monkeypatch):
+    """As where bfloat16 is emulated: sentence-transformers' default would not end."""
+    from embrief.bench import measure
+
+    monkeypatch.setattr(measure, "_native", lambda device: "float32")
+    monkeypatch.setattr(
+        measure, "expected_seconds", lambda run, work: 5.0 * ("batch_size" in getattr(run, "keywords", {}))
+    )
+    done = bench(folder, "--only", "u", "--limit", "4s", "--out", str(tmp_path / "out.json"), "--json")
+    assert done.exit_code == 0, done.output
+    row = json.loads(done.stdout)["rows"]["u"]
+    runs = runs_of(row)
+    left = {run["name"]: run["unavailable"] for run in row["runs"] if "unavailable" in run}
+    assert list(left) == ["ST bf16, batch 32"]
+    assert "5 s" in left["ST bf16, batch 32"]
+    assert "4 s" in left["ST bf16, batch 32"]
+    assert row["ceiling_format"] == "float32"
+    assert row["best"].startswith("ST fp32")
+    assert "vs_best" in runs["embrief fp32"]
+    assert not any("vs_default" in run for run in runs.values())
+    assert bench(folder, "--only", "u", "--limit", "4s", "--out", str(tmp_path / "out.json")).exit_code == 0
+
+
+def test_what_all_texts_take_is_judged_by_one(folder):
+    from embrief.bench.checkpoint import make
+    from embrief.bench.measure import expected_seconds
+    from embrief.bench.settings import TINY
+    from embrief.bench.shapes import TINY_QWEN3
+    from embrief.bench.workloads import build
+
+    work = build("chunks", make(TINY_QWEN3, 2, "embedder", folder), TINY)
+    seen = []
+    assert expected_seconds(seen.append, work) > 0
+    assert [len(part.texts) for part in seen] == [1, 1]
+    assert min(map(len, work.ids)) < seen[0].tokens < max(map(len, work.ids))
+
+
+def test_our_float32_stands_beside_the_peers(folder, tmp_path, monkeypatch):
+    from embrief.bench import peers
+
+    class Slow:
+        def embed(self, rows, texts):
+            return np.ones((len(rows), 48), np.float32) / 48**0.5
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(peers, "available", lambda: [peers.Peer("other", "F32", "1.0", lambda folder: Slow())])
+    done = bench(folder, "--only", "peers", "--out", str(tmp_path / "out.json"), "--json")
+    assert done.exit_code == 0, done.output
+    row = json.loads(done.stdout)["rows"]["peer other F32"]
+    assert {"embrief bf16", "embrief fp32", "other F32"} <= set(runs_of(row))
+    assert runs_of(row)["embrief fp32"]["cosine_min"] > 0.999999
 
 
 def test_the_file_names_versions_machine_and_settings(data, folder):
@@ -304,13 +360,14 @@ def test_import_load_and_memory_come_from_processes_of_their_own(folder, tmp_pat
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)["rows"]["load"]
     runs = runs_of(row)
-    assert set(runs) == {"embrief bf16", "ST bf16"}
+    ours, theirs = runs
+    assert (ours, theirs) in (("embrief bf16", "ST bf16"), ("embrief fp32", "ST fp32"))
     # Importing embrief brings no torch; a process in which something was imported before would show the same for both.
-    assert 0 < runs["embrief bf16"]["import_s"] < runs["ST bf16"]["import_s"]
+    assert 0 < runs[ours]["import_s"] < runs[theirs]["import_s"]
     if sys.platform != "win32":
         for run in runs.values():
             assert 0 < run["peak_load_bytes"] <= run["peak_batch_bytes"]
-        peaks = [runs[name]["peak_batch_bytes"] for name in ("embrief bf16", "ST bf16")]
+        peaks = [runs[name]["peak_batch_bytes"] for name in (ours, theirs)]
         assert row["memory_ratio"] == pytest.approx(peaks[0] / peaks[1])
 
 

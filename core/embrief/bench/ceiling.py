@@ -13,21 +13,24 @@ ROWS = {"cpu": 512, "cuda": 16384, "mps": 4096}
 _TRIES, _CALLS = 12, 4
 
 
-def measure_ceiling(config: dict[str, Any], device: str) -> float:
-    """Return the best bfloat16 rate in operations per second, over products and ways of computing them.
+def measure_ceiling(config: dict[str, Any], device: str, dtype: str) -> float:
+    """Return the best rate in operations per second, over products and ways of computing them.
 
     Args:
         config: config.json, which gives the sizes of the products.
         device: Where to compute.
+        dtype: Number format of the products.
     """
     import torch
+
+    form: torch.dtype = getattr(torch, dtype)
 
     hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
     rows = ROWS[device.partition(":")[0]]
     best = 0.0
     for inputs, outputs in ((hidden, 2 * inner), (inner, hidden)):
-        x = torch.randn(rows, inputs, device=device).to(torch.bfloat16)
-        weight = torch.randn(outputs, inputs, device=device).to(torch.bfloat16)
+        x = torch.randn(rows, inputs, device=device).to(form)
+        weight = torch.randn(outputs, inputs, device=device).to(form)
         with torch.inference_mode():
             for product in _products(x, weight):
                 best = max(best, 2 * rows * inputs * outputs / _seconds(product, device))

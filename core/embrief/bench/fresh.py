@@ -20,7 +20,7 @@ LIBRARIES = ("embrief", "sentence-transformers")
 
 
 def measure_fresh(
-    folder: Path, work: Workload, device: str, threads: int | None, rounds: int
+    folder: Path, work: Workload, device: str, dtype: str, threads: int | None, rounds: int
 ) -> dict[str, dict[str, Any]]:
     """Return import time, load time and peak memory of both libraries, the median of interleaved rounds.
 
@@ -28,6 +28,7 @@ def measure_fresh(
         folder: The model.
         work: One batch of chunks; memory is looked at again after it.
         device: Where it runs.
+        dtype: Number format.
         threads: CPU threads, `None` for torch's choice.
         rounds: Processes per library.
 
@@ -40,15 +41,15 @@ def measure_fresh(
         texts.write_text(json.dumps(work.texts), "utf-8")
         for _ in range(rounds):
             for name in LIBRARIES:
-                found[name].append(_process(name, folder, device, threads, texts))
+                found[name].append(_process(name, folder, device, dtype, threads, texts))
     return {name: _medians(runs) for name, runs in found.items()}
 
 
-def _process(library: str, folder: Path, device: str, threads: int | None, texts: Path) -> dict[str, Any]:
+def _process(library: str, folder: Path, device: str, dtype: str, threads: int | None, texts: Path) -> dict[str, Any]:
     script = Path(__file__).with_name("fresh_process.py")
     done = subprocess.run(  # noqa: S603 - this interpreter, a script of our own, and arguments made here
         # -P: modules of this package must not shadow others by standing beside the script.
-        [sys.executable, "-P", str(script), library, str(folder), device, str(threads or 0), str(texts)],
+        [sys.executable, "-P", str(script), library, str(folder), device, dtype, str(threads or 0), str(texts)],
         capture_output=True,
         text=True,
         check=False,

@@ -35,7 +35,7 @@ def peak_bytes() -> int | None:
 
 def main() -> None:
     """Import a library, load a model, embed one batch, and write what it cost to stdout."""
-    library, folder, device, threads, texts_file = sys.argv[1:]
+    library, folder, device, dtype, threads, texts_file = sys.argv[1:]
     texts = json.loads(Path(texts_file).read_text("utf-8"))
     start = time.perf_counter()
     if library == "embrief":
@@ -48,9 +48,11 @@ def main() -> None:
 
         torch.set_num_threads(int(threads))
     if library == "embrief":
-        ours = embrief.Embedder(folder, dtype="bfloat16", device=device, truncate="silent").load()
+        ours = embrief.Embedder(folder, dtype=dtype, device=device, truncate="silent").load()
     else:
-        theirs = sentence_transformers.SentenceTransformer(folder, device=device, local_files_only=True)
+        theirs = sentence_transformers.SentenceTransformer(
+            folder, device=device, model_kwargs={"dtype": dtype}, local_files_only=True
+        )
     loaded = time.perf_counter()
     after_load = peak_bytes()
     if library == "embrief":

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.bench.checkpoint import Checkpoint
+    from embrief.bench.peers import PeerModel
     from embrief.bench.rows import Row
     from embrief.bench.shapes import Kind
 
@@ -65,6 +66,7 @@ class Bench:
         """
         self.settings = settings
         self.device = _device(settings.device)
+        self.native = _native(self.device)
         self._folder = folder
         self._real = [checkpoints.find(model) for model in settings.models]
         if self._real and settings.layers is not None:
@@ -122,13 +124,13 @@ class Bench:
         return float(flops * self.workload(row).tokens)
 
     def ceiling(self, row: Row) -> float:
-        """Return the machine's limit for products of the model's sizes, in operations per second.
+        """Return the machine's limit for products of the model's sizes in its own format, in operations per second.
 
         Measured again for each row, and the best of all counts: a disturbed minute would make a limit too low.
         """
         config = self.checkpoint(row).config
         key = (int(config["hidden_size"]), int(config["intermediate_size"]))
-        self._ceilings[key] = max(self._ceilings.get(key, 0.0), measure_ceiling(config, self.device))
+        self._ceilings[key] = max(self._ceilings.get(key, 0.0), measure_ceiling(config, self.device, self.native))
         return self._ceilings[key]
 
     def measure(self, row: Row, rounds: int) -> dict[str, Any]:
@@ -162,33 +164,38 @@ class Bench:
         calls: dict[str, Callable[[], Result]] = {}
         try:
             check_ids(work, default)
-            fast = default if default.dtype == "bfloat16" else plain_kind(model.folder, "bfloat16", self.device)
+            fast = default if default.dtype == self.native else plain_kind(model.folder, self.native, self.device)
             if fast is not default:
                 open_runners.append(fast)
             missing: dict[str, str] = {}
             for dtype in self.settings.dtypes:
-                if dtype == "float32":
+                # Where it is not what runs by default, once is enough for its numbers.
+                if dtype == "float32" != self.native:
                     continue
                 own = self._own(model, dtype, missing)
                 if own is not None:
                     open_runners.append(own)
-                    calls[embrief_name(dtype)] = partial(own.run, work)
-            for runner in open_runners:
-                runner.run(work.warm_up())
+                    self._join(calls, embrief_name(dtype), own.run, work, missing)
             size = DEFAULT_BATCH if work.singly else _best_batch(fast, work)
-            names = plain_name(default.dtype, DEFAULT_BATCH), plain_name("bfloat16", size)
+            names = plain_name(default.dtype, DEFAULT_BATCH), plain_name(self.native, size)
             # Before and after what it is compared with.
             self.ceiling(row)
-            calls[names[0]] = partial(default.run, work, DEFAULT_BATCH)
+            fast.run(work.warm_up())
+            if fast is default:
+                calls[names[0]] = partial(default.run, work, DEFAULT_BATCH)
+            else:
+                self._join(calls, names[0], partial(default.run, batch_size=DEFAULT_BATCH), work, missing)
             calls[names[1]] = partial(fast.run, work, size)
             timings = interleave(calls, rounds)
         finally:
             for runner in open_runners:
                 runner.close()
         oracle_name = plain_name("float32", size)
-        oracle = self._once(plain_kind(model.folder, "float32", self.device), work, size)
+        oracle = timings.get(oracle_name)
+        if oracle is None:
+            oracle = self._once(plain_kind(model.folder, "float32", self.device), work, size)
         self._keep(model, work, oracle.result)
-        if "float32" in self.settings.dtypes:
+        if "float32" in self.settings.dtypes and self.native != "float32":
             own = self._own(model, "float32", missing)
             if own is not None:
                 timings[embrief_name("float32")] = self._once(own, work, None)
@@ -196,18 +203,43 @@ class Bench:
         ceiling = self.ceiling(row)
         runs = _runs(row, model, work, timings, oracle.result, ceiling)
         # A sample can mislead: of what was timed in full, the faster one counts.
-        best = min((name for name in names if "bf16" in name), key=lambda name: timings[name].median)
+        native = plain_name(self.native, size).split(",")[0]
+        best = min(
+            (name for name in names if name in timings and name.startswith(native)),
+            key=lambda name: timings[name].median,
+        )
         for run in runs:
-            run["vs_default"] = timings[names[0]].median / timings[run["name"]].median
+            if names[0] in timings:
+                run["vs_default"] = timings[names[0]].median / timings[run["name"]].median
             run["vs_best"] = timings[best].median / timings[run["name"]].median
         return {
             "default": names[0],
             "best": best,
             "padding": _padding(work),
             "ceiling": ceiling,
+            "ceiling_format": self.native,
             "runs": [*runs, *({"name": name, "unavailable": why} for name, why in missing.items())],
             "warnings": _disturbed(timings),
         }
+
+    def _join(
+        self,
+        calls: dict[str, Callable[[], Result]],
+        name: str,
+        run: Callable[[Workload], Result],
+        work: Workload,
+        missing: dict[str, str],
+    ) -> None:
+        """Warm a library up and let it take part, or note that it would take longer than the limit."""
+        seconds = expected_seconds(run, work)
+        if seconds > self.settings.limit:
+            missing[name] = (
+                f"one text took so long that all would take about {seconds:,.0f} s, the limit is "
+                f"{self.settings.limit:,.0f} s"
+            )
+            return
+        run(work.warm_up())
+        calls[name] = partial(run, work)
 
     def _own(self, model: Checkpoint, dtype: str, missing: dict[str, str]) -> EmbriefEmbedder | EmbriefReranker | None:
         """Load embrief, or note why it cannot run in this number format."""
@@ -229,20 +261,22 @@ class Bench:
         return timing
 
     def _load(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
-        measured = measure_fresh(model.folder, work, self.device, self.settings.threads, rounds)
-        names = {"embrief": embrief_name("bfloat16"), "sentence-transformers": "ST bf16"}
+        measured = measure_fresh(model.folder, work, self.device, self.native, self.settings.threads, rounds)
+        short = _SHORT_NAMES[self.native]
+        names = {"embrief": embrief_name(self.native), "sentence-transformers": f"ST {short}"}
         runs = [{"name": names[name], **values} for name, values in measured.items()]
         ours, theirs = (measured[name]["peak_batch_bytes"] for name in ("embrief", "sentence-transformers"))
         return {"runs": runs, "memory_ratio": ours / theirs if ours and theirs else None, "warnings": []}
 
     def _wrappers(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
         rounds = max(rounds, LEAST_WRAPPER_ROUNDS)
-        core = EmbriefEmbedder(model.folder, "bfloat16", self.device)
+        core = EmbriefEmbedder(model.folder, self.native, self.device)
         try:
             core.run(work)
             calls: dict[str, Callable[[], Any]] = {"embrief": partial(core.run, work)}
             calls |= {
-                name: partial(call, list(work.texts)) for name, call in wrapped(model.folder, self.device).items()
+                name: partial(call, list(work.texts))
+                for name, call in wrapped(model.folder, self.device, self.native).items()
             }
             timings = interleave(calls, rounds)
         finally:
@@ -267,18 +301,15 @@ class Bench:
         calls: dict[str, Callable[[], Result]] = {}
         try:
             for dtype in self.settings.dtypes:
-                own = self._own(model, dtype, missing) if dtype != "float32" else None
+                own = self._own(model, dtype, missing)
                 if own is not None:
                     open_runners.append(own)
-                    own.run(work.warm_up())
-                    calls[embrief_name(dtype)] = partial(own.run, work)
+                    self._join(calls, embrief_name(dtype), own.run, work, missing)
             name = row.key.removeprefix("peer ")
             try:
                 peer = row.peer.load(model.folder)
                 open_runners.append(peer)
-                few = work.warm_up()
-                peer.embed([list(ids) for ids in few.ids], list(few.rendered))
-                calls[name] = partial(peer.embed, [list(ids) for ids in work.ids], list(work.rendered))
+                self._join(calls, name, partial(_embed, peer), work, missing)
                 timings = interleave(calls, rounds)
             except Exception as error:
                 # Somebody else's library: what it says is the result of its row.
@@ -289,14 +320,16 @@ class Bench:
                 runner.close()
         ceiling = self.ceiling(row)
         runs = _runs(row, model, work, timings, oracle, ceiling)
-        ours = timings.get(embrief_name("bfloat16"))
+        ours = timings.get(embrief_name(self.native))
         for run in runs:
             if ours is not None:
+                run["against"] = embrief_name(self.native)
                 run["vs_embrief"] = ours.median / timings[run["name"]].median
         unavailable = [{"name": name, "unavailable": why} for name, why in missing.items()]
         return {
             "note": row.peer.note,
             "ceiling": ceiling,
+            "ceiling_format": self.native,
             "runs": [*runs, *unavailable],
             "warnings": _disturbed(timings),
         }
@@ -337,6 +370,28 @@ def _runs(
             run["of_ceiling"] = speed * model.flops / ceiling
         found.append(run | compare_to(oracle, timing.result))
     return found
+
+
+def expected_seconds(run: Callable[[Workload], Result], work: Workload) -> float:
+    """Return about how long all texts take, judged by one of middle length; its first run does what is done once."""
+    order = sorted(range(len(work.ids)), key=lambda place: len(work.ids[place]))
+    one = work.part([order[len(order) // 2]])
+    timing = Timing()
+    run(one)
+    measure(partial(run, one), timing)
+    return timing.median * work.tokens / one.tokens
+
+
+def _embed(peer: PeerModel, work: Workload) -> Result:
+    return peer.embed([list(ids) for ids in work.ids], list(work.rendered))
+
+
+def _native(device: str) -> str:
+    """Return the number format that a device computes in by default."""
+    from embrief import Embedder
+
+    with Embedder(device=device) as embedder:
+        return str(embedder.info()["dtype"])
 
 
 def _device(device: str) -> str:

@@ -32,7 +32,7 @@ def _cells(run: dict[str, Any]) -> tuple[str, ...]:
         return speed, "", "", "", f"{run['overhead']:+.1%} time" if run["name"] != "embrief" else ""
     against = _times(run.get("vs_default")), _times(run.get("vs_best"))
     if "vs_embrief" in run:
-        against = "", f"{run['vs_embrief']:.2f} of embrief bf16"
+        against = "", f"{run['vs_embrief']:.2f} of {run['against']}"
     limit = f"{run['of_ceiling']:.0%}" if "of_ceiling" in run else ""
     return speed, *against, limit, _error(run)
 
@@ -66,7 +66,7 @@ def notes(results: Results) -> list[str]:
         if "padding" in row and row["padding"] > 1.005:
             parts.append(f"the default pads to {row['padding']:.2f}x the tokens")
         if row.get("ceiling"):
-            parts.append(f"limit {row['ceiling'] / 1e9:,.0f} GFLOP/s")
+            parts.append(f"limit {row['ceiling'] / 1e9:,.0f} GFLOP/s in {row['ceiling_format']}")
         if row.get("memory_ratio") is not None:
             parts.append(
                 f"seconds to import and to load, and peak memory after one batch, {row['memory_ratio']:.2f}x that of ST"

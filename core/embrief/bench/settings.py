@@ -49,6 +49,8 @@ class Settings:
     threads: int | None = None
     """CPU threads; `None` leaves torch's choice."""
     device: str = "auto"
+    limit: float = 600.0
+    """Seconds: a library that would take longer for the texts of a row is left out of it."""
 
 
 def sizes_of(shape: str, chunks: int | None = None) -> Sizes:

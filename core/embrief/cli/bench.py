@@ -32,6 +32,9 @@ def bench(
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Such as 25m: what does not fit is left for the next run.")
     ] = None,
+    limit: Annotated[
+        str, typer.Option(metavar="TIME", help="A library that would take longer for one row is left out of it.")
+    ] = "10m",
     chunks: Annotated[int | None, typer.Option(min=1, metavar="N", help="Texts of the row b (256).")] = None,
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds in which all take turns.")] = 3,
     dtype: Annotated[
@@ -84,6 +87,7 @@ def bench(
         dtypes=_names(dtype),
         threads=threads,
         device=device,
+        limit=_seconds(limit, "--limit"),
     )
     place = (folder or default_folder()).expanduser().absolute()
     file = out or place / "results.json"
@@ -93,7 +97,7 @@ def bench(
         folder=place,
         out=file,
         only=_names(only) if only is not None else None,
-        budget=_seconds(budget) if budget is not None else None,
+        budget=_seconds(budget, "--budget") if budget is not None else None,
         fresh=fresh,
         say=lambda message: errors.print(plain(message), style="dim", soft_wrap=True),
     )
@@ -113,11 +117,11 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str) -> float:
     """Return a duration such as 25m, 1h30m or 90s in seconds."""
     found = _DURATION.fullmatch(text.strip())
     if found is None or not any(found.groups()):
-        raise ArgumentError(f"--budget {text!r} is no duration; write 25m, 90s or 1h30m")
+        raise ArgumentError(f"{option} {text!r} is no duration; write 25m, 90s or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return 3600.0 * hours + 60 * minutes + seconds
 
