@@ -38,6 +38,7 @@ from embrief.errors import (
     UnsupportedVersionError,
     WeightsUnavailableError,
 )
+from embrief.log import logger as _logger  # noqa: F401 - quiet from the start, unless the application sets it up
 from embrief.plugins import plugins
 
 if TYPE_CHECKING:

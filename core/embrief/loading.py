@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from embrief.identify import (
 )
 from embrief.jobs import runtime_error
 from embrief.lanes import Lane
+from embrief.log import logger
 from embrief.plugins import plugins
 from embrief.scheduler import Worker, forget_other_workers
 from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
@@ -116,6 +118,8 @@ def _load(
         if folder is not None and known is not None:
             check_unchanged(folder, known)
 
+    logger.info("loading %s with %r", request.spec.id, backend.name)
+    start = time.perf_counter()
     check()
     if folder is not None:
         check_weights(folder)
@@ -131,6 +135,7 @@ def _load(
     except EmbriefError:
         model.close()
         raise
+    logger.info("loaded %s with %r in %.1f s", request.spec.id, backend.name, time.perf_counter() - start)
     return model
 
 
@@ -387,6 +392,7 @@ class SharedModel(Generic[S, B]):
         if isinstance(spec, EmbeddingSpec):
             # Before the weights are read: what is in the folder later is another model's.
             _ = self.weights
+        logger.info("%s runs with %r on %s in %s: %s", spec.id, backend.name, device, dtype, self.backend_reason)
         request = LoadRequest(spec, folder, device, dtype, trust)
         # A commit on the hub is what its name says.
         known = self._known if self.folder is not None else None

@@ -21,6 +21,7 @@ from embrief import exiting
 from embrief.backends.base import Batched, Checking
 from embrief.errors import BackendError, ClosedError, EmbriefError
 from embrief.jobs import Call, Job, Request, Room, Row, Rows, is_out_of_memory, runtime_error
+from embrief.log import logger
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -278,7 +279,11 @@ class Worker(Generic[B]):
                 part[0].job.fail(part[0].error(error, memory=memory))
             elif isinstance(error, Exception):
                 if memory:
-                    self._limit = min(self._limit, max(self._cost(part) // 2, 1))
+                    self._lower_limit(part)
+                else:
+                    # Not its message, which may hold a text.
+                    kind = type(error).__name__
+                    logger.debug("a batch of %d rows failed (%s); running its halves", len(part), kind)
                 middle = (len(part) + 1) // 2
                 parts += [part[middle:], part[:middle]]
             else:
@@ -286,6 +291,13 @@ class Worker(Generic[B]):
                     row.job.fail(error)
             # It holds the frames, and with them the memory, of the run that failed.
             del error
+
+    def _lower_limit(self, rows: list[Row]) -> None:
+        cost = self._cost(rows)
+        if (limit := max(cost // 2, 1)) < self._limit:
+            self._limit = limit
+            told = "memory ran out with %d rows (%d tokens) in a batch; batches hold at most %d tokens from now on"
+            logger.warning(told, len(rows), cost, limit)
 
     def _cost(self, rows: list[Row]) -> int:
         sizes = [row.size for row in rows]
