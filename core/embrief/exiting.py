@@ -18,7 +18,7 @@ from typing import Protocol
 
 from embrief.errors import ClosedError
 
-_MOMENT = 1.0
+_MOMENT = 3.0
 """Seconds that daemon threads get nothing at exit. One that got its error at once would print a traceback or try again
 while the interpreter goes, and one that is stopped while it writes to stderr ends the process with SIGABRT, too. By
 then most processes are gone; whoever waits for the thread in an exit function waits no longer than that."""

@@ -105,8 +105,9 @@ def test_no_exit_aborts_or_hangs(shape: str) -> None:
         ]
         for process in started:
             _, errors = process.communicate(timeout=HANG)
-            quiet = "" if shape not in ("exception", "sigint") else errors
-            assert (process.returncode, errors) == (expected, quiet), (shape, errors[-2000:])
+            # On a machine that takes long over an exit, daemon threads live to see their error.
+            told = errors.count("Traceback") - errors.count("embrief.errors.ClosedError")
+            assert (process.returncode, told) == (expected, shape in ("exception", "sigint")), (shape, errors[-2000:])
 
 
 def test_a_first_call_during_the_exit_gets_an_error_and_loads_nothing() -> None:
@@ -127,9 +128,12 @@ def work():
         lambda: asyncio.run(embedder.aembed_query("q")), lambda: asyncio.run(embedder.off_loop(dict)),
         lambda: Reranker("embrief/tiny-reranker").score("q", ["d"]),
     )
-    for call in calls:
+    def refused(call):
         try: call()
         except ClosedError as error: print(error, flush=True)
+    threads = [threading.Thread(target=refused, args=(call,), daemon=True) for call in calls]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
     over.set()
 threading.Thread(target=work, daemon=True).start()
 """)

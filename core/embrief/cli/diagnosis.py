@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import embrief
 from embrief.cli import plugins as plugin_command
-from embrief.cli.verdict import judge
 from embrief.errors import MissingDependencyError
 from embrief.installed import installed_version
 from embrief.machine import processor
@@ -45,6 +44,9 @@ def collect(model: str | None) -> dict[str, Any]:
         UnknownModelError: There is no such model.
         ArgumentError: Its size is not known.
     """
+    # Inside the function: a command's help needs no numpy.
+    from embrief.cli.verdict import judge
+
     found = plugin_command.discover()
     problems = plugin_command.problems(found)
     devices = _devices(problems)
