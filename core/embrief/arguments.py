@@ -192,7 +192,7 @@ def pairs(values: object, what: str) -> list[tuple[str, str]]:
     return found
 
 
-def titles(values: object, count: int, *, start: int = 0) -> list[str | None]:
+def titles(values: object, count: int) -> list[str | None]:
     """Return one title or `None` per document.
 
     Raises:
@@ -204,7 +204,7 @@ def titles(values: object, count: int, *, start: int = 0) -> list[str | None]:
     items = listed(values, "titles", "one title (or None) per document")
     if len(items) != count:
         raise ArgumentError(f"there are {len(items)} titles for {count} documents; give one each, None for no title")
-    for index, item in enumerate(items, start):
+    for index, item in enumerate(items):
         if item is not None and not isinstance(item, str):
             remedy = "; write None for no title" if _is_missing(item) else ""
             raise ArgumentTypeError(

@@ -244,7 +244,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         return self._render([text], role, PromptChoice(instruction, task), None if title is None else [title])[0]
 
     def _render(
-        self, texts: list[str], role: Role, call: PromptChoice, titles: Sequence[str | None] | None, start: int = 0
+        self, texts: list[str], role: Role, call: PromptChoice, titles: Sequence[str | None] | None
     ) -> list[str]:
         spec, default = self.spec, self._settings.prompt_choice
         if role not in ("query", "document"):
@@ -268,9 +268,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         applies = active_task(spec.prompts, call, default, model=spec.id)
         return [
             document_prefix(applies, title, model=spec.id, index=index) + text
-            for index, (text, title) in enumerate(
-                zip(texts, arguments.titles(titles, len(texts), start=start), strict=True), start
-            )
+            for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True))
         ]
 
     def encode(
@@ -316,7 +314,8 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         """Check and render the texts, the first of which has the index `start` for the caller. Loads nothing."""
         spec, settings = self.spec, self._settings
         items = arguments.texts(texts, "texts", start=start)
-        rendered = self._render(items, role, call, titles, start)
+        with placed(range(start, start + len(items))):
+            rendered = self._render(items, role, call, titles)
         space, dim = self._space(call), self.dim
         rows: dict[str, int] = {}
         # The row of each text among the distinct ones. The table goes right away: a corpus makes it large.
