@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Set
+from collections.abc import AsyncIterable, Iterable, Iterator, KeysView, Mapping, Set
 from numbers import Integral, Real
 from typing import Any, cast, get_args
 
@@ -89,7 +89,7 @@ def _not_listed(values: object, what: str) -> str | None:
         return f"; write [{what.removesuffix('s')}]"
     if isinstance(values, Mapping):
         return f"; pass list({what}.values()), or list({what}) for its keys"
-    if isinstance(values, Set):
+    if isinstance(values, Set) and not isinstance(values, KeysView):
         return f", whose order is not fixed; pass sorted({what}), or a list"
     if hasattr(values, "readline"):
         return ", an open file; pass its texts, such as file.read().splitlines()"

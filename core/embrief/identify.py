@@ -304,9 +304,13 @@ def _prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> EmbeddingPro
     own = files.prompts
     if own is None:
         return family or EmbeddingPrompts(tasks=(Task("retrieval", "", "", aliases=("query", "document")),))
-    fallback = own.get(files.default_prompt or "", "")
+    default = files.default_prompt or ""
+    fallback = own.get(default, "")
     plain = {_named(name)[1]: own[name] for name in sorted(own, key=_rank) if not _named(name)[0]}
-    query, document = (plain.get(side, fallback) for side in ("query", "document"))
+    # A default whose name says a side is not for the other.
+    query, document = (
+        plain.get(side, fallback if _named(default)[1] in ("", side) else "") for side in ("query", "document")
+    )
     aliases: tuple[str, ...] = ("query", "document")
     pairs = {task for task, side in map(_named, own) if task and side}
     if len(pairs) == 1 and not fallback and not plain.keys() & {"query", "document"}:

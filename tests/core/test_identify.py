@@ -175,6 +175,16 @@ def test_a_default_prompt_name_is_followed(qwen3_copy: Path) -> None:
     assert Embedder(qwen3_copy).render("x", role="document") == "everything: x"
 
 
+def test_a_default_prompt_stays_on_the_side_that_its_name_says(qwen3_copy: Path) -> None:
+    edit(
+        qwen3_copy / "config_sentence_transformers.json",
+        prompts={"s2p_query": "find: "},
+        default_prompt_name="s2p_query",
+    )
+    assert Embedder(qwen3_copy).render("x", role="query") == "find: x"
+    assert Embedder(qwen3_copy).render("x", role="document") == "x"
+
+
 def test_titles_survive_only_the_familys_document_prompt(gemma_copy: Path) -> None:
     assert Embedder(gemma_copy).render("d", role="document", title="T") == "title: T | text: d"
     edit(gemma_copy / "config_sentence_transformers.json", prompts={"query": "q: ", "document": "d: "})

@@ -152,6 +152,12 @@ def test_what_is_no_string_is_refused_with_its_index_and_the_remedy(fake: FakeRu
     assert fake.loads == 0
 
 
+def test_keys_of_a_mapping_have_an_order(fake: FakeRuntime) -> None:
+    embedder = Embedder(fake.qwen3)
+    found = embedder.embed_documents({"b": 1, "a": 2}.keys())
+    np.testing.assert_array_equal(found, embedder.embed_documents(["b", "a"]))
+
+
 def test_a_column_with_a_gap_names_the_gap(fake: FakeRuntime) -> None:
     for column in (pd.Series(["a", None]), pd.Series(["a", None], dtype="string"), pd.Series(["a", float("nan")])):
         with pytest.raises(ArgumentTypeError, match=r"texts\[1\] is .*missing value: leave it out") as caught:
