@@ -348,7 +348,6 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "compressed-tensors": {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}},
     "compression_config": {"compression_config": {"format": "pack-quantized"}},
     "mlx": {"quantization": {"group_size": 64, "bits": 4}},
-    "no mapping": {"quantization_config": "gptq"},
 }
 
 
