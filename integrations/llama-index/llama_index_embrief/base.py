@@ -1,38 +1,30 @@
-"""Embeddings: LlamaIndex's methods on an `embrief.Embedder`."""
+"""Embeddings: what is configured, its twins, and queries with an instruction of their own."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Unpack, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import BeforeValidator, Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BeforeValidator, Field
 
 from embrief import Embedder
 from embrief.wrapping import plain_number
-from embrief.wrapping import texts as checked_texts
-from llama_index_embrief.cache import RoleCache, Rows
+from llama_index_embrief.cache import RoleCache
 from llama_index_embrief.identity import Configuration
-from llama_index_embrief.options import Configured, EmbeddingOptions
-from llama_index_embrief.titles import embed_texts, node_list, titles_of, warn_untitled
-from llama_index_embrief.vectors import aembed, embed
+from llama_index_embrief.methods import EmbeddingMethods
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llama_index.core.schema import BaseNode
+    from llama_index_embrief.options import EmbeddingOptions
 
 # LlamaIndex puts a span around overrides of methods that have one; the bare ones inside keep it at one span.
 _get_query_embedding = inspect.unwrap(BaseEmbedding.get_query_embedding)
 _aget_query_embedding = inspect.unwrap(BaseEmbedding.aget_query_embedding)
-_get_text_embedding_batch = inspect.unwrap(BaseEmbedding.get_text_embedding_batch)
-_aget_text_embedding_batch = inspect.unwrap(BaseEmbedding.aget_text_embedding_batch)
-
-_STEPS, _LEAST_STEP = 20, 16
 
 
-class EmbriefEmbedding(Configured, BaseEmbedding):
+class EmbriefEmbedding(EmbeddingMethods):
     """Base of `Qwen3Embedding` and `GemmaEmbedding`, which differ in their default model; serves any model.
 
     All public methods of `BaseEmbedding` work. The async ones never run a model on the event loop's thread.
@@ -57,7 +49,6 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
 
     _model_field: ClassVar[str] = "model_name"
     _other: ClassVar[str] = "Qwen3Rerank({model})"
-    _embedder: Embedder = PrivateAttr()
 
     def __init__(
         self,
@@ -134,101 +125,11 @@ class EmbriefEmbedding(Configured, BaseEmbedding):
         chosen = self if instruction is None else self.with_instruction(instruction)
         return cast("list[float]", await _aget_query_embedding(chosen, query))
 
-    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> Rows:
-        """Embed documents.
-
-        Args:
-            texts: Any number of texts, also none. All are checked before the first is embedded.
-            show_progress: Whether to show a progress bar, which moves in steps of about a twentieth.
-            **kwargs: Not used, as in LlamaIndex.
-
-        Returns:
-            `dim` floats per text, in input order.
-
-        Raises:
-            ArgumentTypeError: `texts` is no list of strings; the error has the index.
-            InputTooLongError: A text is too long and `truncate="error"`.
-        """
-        items = checked_texts(texts, "texts")
-        if self.embeddings_cache is None:
-            self._embedder.check_documents(items, titles=titles_of(items))
-        steps = self._in_steps(len(items)) if show_progress else self
-        return cast("Rows", _get_text_embedding_batch(steps, items, show_progress, **kwargs))
-
-    async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> Rows:
-        """`get_text_embedding_batch` without blocking the event loop."""
-        items = checked_texts(texts, "texts")
-        if self.embeddings_cache is None:
-            await self._embedder.acheck_documents(items, titles=titles_of(items))
-        steps = self._in_steps(len(items)) if show_progress else self
-        return cast("Rows", await _aget_text_embedding_batch(steps, items, show_progress, **kwargs))
-
-    def get_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> list[float]:
-        """Embed queries and return one vector of them: their mean, or what `agg_fn` makes."""
-        return super().get_agg_embedding_from_queries(checked_texts(queries, "queries"), agg_fn)
-
-    async def aget_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> list[float]:
-        """`get_agg_embedding_from_queries` without blocking the event loop."""
-        items = checked_texts(queries, "queries")
-        return await super().aget_agg_embedding_from_queries(items, agg_fn)
-
-    def _in_steps(self, count: int) -> Self:
-        """Return a twin whose progress bar moves: LlamaIndex's has a step per batch."""
-        twin = self.model_copy()
-        twin.embed_batch_size = min(self.embed_batch_size, max(count // _STEPS, _LEAST_STEP))
-        return twin
-
-    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        """Set the nodes' `embedding`; with `title_metadata_key`, titles reach the model as titles."""
-        texts = embed_texts(given := node_list(nodes), self.title_metadata_key)
-        return _with_vectors(given, self.get_text_embedding_batch(texts, **kwargs), nodes)
-
-    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        """`__call__` without blocking the event loop."""
-        texts = embed_texts(given := node_list(nodes), self.title_metadata_key)
-        return _with_vectors(given, await self.aget_text_embedding_batch(texts, **kwargs), nodes)
-
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Return all options, for `from_dict`. Its `str()` is the ingestion cache's key: see `Configuration`."""
         return Configuration(super().to_dict(**kwargs), self._embedder)
 
     def to_payload(self) -> dict[str, Any]:
         """Return what names the vectors, for events and callbacks: plain options, no secrets; reads no file."""
-        names = (
-            "model_name",
-            "embed_batch_size",
-            "revision",
-            "dim",
-            "normalize",
-            "instruction",
-            "task",
-            "dtype",
-        )
+        names = ("model_name", "embed_batch_size", "revision", "dim", "normalize", "instruction", "task", "dtype")
         return {"class_name": self.class_name(), **{name: getattr(self, name) for name in names}}
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return embed(self._embedder, self.embeddings_cache, [query], "query")[0]
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        return self._get_text_embeddings([text])[0]
-
-    def _get_text_embeddings(self, texts: list[str]) -> Rows:
-        warn_untitled(texts, self.title_metadata_key)
-        return embed(self._embedder, self.embeddings_cache, texts, "document")
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return (await aembed(self._embedder, self.embeddings_cache, [query], "query"))[0]
-
-    async def _aget_text_embedding(self, text: str) -> list[float]:
-        return (await self._aget_text_embeddings([text]))[0]
-
-    async def _aget_text_embeddings(self, texts: list[str]) -> Rows:
-        warn_untitled(texts, self.title_metadata_key)
-        return await aembed(self._embedder, self.embeddings_cache, texts, "document")
-
-
-def _with_vectors(nodes: list[BaseNode], vectors: Rows, given: Iterable[BaseNode]) -> Sequence[BaseNode]:
-    for node, vector in zip(nodes, vectors, strict=True):
-        node.embedding = vector
-    # The caller's own list, but an iterator is used up.
-    return given if isinstance(given, Sequence) else nodes

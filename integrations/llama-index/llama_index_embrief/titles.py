@@ -8,9 +8,6 @@ from typing import Self
 
 from llama_index.core.schema import BaseNode, MetadataMode
 
-from embrief import ArgumentTypeError
-from embrief.wrapping import listed
-
 
 class TitledText(str):
     """A document's text that knows its title.
@@ -25,17 +22,6 @@ class TitledText(str):
         made = super().__new__(cls, text)
         made.document_title = title
         return made
-
-
-def node_list(nodes: object) -> list[BaseNode]:
-    """Return nodes as a list; an error has the index of what is none."""
-    found = listed(nodes, "nodes")
-    for index, node in enumerate(found):
-        if not isinstance(node, BaseNode):
-            raise ArgumentTypeError(
-                f"nodes[{index}] is {type(node).__name__}; wrap a text as TextNode(text=...)", index=index
-            )
-    return found
 
 
 def embed_texts(nodes: Sequence[BaseNode], title_key: str | None) -> list[str]:
