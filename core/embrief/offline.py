@@ -19,9 +19,9 @@ class OfflineModels:
 
 def offline_models() -> OfflineModels:
     """Return the tiny models where their runtime is installed, else the lexical one. Imports no runtime."""
-    # Inside the function: a command's help needs no numpy.
-    from embrief.backends import engine
+    # Inside the function: a command's help needs no runtimes.
+    from embrief.backends.built_in import ENGINE
 
-    if missing := engine.BACKEND.missing():
+    if missing := ENGINE.missing():
         return OfflineModels(LEXICAL_MODEL, None, missing)
     return OfflineModels(TINY_EMBEDDING, TINY_RERANKER, ())

@@ -206,7 +206,7 @@ def _discover() -> Plugins:
     import pluggy
 
     from embrief import hookspecs
-    from embrief.backends import engine, hashing, sentence_transformers
+    from embrief.backends.built_in import ENGINE, HASH, SENTENCE_TRANSFORMERS
     from embrief.models import built_in_models
     from embrief.registry import Registry
 
@@ -222,7 +222,7 @@ def _discover() -> Plugins:
     manager.add_hookspecs(hookspecs)
     for spec in built_in_models():
         registry.add_model(spec)
-    for backend in (engine.BACKEND, hashing.BACKEND, sentence_transformers.BACKEND):
+    for backend in (ENGINE, HASH, SENTENCE_TRANSFORMERS):
         registry.add_backend(backend)
     taken: dict[str, str] = {}
     for point in _entry_points(reports):

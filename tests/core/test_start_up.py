@@ -48,7 +48,10 @@ def command(*arguments: str) -> str:
         (command("--version"), {"typer", "json"}),
         # typer's types may bring pydantic where that is installed, and pydantic these.
         (command("demo", "--help"), {"typer", "json", "importlib.metadata", "email"}),
-        (command("models"), HEAVY - {"asyncio", "torch"}),
+        ("from embrief import plugins; plugins()", {"pluggy", "importlib.metadata", "email", "json"}),
+        (command("models"), HEAVY - {"asyncio", "torch", "numpy"}),
+        (command("models", "--json"), HEAVY - {"asyncio", "torch", "numpy", "rich"}),
+        (command("plugins"), HEAVY - {"asyncio", "torch", "numpy", "huggingface_hub"}),
     ],
 )
 def test_a_start_imports_what_it_needs(code: str, allowed: set[str]) -> None:

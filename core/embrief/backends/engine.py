@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from embrief.backends import torch_common
-from embrief.backends.base import (
-    Backend,
-    BatchedEmbedder,
-    BatchedReranker,
-    LoadRequest,
-    Prepared,
-    RunOptions,
-)
+from embrief.backends.base import BatchedEmbedder, BatchedReranker, LoadRequest, Prepared, RunOptions
 from embrief.backends.rerank_common import check_score_head, pair_ids
-from embrief.engine.description import DENSE_ACTIVATIONS, UnsupportedError, dense_activation, describe
-from embrief.errors import ArgumentError, ItemFailedError, ModelMismatchError
-from embrief.installed import install_command
+from embrief.engine.description import UnsupportedError, describe
+from embrief.errors import ItemFailedError, ModelMismatchError
 from embrief.json_files import read_object
 from embrief.modules import lower_cases, transformer_folder
 from embrief.specs import EmbeddingSpec, RerankerSpec
@@ -38,12 +30,9 @@ if TYPE_CHECKING:
     from embrief.engine.prefix import Prefix, PrefixCache
     from embrief.engine.stack import Stack
     from embrief.engine.tokens import TextTokenizer
-    from embrief.identify import ModelFiles
     from embrief.prompts import RenderedPair
     from embrief.specs import ModelSpec
 
-_ARCHITECTURES = ("qwen3", "gemma3_text")
-_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout", "LogitScore"}
 _SHORTEST_PREFIX = 4
 _THREAD_TOKENS = 1024
 """Tokens of a batch for each thread of a CPU: few enough that a query does not wait long for a batch of documents."""
@@ -252,57 +241,3 @@ def _budget(device: str, values_per_token: int) -> int:
     least, most = _CUDA_BATCH_TOKENS
     # Intermediate results of one layer, in float32 and twice.
     return max(least, min(most, int(free * _CUDA_SHARE / (values_per_token * 8))))
-
-
-def _resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
-    """Return device and number format; where 8 bits of a weight do not add up right, int8 becomes int7."""
-    if dtype != "int8":
-        return torch_common.resolve(spec, device, dtype)
-    # Inside the function: importing torch takes about a second.
-    import torch
-
-    device, between = torch_common.resolve(spec, device, "auto")
-    if device != "cpu":
-        raise ArgumentError(f"dtype='int8' runs on the CPU only, not on {device}; use dtype='auto' or device='cpu'")
-    from embrief.engine.linear import int8_format
-
-    return device, int8_format(getattr(torch, between))
-
-
-def _supports(spec: ModelSpec) -> bool:
-    if isinstance(spec, EmbeddingSpec):
-        return spec.architecture in _ARCHITECTURES and spec.pooling in ("last", "mean")
-    return isinstance(spec, RerankerSpec) and spec.architecture in _ARCHITECTURES and spec.scoring != "classifier"
-
-
-def _refusal(spec: ModelSpec, files: ModelFiles) -> str | None:
-    """Say why the engine does not run these files, `None` if it does."""
-    if "auto_map" in files.config:
-        return "runs no code that comes with a model"
-    try:
-        describe(files.config)
-    except UnsupportedError as error:
-        return str(error)
-    if unknown := sorted(set(files.kinds) - _MODULES):
-        return f"has no module {unknown[0]}"
-    for config in files.module_config("Dense"):
-        if dense_activation(config) not in DENSE_ACTIVATIONS:
-            return f"has no Dense layer with {config.get('activation_function')}"
-        if config.flag("use_residual"):
-            return "has no Dense layer with use_residual"
-    if not (files.base / "tokenizer.json").is_file():
-        return "reads tokenizer.json, which is not there"
-    return None
-
-
-BACKEND = Backend(
-    name="engine",
-    requires=("torch", "tokenizers", "safetensors"),
-    install=install_command("torch"),
-    supports=_supports,
-    resolve=_resolve,
-    load_embedder=EngineEmbedder,
-    load_reranker=EngineReranker,
-    refusal=_refusal,
-    preference=10,
-)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embrief.backends.base import Backend, Encoded, LoadRequest, RunOptions, too_long
-from embrief.errors import ArgumentError
-from embrief.specs import EmbeddingSpec, ModelSpec
+from embrief.backends.base import Encoded, RunOptions, too_long
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from embrief.specs import EmbeddingSpec
 
 _WORD = re.compile(r"\w+|[^\w\s]", re.UNICODE)
 _NGRAMS = (3, 4, 5)
@@ -126,25 +126,3 @@ class HashBackend:
 
     def close(self) -> None:
         """Do nothing: it holds nothing."""
-
-
-def _load(request: LoadRequest) -> HashBackend:
-    assert isinstance(request.spec, EmbeddingSpec)  # `Backend.serves` has checked it
-    return HashBackend(request.spec)
-
-
-def _supports(spec: ModelSpec) -> bool:
-    return spec.architecture == "hash"
-
-
-def _resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
-    if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
-        raise ArgumentError(
-            f"{spec.id} runs on the CPU in float32 only, not with device={device!r} and dtype={dtype!r}"
-        )
-    return "cpu", "float32"
-
-
-BACKEND = Backend(
-    name="hash", supports=_supports, resolve=_resolve, load_embedder=_load, native_dims=True, needs_files=False
-)

@@ -12,10 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from embrief.backends import torch_common
-from embrief.backends.base import Backend, BatchedEmbedder, LoadRequest, Prepared, RerankBackend, RunOptions
+from embrief.backends.base import BatchedEmbedder, LoadRequest, Prepared, RunOptions
 from embrief.errors import ModelMismatchError
 from embrief.folders import stored_tensors
-from embrief.installed import install_command
 from embrief.modules import transformer_folder
 from embrief.tensors import BUFFERS_AND_HEADS
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embrief.specs import EmbeddingSpec, ModelSpec
+    from embrief.specs import EmbeddingSpec
 
 
 class SentenceTransformersEmbedder(BatchedEmbedder):
@@ -132,27 +131,3 @@ def _check_tensors(model: Any, folder: Path, spec: EmbeddingSpec) -> None:
     ]
     surplus = [name for name, place in places.items() if place not in state]
     torch_common.check_tensor_names(missing, surplus, spec.id, unused=BUFFERS_AND_HEADS)
-
-
-def _load_reranker(request: LoadRequest) -> RerankBackend:
-    from embrief.backends.transformers_rerank import load
-
-    return load(request)
-
-
-def _supports(spec: ModelSpec) -> bool:
-    # Which architectures the installed transformers knows cannot be told without importing it.
-    return spec.architecture != "hash"
-
-
-BACKEND = Backend(
-    name="sentence-transformers",
-    requires=("torch", "transformers", "sentence_transformers"),
-    install=install_command("torch"),
-    supports=_supports,
-    resolve=torch_common.resolve,
-    load_embedder=SentenceTransformersEmbedder,
-    load_reranker=_load_reranker,
-    # It takes anything, so every runtime that knows a model better goes first.
-    preference=-10,
-)

@@ -30,7 +30,6 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES", "EMBRIEF_PLUGINS",
 )  # fmt: skip
 SECRETS = ("HF_TOKEN",)
-WORKING_MEMORY = "working memory for one batch, which grows with batch_tokens and the length of texts; not estimated"
 DEFAULT = "Qwen/Qwen3-Embedding-0.6B"
 
 

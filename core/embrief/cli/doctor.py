@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from embrief.cli import diagnosis
 from embrief.cli.completion import model_names
 from embrief.cli.output import console, plain, print_json, print_table, size
 
+_WORKING_MEMORY = "working memory for one batch, which grows with batch_tokens and the length of texts; not estimated"
 _FITS = {True: ", fits", False: ", does not fit", None: ""}
 
 
@@ -24,6 +24,8 @@ def doctor(
     With a model, also whether it works here. Ends with 1 if something is broken, or if the model does not load or does
     not fit.
     """
+    from embrief.cli import diagnosis
+
     data = diagnosis.collect(model)
     if as_json:
         print_json(data)
@@ -97,7 +99,7 @@ def _model(model: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((dtype, f"{size(count)} of weights{_FITS[model['fits'][dtype]]}{chosen}"))
     rows += [(dtype, "not usable: this model gives wrong results in it") for dtype in model["banned_dtypes"]]
     if model["weights_bytes"]:
-        rows.append(("besides", diagnosis.WORKING_MEMORY))
+        rows.append(("besides", _WORKING_MEMORY))
     return [*rows, ("verdict", _verdict(model))]
 
 

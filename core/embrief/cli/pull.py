@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from embrief import arguments
 from embrief.cli.completion import model_names
 from embrief.cli.output import size
 from embrief.cli.paths import expanded
@@ -25,6 +24,7 @@ def pull(
     ] = None,
 ) -> None:
     """Download a model, safetensors only."""
+    from embrief import arguments
     from embrief.plugins import registry
 
     arguments.revision(revision)
