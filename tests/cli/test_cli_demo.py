@@ -261,7 +261,7 @@ def test_another_space_is_refused(tmp_path):
     run_lexical("--limit", "50", "--folder", str(tmp_path))
     refused = run_lexical("--limit", "50", "--folder", str(tmp_path), "--dim", "64")
     assert refused.exit_code == 1
-    assert "dim: 1024 is not 64" in refused.output
+    assert "stored: dim=1024, this embedder: dim=64" in " ".join(refused.output.split())
     assert "another folder" in refused.output
     # Also for another corpus: one folder, one space.
     assert run_lexical("--limit", "40", "--folder", str(tmp_path), "--dim", "64").exit_code == 1

@@ -18,7 +18,7 @@ import asyncio, atexit, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore")
 """
 FAKE = """
-from embrief import ClosedError, Embedder
+from embrief import ClosedError, Embedder, exiting
 from embrief.testing import FakeRuntime
 """
 ENGINE = """
@@ -182,7 +182,11 @@ def refused(call):
 queued = threading.Thread(target=refused, args=(lambda: embedder.embed_documents(["second"]),), daemon=True)
 loop = threading.Thread(target=refused, args=(lambda: asyncio.run(embedder.aembed_query("third")),), daemon=True)
 queued.start(); loop.start(); waits.acquire(); waits.acquire()
-atexit.register(release.set)
+def released():
+    # Not by an exit function: between that and the exit's own, the worker would still take the next batch.
+    while not exiting.begun(): time.sleep(0.001)
+    release.set()
+threading.Thread(target=released, daemon=True).start()
 """
     )
     assert (done.returncode, done.stderr) == (0, "")
