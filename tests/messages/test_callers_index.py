@@ -1,14 +1,19 @@
 """The index in an error is the caller's, also where a wrapper embeds in batches, groups, or only what is not cached."""
 
+import copy
+import pickle
+
 import chromadb
 import pytest
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.schema import TextNode
 from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from chroma_embrief import Qwen3EmbeddingFunction, add_documents, open_collection
 from embrief import Embedder, InputTooLongError, PartlyStoredError
 from embrief.testing import FakeRuntime
-from llama_index_embrief import Qwen3Embedding
+from llama_index_embrief import GemmaEmbedding, Qwen3Embedding
 from qdrant_embrief import acreate_collection, attach, aupsert_texts, create_collection, upsert_texts
 
 TEXTS = ["a", "b", "c", "d", "long"]
@@ -80,3 +85,65 @@ async def test_beside_a_cache(fake):
     with pytest.raises(InputTooLongError) as caught:
         await embedding.aget_text_embedding_batch(TEXTS)
     is_the_callers(caught)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("show_progress", [False, True])
+@pytest.mark.parametrize("num_workers", [None, 2])
+async def test_in_llama_indexs_batches(fake, cache, show_progress, num_workers):
+    embedding = Qwen3Embedding(
+        embedder=Embedder(fake.qwen3),
+        embed_batch_size=2,
+        num_workers=num_workers,
+        embeddings_cache=SimpleKVStore() if cache else None,
+    )
+    embedding.get_text_embedding_batch(["a", "c"])
+    with pytest.raises(InputTooLongError) as caught:
+        embedding.get_text_embedding_batch(TEXTS, show_progress=show_progress)
+    is_the_callers(caught)
+    with pytest.raises(InputTooLongError) as caught:
+        await embedding.aget_text_embedding_batch(TEXTS, show_progress=show_progress)
+    is_the_callers(caught)
+
+
+async def test_in_the_small_batches_of_llama_indexs_progress_bar(fake):
+    embedding = Qwen3Embedding(embedder=Embedder(fake.qwen3))
+    texts = [*(f"text {number}" for number in range(40)), "long"]
+    with pytest.raises(InputTooLongError) as caught:
+        embedding.get_text_embedding_batch(texts, show_progress=True)
+    is_the_callers(caught, 40)
+    with pytest.raises(InputTooLongError) as caught:
+        await embedding.aget_text_embedding_batch(texts, show_progress=True)
+    is_the_callers(caught, 40)
+
+
+async def test_in_batches_of_nodes_with_titles(fake):
+    embedding = GemmaEmbedding(embedder=Embedder(fake.gemma), title_metadata_key="title", embed_batch_size=2)
+    nodes = [TextNode(text=text, metadata={"title": "T"}) for text in TEXTS]
+    with pytest.raises(InputTooLongError) as caught:
+        embedding(nodes)
+    is_the_callers(caught)
+    with pytest.raises(InputTooLongError) as caught:
+        await embedding.acall(nodes)
+    is_the_callers(caught)
+
+
+async def test_in_llama_indexs_queries_one_by_one(fake):
+    embedding = Qwen3Embedding(embedder=Embedder(fake.qwen3))
+    with pytest.raises(InputTooLongError) as caught:
+        embedding.get_agg_embedding_from_queries(TEXTS)
+    is_the_callers(caught)
+    with pytest.raises(InputTooLongError) as caught:
+        await embedding.aget_agg_embedding_from_queries(TEXTS)
+    is_the_callers(caught)
+
+
+def test_texts_that_know_their_place_and_title_can_be_pickled_and_copied_by_callbacks(fake):
+    seen = LlamaDebugHandler(print_trace_on_end=False)
+    embedding = GemmaEmbedding(
+        embedder=Embedder(fake.gemma), title_metadata_key="title", callback_manager=CallbackManager([seen])
+    )
+    embedding([TextNode(text=text, metadata={"title": "T"}) for text in ("a", "b")])
+    for pair in seen.get_event_pairs(CBEventType.EMBEDDING):
+        chunks = pair[1].payload["chunks"]
+        assert pickle.loads(pickle.dumps(chunks)) == copy.deepcopy(chunks) == chunks == ["a", "b"]

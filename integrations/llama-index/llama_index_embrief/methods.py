@@ -12,6 +12,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from embrief.wrapping import texts as checked_texts
 from llama_index_embrief.nodes import node_list, with_vectors
 from llama_index_embrief.options import Configured
+from llama_index_embrief.places import unplaced, with_places
 from llama_index_embrief.progress import in_steps
 from llama_index_embrief.titles import embed_texts, titles_of, warn_untitled
 from llama_index_embrief.vectors import aembed, embed
@@ -55,7 +56,7 @@ class EmbeddingMethods(Configured, BaseEmbedding):
         if self.embeddings_cache is None:
             self._embedder.check_documents(items, titles=titles_of(items))
         model = in_steps(self, len(items)) if show_progress else self
-        return cast("Rows", _get_text_embedding_batch(model, items, show_progress, **kwargs))
+        return cast("Rows", _get_text_embedding_batch(model, with_places(items), show_progress, **kwargs))
 
     async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> Rows:
         """`get_text_embedding_batch` without blocking the event loop."""
@@ -63,16 +64,16 @@ class EmbeddingMethods(Configured, BaseEmbedding):
         if self.embeddings_cache is None:
             await self._embedder.acheck_documents(items, titles=titles_of(items))
         model = in_steps(self, len(items)) if show_progress else self
-        return cast("Rows", await _aget_text_embedding_batch(model, items, show_progress, **kwargs))
+        return cast("Rows", await _aget_text_embedding_batch(model, with_places(items), show_progress, **kwargs))
 
     def get_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> list[float]:
         """Embed queries and return one vector of them: their mean, or what `agg_fn` makes."""
-        return super().get_agg_embedding_from_queries(checked_texts(queries, "queries"), agg_fn)
+        return super().get_agg_embedding_from_queries(with_places(checked_texts(queries, "queries")), agg_fn)
 
     async def aget_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> list[float]:
         """`get_agg_embedding_from_queries` without blocking the event loop."""
         items = checked_texts(queries, "queries")
-        return await super().aget_agg_embedding_from_queries(items, agg_fn)
+        return await super().aget_agg_embedding_from_queries(with_places(items), agg_fn)
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Set the nodes' `embedding`; with `title_metadata_key`, titles reach the model as titles."""
@@ -85,21 +86,25 @@ class EmbeddingMethods(Configured, BaseEmbedding):
         return with_vectors(given, await self.aget_text_embedding_batch(texts, **kwargs), nodes)
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return embed(self._embedder, self.embeddings_cache, [query], "query")[0]
+        with unplaced([query]) as given:
+            return embed(self._embedder, self.embeddings_cache, given, "query")[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> Rows:
-        warn_untitled(texts, self.title_metadata_key)
-        return embed(self._embedder, self.embeddings_cache, texts, "document")
+        with unplaced(texts) as given:
+            warn_untitled(given, self.title_metadata_key)
+            return embed(self._embedder, self.embeddings_cache, given, "document")
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return (await aembed(self._embedder, self.embeddings_cache, [query], "query"))[0]
+        with unplaced([query]) as given:
+            return (await aembed(self._embedder, self.embeddings_cache, given, "query"))[0]
 
     async def _aget_text_embedding(self, text: str) -> list[float]:
         return (await self._aget_text_embeddings([text]))[0]
 
     async def _aget_text_embeddings(self, texts: list[str]) -> Rows:
-        warn_untitled(texts, self.title_metadata_key)
-        return await aembed(self._embedder, self.embeddings_cache, texts, "document")
+        with unplaced(texts) as given:
+            warn_untitled(given, self.title_metadata_key)
+            return await aembed(self._embedder, self.embeddings_cache, given, "document")

@@ -17,8 +17,8 @@ class TitledText(str):
 
     document_title: str | None
 
-    def __new__(cls, text: str, title: str | None) -> Self:
-        """Return the text with its title."""
+    def __new__(cls, text: str, title: str | None = None) -> Self:
+        """Return the text with its title, which pickle and deepcopy set afterwards."""
         made = super().__new__(cls, text)
         made.document_title = title
         return made
