@@ -378,6 +378,6 @@ def test_metadata_of_a_collection_is_unicode(fake):
     chroma = chromadb.EphemeralClient(Settings(anonymized_telemetry=False))
     with pytest.raises(ArgumentError, match="half a surrogate pair"):
         open_collection(chroma, "half", Qwen3EmbeddingFunction(embedder=embedder), metadata={"owner": HALF})
-    with pytest.raises(ArgumentError, match="payload key"):
+    with pytest.raises(ArgumentError, match="text_key holds half a surrogate pair"):
         upsert_texts(client, "docs", embedder, ["a"], text_key=HALF)
     client.close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chromadb.api.types import validate_ids, validate_metadatas
+from chromadb.api.types import DefaultEmbeddingFunction, validate_ids, validate_metadatas
 
+from chroma_embrief.arguments import require_sync
 from chroma_embrief.base import EmbriefEmbeddingFunction
 from chroma_embrief.guard import require_same_space
-from chroma_embrief.opening import claim
+from chroma_embrief.opening import claim, require_known
 from embrief import ArgumentError
 from embrief.wrapping import count, listed, storing, texts, unicode
 
@@ -47,13 +48,14 @@ def add_documents(
 
     Raises:
         ArgumentError: Lengths differ, or `titles` comes without `embedding_function`.
-        ArgumentTypeError: `documents` is no list of strings; the error has the index.
+        ArgumentTypeError: `documents` is no list of strings (the error has the index), or the client is asynchronous.
         InputTooLongError: A document is too long and the embedder has `truncate="error"`. Nothing was stored.
         PartlyStoredError: The model or the store failed half-way; the error has the ids that are stored.
-        SpaceMismatchError: `embedding_function` does not make vectors of the collection's space, or nothing says
-            which it is.
+        SpaceMismatchError: `embedding_function`, or the collection's own if it is one of ours, does not make vectors
+            of the collection's space, or nothing says which it is.
         ValueError: Chroma refuses an id or a metadata value; an id that comes twice is its `DuplicateIDError`.
     """
+    require_sync(client, "add_documents")
     items = texts(documents, "documents")
     keys = _column(ids, "ids", len(items)) or []
     extras, names = _column(metadatas, "metadatas", len(items)), _column(titles, "titles", len(items))
@@ -67,13 +69,14 @@ def add_documents(
         validate_ids(keys)
         if extras is not None:
             validate_metadatas(extras)
-    if embedding_function is not None:
+    embeds = embedding_function if embedding_function is not None else _own_function(collection)
+    if embeds is not None:
         # Fetched again: the caller's object knows the metadata of the moment it was made.
-        claim(client.get_collection(collection.name, embedding_function=None), embedding_function)
-        require_same_space(client.get_collection(collection.name, embedding_function=None), embedding_function)
-    embeds = embedding_function or getattr(collection, "_embedding_function", None)
-    if isinstance(embeds, EmbriefEmbeddingFunction):
+        require_known(client.get_collection(collection.name, embedding_function=None), embeds)
         embeds.embedder.check_documents(items, titles=names)
+        # Only now: a call that is refused for its texts leaves the collection as it was.
+        claim(client.get_collection(collection.name, embedding_function=None), embeds)
+        require_same_space(client.get_collection(collection.name, embedding_function=None), embeds)
     for start in range(0, len(items), size):
         part = slice(start, start + size)
         with storing(keys, start, where=f"the collection {collection.name!r}"):
@@ -88,6 +91,15 @@ def add_documents(
                 embeddings=embeddings,
                 metadatas=extras[part] if extras is not None else None,
             )
+
+
+def _own_function(collection: Collection) -> EmbriefEmbeddingFunction | None:
+    """Return the function that Chroma embeds the collection's documents with, if it is one of ours."""
+    function = getattr(collection, "_embedding_function", None)
+    if function is None or isinstance(function, DefaultEmbeddingFunction):
+        # Then Chroma asks the one that the collection keeps.
+        function = collection.configuration.get("embedding_function")
+    return function if isinstance(function, EmbriefEmbeddingFunction) else None
 
 
 def _column(values: object, name: str, due: int) -> list[Any] | None:

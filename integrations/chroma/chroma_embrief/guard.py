@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chroma_embrief import config as stored
-from chroma_embrief.base import EmbriefEmbeddingFunction
+from chroma_embrief.arguments import checked_space, require_sync
 from chroma_embrief.functions import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
-from embrief import ArgumentError, ArgumentTypeError, NewerFormatError, SpaceMismatchError, VectorSpace
+from embrief import ArgumentError, NewerFormatError, SpaceMismatchError
 from embrief.stores import read_stamp, require_same
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.api.models.AsyncCollection import AsyncCollection
     from chromadb.api.models.Collection import Collection
+
+    from chroma_embrief.base import EmbriefEmbeddingFunction
+    from embrief import VectorSpace
 
 _OURS = {kind.name(): kind for kind in (Qwen3EmbeddingFunction, GemmaEmbeddingFunction)}
 
@@ -50,8 +53,9 @@ def require_same_space(collection: Collection | AsyncCollection, embedding_funct
     try:
         kept = _OURS[name].build_from_config(config)
     except ArgumentError as error:
-        remedy = "" if isinstance(error, NewerFormatError) else "; put it right with restore_configuration"
-        raise type(error)(f"{where} keeps a configuration that cannot be used: {error}{remedy}") from error
+        raise type(error)(
+            f"{where} keeps a configuration that cannot be used: {error}{_remedy(error, stamped)}"
+        ) from error
     if stored.identity(kept.get_config()) == stored.identity(embedding_function.get_config()):
         return
     if stamped is not None and kept.space != space:
@@ -61,6 +65,17 @@ def require_same_space(collection: Collection | AsyncCollection, embedding_funct
             "embedding function would ask with the wrong model; put it right with restore_configuration"
         )
     require_same(kept.space, space, where=where)
+
+
+def _remedy(error: ArgumentError, stamped: VectorSpace | None) -> str:
+    if isinstance(error, NewerFormatError):
+        return ""
+    if stamped is not None:
+        return "; put it right with restore_configuration"
+    return (
+        ". Nor is there a stamp that says which function made its vectors: put the database back from a copy, or embed "
+        "the documents again into a new collection"
+    )
 
 
 def where_is(collection: Collection | AsyncCollection) -> str:
@@ -119,7 +134,9 @@ def restore_configuration(client: ClientAPI, name: str, embedding_function: Embr
 
     Raises:
         SpaceMismatchError: The stamp says that another space's function embedded them, or there is no stamp.
+        ArgumentTypeError: The embedding function is not ours, or the client is asynchronous.
     """
+    require_sync(client, "restore_configuration")
     collection = client.get_collection(name, embedding_function=None)
     where = where_is(collection)
     stamped = read_stamp(collection.metadata, where=where)
@@ -137,13 +154,3 @@ def keep_function(collection: Collection, embedding_function: EmbriefEmbeddingFu
     except ValueError:
         # Chroma has stored it and now compares it with what was there; what counts is what is there now.
         pass
-
-
-def checked_space(embedding_function: EmbriefEmbeddingFunction) -> VectorSpace:
-    """Return the space of a function, which must be one of ours."""
-    if not isinstance(embedding_function, EmbriefEmbeddingFunction):
-        raise ArgumentTypeError(
-            f"embedding_function is a Qwen3EmbeddingFunction or a GemmaEmbeddingFunction, not "
-            f"{type(embedding_function).__name__}"
-        )
-    return embedding_function.space

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InternalError, NotFoundError
 
+from chroma_embrief.arguments import checked_space, require_sync
 from chroma_embrief.guard import (
-    checked_space,
     keep_function,
     kept_function,
     require_same_function,
@@ -17,7 +16,7 @@ from chroma_embrief.guard import (
     unknown_vectors,
     where_is,
 )
-from embrief import ArgumentError, ArgumentTypeError, SpaceMismatchError
+from embrief import ArgumentError, SpaceMismatchError
 from embrief.stores import read_stamp, stamp
 from embrief.wrapping import unicode
 
@@ -60,11 +59,7 @@ def open_collection(
             our classes, whose name it keeps.
         ArgumentTypeError: The embedding function is not ours, or the client is asynchronous.
     """
-    if inspect.iscoroutinefunction(client.get_collection):
-        raise ArgumentTypeError(
-            "open_collection takes a synchronous client; with an asynchronous one, await "
-            "client.get_or_create_collection(...) and check the result with require_same_space"
-        )
+    require_sync(client, "open_collection")
     if configuration is not None and configuration.get("embedding_function") is not None:
         raise ArgumentError("configuration has an embedding_function too; pass it once, as the third argument")
     space = checked_space(embedding_function)
@@ -97,6 +92,28 @@ def open_collection(
     return collection
 
 
+def require_known(collection: Collection, embedding_function: EmbriefEmbeddingFunction, *, adopt: bool = False) -> None:
+    """Refuse a collection that `claim` or `require_same_space` would refuse. Writes nothing.
+
+    Args:
+        collection: The collection, just fetched.
+        embedding_function: One of ours.
+        adopt: Whether the caller says that the function made the vectors that are there.
+
+    Raises:
+        SpaceMismatchError: It holds vectors of another or an unknown space, or the stamp cannot be read.
+        ArgumentError: The persisted configuration is not of our format.
+        ArgumentTypeError: The embedding function is not ours.
+    """
+    if not _says_nothing(collection):
+        require_same_space(collection, embedding_function)
+        return
+    width = collection.get_model().dimension
+    # An emptied collection still takes no other width.
+    if width not in (None, checked_space(embedding_function).dim) or (collection.count() and not adopt):
+        raise unknown_vectors(collection, embedding_function, width)
+
+
 def claim(collection: Collection, embedding_function: EmbriefEmbeddingFunction, *, adopt: bool = False) -> None:
     """Stamp a collection that says nothing about its vectors, if it is empty or adopted; leave any other as it is.
 
@@ -106,20 +123,18 @@ def claim(collection: Collection, embedding_function: EmbriefEmbeddingFunction, 
         adopt: Whether the caller says that the function made the vectors that are there.
 
     Raises:
-        SpaceMismatchError: It holds vectors and is not adopted, they have another width, or the stamp cannot be read.
+        SpaceMismatchError: See `require_known`.
+        ArgumentError: See there.
     """
-    space, metadata = checked_space(embedding_function), collection.metadata
-    name, _ = kept_function(collection)
-    if name is not None:
-        return
-    if (stamped := read_stamp(metadata, where=where_is(collection))) is None:
-        width = collection.get_model().dimension
-        # An emptied collection still takes no other width.
-        if width not in (None, space.dim) or (collection.count() and not adopt):
-            raise unknown_vectors(collection, embedding_function, width)
+    require_known(collection, embedding_function, adopt=adopt)
+    if _says_nothing(collection):
         # Chroma refuses to write a distance again, even the same. It is in the configuration, which decides.
-        lasting = {key: value for key, value in (metadata or {}).items() if key != "hnsw:space"}
-        collection.modify(metadata={**lasting, **stamp(space)})
-    elif stamped != space:
-        return
-    keep_function(collection, embedding_function)
+        lasting = {key: value for key, value in (collection.metadata or {}).items() if key != "hnsw:space"}
+        collection.modify(metadata={**lasting, **stamp(embedding_function.space)})
+    if kept_function(collection)[0] is None:
+        keep_function(collection, embedding_function)
+
+
+def _says_nothing(collection: Collection) -> bool:
+    stamped = read_stamp(collection.metadata, where=where_is(collection))
+    return stamped is None and kept_function(collection)[0] is None

@@ -39,6 +39,16 @@ class StoredVector(NamedTuple):
             )
 
 
+def _misplaced(where: str, key: str, why: str) -> SpaceMismatchError:
+    # Another stamp beside it would change nothing: Qdrant merges metadata, so what is in the way has to go.
+    return SpaceMismatchError(
+        f"{where} has a vector space stamp that cannot be read: {why}. Nothing is known about its vectors. If you are "
+        "sure which embedder made them, remove the stamp with "
+        f"client.update_collection(name, metadata={{{key!r}: None}}) and call check_collection(client, name, "
+        "embedder, adopt=True); otherwise embed the documents again into a new collection"
+    )
+
+
 class Stored:
     """The dense vector fields of one collection, by name; `""` is the unnamed one.
 
@@ -54,11 +64,12 @@ class Stored:
         where = f"the Qdrant collection {name!r}"
         if isinstance(vectors, models.VectorParams):
             if NAMED_KEY in metadata:
-                raise unreadable(where, "it is for named vectors, and the collection has an unnamed one")
+                raise _misplaced(where, NAMED_KEY, "it is for named vectors, and the collection has an unnamed one")
             self.vectors = {"": StoredVector(where, vectors.size, read_stamp(metadata, where=where))}
             return
         if KEY in metadata:
-            raise unreadable(where, f"it is for an unnamed vector, and the collection has named ones: {list(vectors)}")
+            why = f"it is for an unnamed vector, and the collection has named ones: {list(vectors)}"
+            raise _misplaced(where, KEY, why)
         self._stamps = metadata.get(NAMED_KEY, {})
         if not isinstance(self._stamps, Mapping):
             raise unreadable(where, f"{NAMED_KEY} is a mapping of vector names, not {type(self._stamps).__name__}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from embrief import Reranker
 from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.wrapping import positive
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -60,11 +61,11 @@ def counts(
 
     Raises:
         ArgumentError: A number is not positive, does not fit the other, or needs a reranker.
-        ArgumentTypeError: The reranker is none.
+        ArgumentTypeError: A number or the reranker has the wrong type.
     """
     if reranker is not None and not isinstance(reranker, Reranker):
         raise ArgumentTypeError(f"reranker is a Reranker or None, not {type(reranker).__name__}")
-    limit, top_n = _whole("limit", limit), _whole("top_n", top_n)
+    limit, top_n = positive(limit, "limit"), positive(top_n, "top_n")
     if reranker is None:
         for what, given in (("top_n", top_n), ("rerank_instruction", instruction)):
             if given is not None:
@@ -77,14 +78,6 @@ def counts(
     if top_n is not None and top_n > limit:
         raise ArgumentError(f"top_n={top_n} is more than the limit={limit} hits there are to choose from; raise limit")
     return limit, top_n
-
-
-def _whole(what: str, value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ArgumentError(f"{what}={value!r} must be a whole number of at least 1")
-    return int(value)
 
 
 def threshold(value: object) -> float | None:

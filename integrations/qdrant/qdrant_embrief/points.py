@@ -77,7 +77,8 @@ def plan(
     id_key: str,
 ) -> list[TextPoint]:
     """Check all arguments of an upsert and put them together. The caller's payloads are not changed."""
-    unicode((text_key, id_key), "a payload key")
+    require_key(text_key, "text_key")
+    require_key(id_key, "id_key")
     items = checked_texts(texts, "texts")
     keys = [str(uuid.uuid4()) for _ in items] if ids is None else _same_length(ids, "ids", len(items))
     extras = [None] * len(items) if payloads is None else _same_length(payloads, "payloads", len(items))
@@ -109,6 +110,13 @@ def plan(
         _check_payload(payload, index)
         points.append(TextPoint(stored, text, title, payload))
     return points
+
+
+def require_key(value: object, what: str) -> None:
+    """Refuse what can be no key of a payload."""
+    if not isinstance(value, str):
+        raise ArgumentTypeError(f"{what} is a key of the payload, a string, not {value!r}")
+    unicode(value, what)
 
 
 def _stored_id(key: Any, index: int) -> PointId:

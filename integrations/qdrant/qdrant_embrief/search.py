@@ -10,7 +10,8 @@ from embrief.errors import ArgumentTypeError
 from embrief.wrapping import ato_lists, to_lists
 from qdrant_embrief.claiming import arequire_known, require_known
 from qdrant_embrief.hits import Hit, counts, hits_of, ranked_hits, text_of, threshold
-from qdrant_embrief.schema import require_async, require_sync
+from qdrant_embrief.points import require_key
+from qdrant_embrief.schema import by_name, require_async, require_sync
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient, QdrantClient, models
@@ -65,6 +66,7 @@ def query_texts(
     require_sync(client, "aquery_texts")
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
     least = threshold(score_threshold)
+    require_key(text_key, "text_key")
     _check_type(embedder)
     require_known(client, name, _fields(embedder, using, task))
     vector = to_lists(embedder.embed_query(query, instruction=instruction, task=task)[None])[0]
@@ -106,6 +108,7 @@ async def aquery_texts(
     require_async(client, "query_texts")
     limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
     least = threshold(score_threshold)
+    require_key(text_key, "text_key")
     _check_type(embedder)
     await arequire_known(client, name, await embedder.off_loop(partial(_fields, embedder, using, task)))
     array = await embedder.aembed_query(query, instruction=instruction, task=task)
@@ -135,4 +138,4 @@ def _check_type(embedder: Embedder) -> None:
 
 def _fields(embedder: Embedder, using: str | None, task: str | None) -> dict[str, Embedder]:
     # A task may have a document prompt of its own, which makes a space of its own.
-    return {using or "": embedder if task is None else embedder.with_task(task)}
+    return by_name(embedder if task is None else embedder.with_task(task), using)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embrief.wrapping import count, storing
-from qdrant_embrief.claiming import aclaim, claim
+from qdrant_embrief.claiming import aclaim, arequire_known, claim, require_known
 from qdrant_embrief.embedding import aembed_points, check_points, embed_points
 from qdrant_embrief.points import PointId, TextPoint, plan
 from qdrant_embrief.schema import Embedders, by_name, require_async, require_sync
@@ -67,8 +67,10 @@ def upsert_texts(
     require_sync(client, "aupsert_texts")
     embedders, size = by_name(embedder, using), count(batch_size, "batch_size")
     points = plan(texts, ids=ids, payloads=payloads, titles=titles, text_key=text_key, id_key=id_key)
-    stored = claim(client, name, embedders)
+    require_known(client, name, embedders)
     check_points(embedders, points)
+    # Only now: a call that is refused for its texts leaves the collection as it was.
+    stored = claim(client, name, embedders)
     kept = [point.id for point in points]
     for start, batch in _batches(points, size, stored):
         with storing(kept, start, where=f"the Qdrant collection {name!r}"):
@@ -95,8 +97,9 @@ async def aupsert_texts(
     require_async(client, "upsert_texts")
     embedders, size = by_name(embedder, using), count(batch_size, "batch_size")
     points = plan(texts, ids=ids, payloads=payloads, titles=titles, text_key=text_key, id_key=id_key)
-    stored = await aclaim(client, name, embedders)
+    await arequire_known(client, name, embedders)
     await next(iter(embedders.values())).off_loop(partial(check_points, embedders, points))
+    stored = await aclaim(client, name, embedders)
     kept = [point.id for point in points]
     for start, batch in _batches(points, size, stored):
         with storing(kept, start, where=f"the Qdrant collection {name!r}"):

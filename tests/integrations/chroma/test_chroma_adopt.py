@@ -17,7 +17,14 @@ from chroma_embrief import (
     require_same_space,
     restore_configuration,
 )
-from embrief import ArgumentError, EmbriefError, NewerFormatError, SpaceMismatchError
+from embrief import (
+    ArgumentError,
+    ArgumentTypeError,
+    EmbriefError,
+    InputTooLongError,
+    NewerFormatError,
+    SpaceMismatchError,
+)
 from embrief.stores import KEY, stamp
 from embrief.testing import FakeRuntime
 
@@ -244,6 +251,8 @@ def test_a_kept_space_that_cannot_be_used_is_refused(change, error, open_client,
     with pytest.raises((EmbriefError, ValueError), match="Config validation failed"):
         open_client().get_collection("planets").query(query_texts=["q"])
     if error is ArgumentError:
+        with pytest.raises(error, match="put it right with restore_configuration"):
+            open_collection(open_client(), "planets", _hash())
         restore_configuration(open_client(), "planets", _hash())
         open_collection(open_client(), "planets", _hash())
 
@@ -261,3 +270,100 @@ def test_a_configuration_that_chroma_cannot_read_is_our_error(damage, open_clien
     SharedSystemClient.clear_system_cache()
     with pytest.raises(EmbriefError, match="'planets'"):
         open_collection(open_client(), "planets", _hash())
+
+
+def test_the_way_back_is_named_only_where_a_stamp_shows_it(open_client, monkeypatch):
+    function = _hash()
+    damaged = {**function.get_config(), "task": 7}
+    monkeypatch.setattr(function, "get_config", lambda: damaged)
+    open_client().create_collection("planets", embedding_function=function)
+    with pytest.raises(ArgumentError, match=r"cannot be used: .*Nor is there a stamp") as caught:
+        open_collection(open_client(), "planets", _hash())
+    assert "restore_configuration" not in str(caught.value)
+
+
+def _rows_of(open_client, name="planets"):
+    kept = open_client().get_collection(name, embedding_function=None)
+    return kept.count(), dict(kept.metadata or {}), kept.configuration_json["embedding_function"]
+
+
+OTHER = _hash(normalize=False)
+
+
+def _by_stamp(client):
+    """Chroma compares no stamp, so the handle has a function of another space."""
+    client.create_collection("planets", embedding_function=None, metadata=stamp(_hash().space))
+    return client.get_or_create_collection("planets", embedding_function=OTHER)
+
+
+def _by_configuration(client):
+    open_collection(client, "planets", _hash())
+    return client.create_collection("planets", embedding_function=OTHER, get_or_create=True)
+
+
+def _replaced(client):
+    with pytest.raises(SpaceMismatchError):
+        open_collection(client, "planets", _hash()).modify(configuration={"embedding_function": OTHER})
+    return client.get_collection("planets")
+
+
+def _replaced_without_a_function(client):
+    _replaced(client)
+    return client.get_collection("planets", embedding_function=None)
+
+
+def _unknown(client):
+    _fill(client.create_collection("planets", embedding_function=None), _hash())
+    return client.get_or_create_collection("planets", embedding_function=OTHER)
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [_by_stamp, _by_configuration, _replaced, _replaced_without_a_function, _unknown],
+    ids=lambda f: f.__name__,
+)
+def test_adding_compares_the_collections_own_function(handle, open_client):
+    collection = handle(open_client())
+    before = _rows_of(open_client)
+    with pytest.raises(SpaceMismatchError, match="'planets'"):
+        add_documents(open_client(), collection, TEXTS, ids=["mars", "venus"])
+    assert _rows_of(open_client) == before
+
+
+def test_adding_with_the_collections_own_function_stamps_an_empty_one(open_client):
+    open_client().create_collection("planets", embedding_function=None)
+    own = open_client().get_or_create_collection("planets", embedding_function=_hash())
+    add_documents(open_client(), own, TEXTS, ids=["mars", "venus"])
+    assert json.loads(_rows_of(open_client)[1][KEY]) == _hash().space.to_json()
+    add_documents(open_client(), open_client().get_collection("planets"), TEXTS, ids=["mars", "venus"])
+    assert open_collection(open_client(), "planets", _hash()).count() == 2
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_call_that_is_refused_for_its_texts_stamps_nothing(own, open_client):
+    with FakeRuntime() as fake:
+        function = Qwen3EmbeddingFunction(fake.qwen3, max_tokens=8, truncate="error")
+        open_client().create_collection("planets", embedding_function=None)
+        before = _rows_of(open_client)
+        collection = open_client().get_or_create_collection("planets", embedding_function=function)
+        with pytest.raises(InputTooLongError):
+            add_documents(
+                open_client(), collection, ["red", "red " * 50], ids=["a", "b"],
+                embedding_function=None if own else function,
+            )  # fmt: skip
+        assert _rows_of(open_client) == before
+        assert fake.texts == []
+
+
+def test_an_asynchronous_client_is_refused_by_name():
+    class Asynchronous:
+        async def get_collection(self, *_, **__):
+            raise AssertionError("called")
+
+    for name, call in (
+        ("open_collection", lambda client: open_collection(client, "planets", _hash())),
+        ("add_documents", lambda client: add_documents(client, None, ["x"], ids=["x"])),
+        ("restore_configuration", lambda client: restore_configuration(client, "planets", _hash())),
+    ):
+        with pytest.raises(ArgumentTypeError, match=f"{name} takes a synchronous client; .*require_same_space"):
+            call(Asynchronous())

@@ -9,8 +9,9 @@ import pytest
 from qdrant_client import models
 
 from embrief import Embedder
-from embrief.errors import SpaceMismatchError
+from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError, SpaceMismatchError
 from embrief.stores import KEY, stamp
+from embrief.testing import FakeRuntime
 from qdrant_embrief import (
     acheck_collection,
     acreate_collection,
@@ -127,11 +128,47 @@ async def test_an_empty_collection_is_stamped_silently(name, store, given):
         await store.call("check", _changed(given, OTHER))
 
 
+async def test_a_call_that_is_refused_for_its_texts_stamps_nothing(store):
+    with FakeRuntime() as fake:
+        embedder = Embedder(fake.qwen3, max_tokens=8, truncate="error")
+        await store.make(embedder)
+        with pytest.raises(InputTooLongError):
+            await store.call("upsert", embedder, ["red", "red " * 50])
+        assert await store.metadata() == {}
+        assert fake.texts == []
+
+
 async def test_a_query_of_an_empty_collection_writes_nothing(store, given):
     await store.make(given)
     embedder, using = _first(given)
     assert await store.call("query", embedder, "red", **using) == []
     assert await store.metadata() == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"using": 5}, ArgumentTypeError, "using is the name of a vector or None, not int"),
+        ({"using": "\ud800"}, ArgumentError, "using holds half a surrogate pair"),
+        ({"limit": "3"}, ArgumentTypeError, "limit is a whole number or None, not '3'"),
+        ({"limit": True}, ArgumentTypeError, "limit is a whole number or None, not True"),
+        ({"limit": 0}, ArgumentError, "limit=0 must be at least 1"),
+        ({"text_key": 3}, ArgumentTypeError, "text_key is a key of the payload, a string, not 3"),
+        ({"text_key": "\ud800"}, ArgumentError, "text_key holds half a surrogate pair"),
+    ],
+)
+async def test_what_a_query_cannot_take_is_refused_with_a_typed_error(options, error, match, store):
+    await store.make(OURS)
+    with pytest.raises(error, match=match) as caught:
+        await store.call("query", OURS, "red", **options)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("key", ["text_key", "id_key"])
+async def test_a_key_of_the_payload_is_a_string(key, store):
+    await store.make(OURS)
+    with pytest.raises(ArgumentTypeError, match=f"{key} is a key of the payload, a string, not 3"):
+        await store.call("upsert", OURS, ["red"], **{key: 3})
 
 
 async def test_each_vector_is_stamped_by_itself(store):
@@ -185,6 +222,15 @@ def test_a_place_of_stamps_that_cannot_be_read_is_refused(value, client):
 ])  # fmt: skip
 def test_a_stamp_in_the_wrong_place_is_refused(given, metadata, client):
     _refused_everywhere(client, given, metadata)
+    # The remedy of the message: a stamp in the right place does not help while the other is there.
+    client.update_collection("docs", metadata=space_metadata(given))
+    with pytest.raises(SpaceMismatchError) as caught:
+        check_collection(client, "docs", given)
+    (key,) = metadata
+    assert f"client.update_collection(name, metadata={{{key!r}: None}})" in str(caught.value)
+    client.update_collection("docs", metadata={key: None})
+    check_collection(client, "docs", given, adopt=True)
+    assert client.get_collection("docs").config.metadata == space_metadata(given)
 
 
 def _refused_everywhere(client, given, metadata):

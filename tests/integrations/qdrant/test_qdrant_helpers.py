@@ -376,10 +376,11 @@ def test_wrong_numbers(planets, embedder, fake):
         ({"top_n": 2}, "top_n=2 is for a reranker"),
         ({"rerank_instruction": "x"}, "is for a reranker"),
         ({"limit": 2, "top_n": 3, "reranker": reranker}, "top_n=3 is more than the limit=2"),
-        ({"top_n": True, "reranker": reranker}, "top_n=True"),
     ):
         with pytest.raises(ArgumentError, match=message):
             query_texts(planets, "docs", embedder, "a", **arguments)
+    with pytest.raises(ArgumentTypeError, match="top_n is a whole number or None, not True"):
+        query_texts(planets, "docs", embedder, "a", top_n=True, reranker=reranker)
     with pytest.raises(ArgumentTypeError, match="Reranker"):
         query_texts(planets, "docs", embedder, "a", reranker="Qwen/Qwen3-Reranker-0.6B")
     with pytest.raises(ArgumentTypeError, match="using="):

@@ -1,0 +1,33 @@
+"""What several functions of this package check of their arguments."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from chroma_embrief.base import EmbriefEmbeddingFunction
+from embrief import ArgumentTypeError
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+
+    from embrief import VectorSpace
+
+
+def require_sync(client: ClientAPI, caller: str) -> None:
+    """Refuse an asynchronous client, whose methods would return coroutines that nobody awaits."""
+    if inspect.iscoroutinefunction(client.get_collection):
+        raise ArgumentTypeError(
+            f"{caller} takes a synchronous client; with an asynchronous one, await "
+            "client.get_or_create_collection(...) and check the result with require_same_space"
+        )
+
+
+def checked_space(embedding_function: EmbriefEmbeddingFunction) -> VectorSpace:
+    """Return the space of a function, which must be one of ours."""
+    if not isinstance(embedding_function, EmbriefEmbeddingFunction):
+        raise ArgumentTypeError(
+            f"embedding_function is a Qwen3EmbeddingFunction or a GemmaEmbeddingFunction, not "
+            f"{type(embedding_function).__name__}"
+        )
+    return embedding_function.space
