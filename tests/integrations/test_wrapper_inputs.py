@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -241,3 +243,14 @@ def test_what_is_printed_is_short(fake):
     assert len(repr(query_texts(client, "docs", embedder, "word", reranker=reranker)[0])) < 160
     client.close()
     assert len(repr(Qwen3Embeddings(embedder=embedder))) < 100
+
+
+@pytest.mark.parametrize("wrapper", [Qwen3Embedding, Qwen3Embeddings])
+def test_the_number_formats_in_a_wrappers_documentation_are_those_there_are(wrapper):
+    with pytest.raises(ArgumentError) as caught:
+        Embedder("embrief/hash", dtype="?")
+    known = re.findall(r"'(\w+)'", str(caught.value).partition("use one of")[2])
+    base = next(base for base in wrapper.__mro__ if "dtype" in vars(base).get("__annotations__", {}))
+    documented = re.search(r'    dtype: .*\n    """(.*)"""', inspect.getsource(base)).group(1)
+    assert "auto" in known
+    assert re.findall(r'"(\w+)"', documented) == known
