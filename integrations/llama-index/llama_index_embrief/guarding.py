@@ -35,6 +35,17 @@ class GuardedStore(SimpleVectorStore):
         guarded._stamp(store.data.embedding_dict)
         return guarded
 
+    # What LlamaIndex's constructors read, also called on a guarded store, is a plain store: the space is the index's.
+    @classmethod
+    def from_persist_path(cls, persist_path: str, fs: Any = None) -> SimpleVectorStore:
+        """Load a plain store; `guard` the index on it."""
+        return SimpleVectorStore.from_persist_path(persist_path, fs)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> SimpleVectorStore:  # type: ignore[override]
+        """Return a plain store; `guard` the index on it."""
+        return SimpleVectorStore.from_dict(data, **kwargs)
+
     def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
         """Store nodes, none if one has a vector of another width."""
         for node in nodes:
@@ -58,6 +69,17 @@ class GuardedStore(SimpleVectorStore):
 
 class GuardedIndex(VectorStoreIndex):
     """What `guard` makes of an index: writes and queries use an embedding model of one space."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: LlamaIndex's constructors, also called on a guarded index, would make one that guards nothing.
+
+        Raises:
+            ArgumentTypeError: Always.
+        """
+        raise ArgumentTypeError(
+            "a guarded index is made by guard alone; use VectorStoreIndex, or its from_documents, and hand the new "
+            "index to guard(index, adopt=True)"
+        )
 
     # `VectorStoreIndex` and its retrievers take the model from here at each use.
     @property
@@ -103,7 +125,8 @@ def guard(index: VectorStoreIndex, *, adopt: bool = False) -> VectorStoreIndex:
     Raises:
         SpaceMismatchError: It holds vectors of another space or width, or of an unknown space without `adopt`; or its
             embedding model is none of ours.
-        ArgumentTypeError: It is no `VectorStoreIndex`, or its vectors are in another store.
+        ArgumentTypeError: It is no `VectorStoreIndex`, or its vectors are in another store, also one derived from
+            `SimpleVectorStore`.
 
     Examples:
         >>> from llama_index.core import Document, VectorStoreIndex
@@ -118,9 +141,10 @@ def guard(index: VectorStoreIndex, *, adopt: bool = False) -> VectorStoreIndex:
     if type(index) not in (VectorStoreIndex, GuardedIndex):
         raise ArgumentTypeError(f"guard takes a VectorStoreIndex, not {type(index).__name__}")
     store = index.vector_store
-    if not isinstance(store, SimpleVectorStore):
+    # No subclass: what replaces the store would not do what the subclass does.
+    if not (type(store) is SimpleVectorStore or isinstance(store, GuardedStore)):
         raise ArgumentTypeError(
-            f"guard takes an index on a SimpleVectorStore, not on a {type(store).__name__}; the packages "
+            f"guard takes an index on a SimpleVectorStore itself, not on a {type(store).__name__}; the packages "
             "chroma_embrief and qdrant_embrief guard the collections of those stores"
         )
     space = space_of(index._embed_model)

@@ -7,7 +7,7 @@ import json
 import pytest
 from llama_index.core import Document, MockEmbedding, StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.schema import QueryBundle, TextNode
-from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
+from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters, SimpleVectorStore
 
 from embrief import ArgumentTypeError, SpaceMismatchError
 from embrief.stores import KEY
@@ -162,6 +162,41 @@ def test_what_is_no_index_in_memory_is_an_error():
         guard(SummaryIndex([]))
     with pytest.raises(SpaceMismatchError, match="MockEmbedding is none of embrief's"):
         guard(VectorStoreIndex([], embed_model=OTHERS["foreign"]))
+
+
+def test_a_store_of_a_users_own_class_is_not_replaced():
+    class Mine(SimpleVectorStore):
+        pass
+
+    index = _from(store := Mine())
+    for adopt in (False, True):
+        with pytest.raises(ArgumentTypeError, match="not on a Mine"):
+            guard(index, adopt=adopt)
+    assert index.vector_store is store
+
+
+def test_llama_indexs_constructors_on_a_guarded_index_are_refused(index):
+    for kind in (type(index), index):
+        with pytest.raises(ArgumentTypeError, match=r"guard\(index, adopt=True\)"):
+            kind.from_documents([Document(text=MARS)], embed_model=OURS)
+    with pytest.raises(ArgumentTypeError, match=r"guard\(index, adopt=True\)"):
+        type(index)([], embed_model=OURS)
+
+
+def test_llama_indexs_constructors_on_a_guarded_store_make_plain_ones(index, other, tmp_path):
+    store = index.vector_store
+    index.storage_context.persist(str(tmp_path))
+    for made in (
+        store.from_persist_dir(str(tmp_path)),
+        store.from_persist_path(str(tmp_path / "default__vector_store.json")),
+        store.from_namespaced_persist_dir(str(tmp_path))["default"],
+        type(store).from_dict(store.to_dict()),
+    ):
+        assert type(made) is SimpleVectorStore
+        context = StorageContext.from_defaults(vector_store=made)
+        guard(VectorStoreIndex([], storage_context=context, embed_model=OURS))
+        with pytest.raises(SpaceMismatchError):
+            guard(VectorStoreIndex([], storage_context=context, embed_model=other), adopt=True)
 
 
 def _from(store):
