@@ -25,6 +25,25 @@ class GuardedStore(InMemoryVectorStore):
 
     _space: VectorSpace
 
+    # `from_texts` and `from_documents`, also called on a guarded store, make one of the same class.
+    def __init__(self, embedding: Embeddings) -> None:
+        """Make an empty store.
+
+        Raises:
+            SpaceMismatchError: The embeddings are none of ours.
+        """
+        self._space = space_of(embedding)
+        super().__init__(embedding)
+
+    @classmethod
+    def load(cls, path: str, embedding: Embeddings, **kwargs: Any) -> InMemoryVectorStore:
+        """Load what `dump` wrote, and guard it.
+
+        Raises:
+            SpaceMismatchError: As `guard` without `adopt`.
+        """
+        return guard(InMemoryVectorStore.load(path, embedding, **kwargs))
+
     @property
     def embedding(self) -> Embeddings:
         """The embeddings, compared each time they are asked for.

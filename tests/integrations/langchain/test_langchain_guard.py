@@ -105,6 +105,36 @@ def test_the_space_is_kept_in_the_file(store, other, tmp_path):
             guard(InMemoryVectorStore.load(str(tmp_path / "store.json"), other), adopt=adopt)
 
 
+async def test_langchains_constructors_on_a_guarded_store_make_guarded_ones(store, other, tmp_path):
+    documents = [Document(text) for text in TEXTS]
+    for kind in (type(store), store):
+        for made in (
+            kind.from_texts(TEXTS, OURS),
+            kind.from_documents(documents, embedding=OURS),
+            await kind.afrom_texts(TEXTS, OURS),
+            await kind.afrom_documents(documents, OURS),
+        ):
+            assert made.similarity_search("Which planet is red?", k=1)[0].page_content == TEXTS[0]
+            assert all(KEY in record for record in made.store.values())
+            with pytest.raises(SpaceMismatchError):
+                made.embedding = other
+    with pytest.raises(SpaceMismatchError, match="none of embrief's"):
+        store.from_texts(TEXTS, OTHERS["foreign"])
+
+
+def test_load_on_a_guarded_store_compares(store, other, tmp_path):
+    store.dump(str(tmp_path / "store.json"))
+    for kind in (type(store), store):
+        again = kind.load(str(tmp_path / "store.json"), OURS)
+        assert again.similarity_search("Which planet is red?", k=1)[0].metadata == {"moons": 2}
+        with pytest.raises(SpaceMismatchError):
+            kind.load(str(tmp_path / "store.json"), other)
+    plain = InMemoryVectorStore.from_texts(TEXTS, OURS)
+    plain.dump(str(tmp_path / "plain.json"))
+    with pytest.raises(SpaceMismatchError, match=r"2 of them.*adopt=True"):
+        store.load(str(tmp_path / "plain.json"), OURS)
+
+
 def test_vectors_of_an_unknown_model_need_adopt(tmp_path):
     store = InMemoryVectorStore(OURS)
     store.add_texts(TEXTS)
