@@ -148,15 +148,22 @@ def unicode(value: object, what: str, index: int | None = None) -> None:
     """Refuse lone surrogates in a string, or in any string of JSON-like data: no tokenizer and no store takes them.
 
     Raises:
-        ArgumentError: There is one; the message has its place.
+        ArgumentError: There is one, and the message has its place; or the data nest too deeply to be stored.
     """
+    try:
+        _unicode(value, what, index)
+    except RecursionError:
+        raise ArgumentError(f"{what} nests too deeply to be stored; make it flatter", index=index) from None
+
+
+def _unicode(value: object, what: str, index: int | None) -> None:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            unicode(key, f"a key of {what}", index)
-            unicode(item, f"{what}[{key!r}]", index)
+            _unicode(key, f"a key of {what}", index)
+            _unicode(item, f"{what}[{key!r}]", index)
     elif isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
-            unicode(item, f"{what}[{place}]", index)
+            _unicode(item, f"{what}[{place}]", index)
     elif isinstance(value, str) and not value.isascii():
         try:
             value.encode()

@@ -193,7 +193,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     def fingerprint(self) -> str:
         """A name for everything that moves a document vector, rounding included: the space, runtime, dtype and limit.
 
-        For caches: equal fingerprints and equal texts give equal vectors.
+        For caches: equal fingerprints and equal texts give equal vectors, between processors up to rounding.
         """
         dtype = self._shared.device_and_dtype[1]
         # Under truncate="error" a long text has no vector; a cache must not answer with one that was cut.
@@ -382,7 +382,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         call = partial(Embedder.encode, texts=texts, role=role, titles=titles, instruction=instruction, task=task)
         if self._shared.backend.native_dims:
             return {dim: call(view) for dim, view in views.items()}
-        whole = call(self._view(dim=None, normalize=False))
+        whole = call(self._view(dim=self.spec.dim, normalize=False))
         return {
             dim: EmbeddingResult(
                 finish_vectors(

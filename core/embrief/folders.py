@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ModelMismatchError, WeightsUnavailableError
-from embrief.json_files import LARGE, JsonObject, optional_object, read_object
+from embrief.json_files import LARGE, JsonObject, optional_object, read_object, reads_folder
 from embrief.modules import read_modules, stays_inside, transformer_folder, unusual
 from embrief.quantised import refuse_quantised
 from embrief.tensors import StoredTensor, read_header, read_tensors
@@ -47,6 +47,7 @@ _CHUNK = 2**20
 Stamp = tuple[tuple[str, int, int, int], ...]
 
 
+@reads_folder
 def missing_files(folder: Path) -> list[str]:
     """Return what a model folder lacks: weights (pickled ones do not count), configuration, tokenizer, modules.
 
@@ -139,6 +140,7 @@ def stored_tensors(base: Path) -> dict[str, StoredTensor]:
     return found
 
 
+@reads_folder
 def check_weights(folder: Path) -> None:
     """Refuse weights that runtimes would read wrongly, before one of them opens the files.
 
@@ -204,6 +206,7 @@ def _weights(folder: Path) -> list[Path]:
     return [*weight_files(transformer_folder(folder)), *own]
 
 
+@reads_folder
 def stamp(folder: Path) -> Stamp:
     """Return names, sizes and times: a model saved again to the same folder is another model."""
     found = ((file.relative_to(folder).as_posix(), file.stat()) for file in _files(folder))
@@ -226,6 +229,7 @@ def check_unchanged(folder: Path, known: Stamp) -> None:
         )
 
 
+@reads_folder
 def weights_digest(folder: Path) -> str:
     """Return `sha256:...` over all that moves a vector: every tensor, the tokenizer, the configuration.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from embrief.engine.description import check_types
 from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError, WrongKindError, warn
 from embrief.foreign import folder_problem
-from embrief.json_files import LARGE, JsonObject, optional_object, read_object
+from embrief.json_files import LARGE, JsonObject, optional_object, read_object, reads_folder
 from embrief.modules import Module, after_pooling, check_modules, read_modules, transformer_folder, transformer_settings
 from embrief.specs import (
     EmbeddingPrompts,
@@ -141,6 +141,7 @@ class ModelFiles:
         return None
 
 
+@reads_folder
 def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
     """Read the small files of a model folder.
 

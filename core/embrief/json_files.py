@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import stat
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from embrief.errors import ModelMismatchError, WeightsUnavailableError
+from embrief.errors import EmbriefError, ModelMismatchError, WeightsUnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _REMEDY = "fetch or save the file again"
 _SMALL = 2**24
@@ -77,6 +82,25 @@ class JsonObject(dict[str, Any]):
     def refuse(self, key: str, due: str) -> NoReturn:
         """Raise the error for a value that is not what it should be."""
         raise ModelMismatchError(f"{key!r} in {self.file} is {_short(self.get(key))}, not {due}; {_REMEDY}")
+
+
+def reads_folder(read: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """Let a function that reads a folder raise our error where the system refuses: no right, no place, just removed."""
+
+    @functools.wraps(read)
+    def reading(folder: Path, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(folder, *args, **kwargs)
+        except EmbriefError:
+            raise
+        except OSError as error:
+            problem = f"{error.strerror or error}: {error.filename}" if error.filename else error
+            raise WeightsUnavailableError(
+                f"{folder} cannot be read ({problem}); give this user the right to read it, and let whatever writes "
+                "there end first"
+            ) from error
+
+    return reading
 
 
 def read_json(file: Path, *, limit: int = _SMALL) -> Any:

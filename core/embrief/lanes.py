@@ -47,7 +47,8 @@ class _Mailbox:
             try:
                 future.get_loop().call_soon_threadsafe(self._take, future.get_loop())
             except RuntimeError:
-                pass  # The loop is closed, so nobody waits.
+                # The loop is closed, so nobody waits; what stayed here would keep it for ever.
+                self._letters.clear()
 
     def _take(self, loop: asyncio.AbstractEventLoop) -> None:
         for _ in range(min(AT_ONCE, len(self._letters))):

@@ -405,8 +405,9 @@ _shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp], SharedModel[Any,
 
 def shared_model(choice: ModelChoice) -> SharedModel[Any, Any]:
     """Return the one `SharedModel` of a choice, checked."""
-    path = foreign.folder_of(choice.model)
-    key = (choice, folder_stamp(path) if path is not None else ())
+    # A folder that merely has the name of a record is not that model.
+    found = plugins().registry.resolve(choice.model, pinned=choice.revision is not None)
+    key = (choice, folder_stamp(found) if isinstance(found, Path) else ())
     with _shared_lock:
         model = _shared.get(key)
         if model is None:

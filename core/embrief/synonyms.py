@@ -97,7 +97,7 @@ def hints(names: Iterable[str], takes: Collection[str], *, called: Mapping[str, 
 
 def _hint(name: str, meaning: Meaning, takes: Collection[str], called: Mapping[str, str]) -> str | None:
     keyword = called.get(meaning.keyword, meaning.keyword)
-    if keyword == "top_n" and keyword not in takes and name != keyword:
+    if keyword == "top_n" and keyword not in takes:
         return f"{name}: here it is top_n= of the methods that rerank"
     if keyword in takes and keyword != name:
         return f"{name}: here it is {keyword}={f' ({meaning.note})' if meaning.note else ''}"

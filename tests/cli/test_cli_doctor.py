@@ -90,6 +90,12 @@ def test_devices_are_listed_with_their_memory(monkeypatch):
     assert "cuda:1: GPU 1, 80.0 GiB" in run().output
 
 
+def test_an_apple_gpu_has_the_memory_of_its_machine(monkeypatch):
+    fake_torch(monkeypatch, mps=True)
+    processor, gpu = data()["devices"]
+    assert (gpu["device"], gpu["memory_bytes"]) == ("mps", processor["memory_bytes"])
+
+
 def test_a_torch_that_cannot_be_imported_is_a_problem(monkeypatch):
     fake_torch(monkeypatch)
     sys.modules["torch"].cuda.is_available = lambda: 1 / 0

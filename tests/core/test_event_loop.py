@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -215,3 +217,28 @@ async def test_async_results_are_those_of_the_plain_calls() -> None:
         texts = [f"text {number}" for number in range(100)]
         found = await asyncio.gather(*(embedder.aembed_query(text) for text in texts))
         np.testing.assert_array_equal(np.stack(found), embedder.embed_queries(texts))
+
+
+def test_a_loop_that_is_closed_before_its_result_comes_is_not_kept() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        release.wait(600)
+        ended.set()
+
+    async def given_up(embedder: Embedder) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(embedder.off_loop(slow), 0.01)
+
+    with FakeRuntime() as fake:
+        embedder = Embedder(fake.qwen3).load()
+        loop = CountingLoop()
+        kept = weakref.ref(loop)
+        run_in(loop, lambda: given_up(embedder))
+        del loop
+        release.set()
+        assert ended.wait(600)
+        # The lane has posted the result once it takes the next errand.
+        asyncio.run(embedder.off_loop(gc.collect))
+        gc.collect()
+        assert kept() is None

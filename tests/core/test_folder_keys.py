@@ -128,6 +128,8 @@ def test_truncate_dim_is_the_default_width(folder: Path, backend: str) -> None:
     assert embedder.with_dim(48).dim == 48
     assert embedder.with_dim(48).with_dim(None).dim == 20
     assert Embedder(folder, dim=20).space == embedder.space
+    for dim, result in embedder.encode_dims(TEXTS, [48, 20], role="document").items():
+        np.testing.assert_allclose(result.vectors, embedder.with_dim(dim).embed_documents(TEXTS), atol=2e-6)
     edit(folder / "config_sentence_transformers.json", truncate_dim=4096)
     assert Embedder(folder).dim == 48
     with pytest.raises(ArgumentError, match="does not fit"):

@@ -491,3 +491,29 @@ def test_a_path_is_a_folder_and_never_a_name(
     assert Embedder("./all-MiniLM-L6-v2").info()["folder"] == str(minilm_folder)
     with pytest.raises(UnknownModelError, match="no model folder"):
         Embedder(Path("models/none"))
+
+
+def test_a_folder_with_the_name_of_a_record_is_not_that_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Embedder("embrief/tiny-embedding").space
+    broken = tmp_path / "embrief" / "tiny-embedding"
+    broken.mkdir(parents=True)
+    (broken / "modules.json").write_text("[", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert Embedder("embrief/tiny-embedding").space == expected
+    with pytest.raises(ModelMismatchError, match=r"modules\.json"):
+        Embedder("./embrief/tiny-embedding")
+
+
+def test_what_the_system_refuses_is_our_error(qwen3_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refused)
+        with pytest.raises(WeightsUnavailableError, match=r"cannot be read .*Permission denied.*give this user"):
+            Embedder(qwen3_copy)
+    modules = json.loads((qwen3_copy / "modules.json").read_text("utf-8"))
+    modules[1]["path"] = "x" * 300
+    (qwen3_copy / "modules.json").write_text(json.dumps(modules), "utf-8")
+    with pytest.raises(WeightsUnavailableError):
+        Embedder(qwen3_copy)

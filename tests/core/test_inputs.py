@@ -33,6 +33,7 @@ from embrief import (
     NonFiniteVectorError,
     Reranker,
     TruncationWarning,
+    arguments,
 )
 from embrief import vectors as core_vectors
 from embrief.testing import FakeRuntime
@@ -220,6 +221,15 @@ def test_half_a_surrogate_pair_is_refused_wherever_a_string_enters(fake: FakeRun
             call()
     assert fake.loads == 0
     assert embedder.embed_documents(["\U0001f600 is whole"]).shape == (1, 64)
+
+
+def test_data_that_nest_too_deeply_are_refused() -> None:
+    nested: object = "leaf"
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ArgumentError, match="nests too deeply") as caught:
+        arguments.unicode(nested, "payloads[3]", 3)
+    assert caught.value.index == 3
 
 
 def test_half_a_surrogate_pair_in_a_folders_prompts_is_refused(qwen3_folder: Path, tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[...,
         monkeypatch.setattr(torch.ops.onednn, "qlinear_prepack", lambda weight, shape: weight, raising=False)
         monkeypatch.setattr(torch.ops.onednn, "qlinear_pointwise", product, raising=False)
         monkeypatch.setattr(linear, "processor", lambda: "Abacus 3000")
-        linear.int8_format.cache_clear()
+        linear._int8_that_adds_up.cache_clear()
 
     yield use
-    linear.int8_format.cache_clear()
+    linear._int8_that_adds_up.cache_clear()
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -53,6 +53,8 @@ def test_the_model_is_called_what_the_class_calls_it(kind):
 def test_how_many_to_return(kind):
     where = "here it is top_n=" if kind in RERANKERS else "here it is top_n= of the methods that rerank"
     assert f"top_k: {where}" in said(kind, "top_k")
+    if kind not in RERANKERS:
+        assert f"top_n: {where}" in said(kind, "top_n")
 
 
 def test_a_word_that_the_framework_has_is_taken():

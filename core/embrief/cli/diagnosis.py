@@ -78,7 +78,7 @@ def _memory() -> int | None:
 
 def _room(devices: list[dict[str, Any]]) -> dict[str, int | None]:
     """Return the memory of each device in bytes; a model may also run where torch is not."""
-    return {"cpu": _memory(), "mps": _memory()} | {item["device"]: item["memory_bytes"] for item in devices}
+    return {"cpu": _memory()} | {item["device"]: item["memory_bytes"] for item in devices}
 
 
 def _devices(problems: list[str]) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def _devices(problems: list[str]) -> list[dict[str, Any]]:
             facts = torch.cuda.get_device_properties(number)
             found.append({"device": f"cuda:{number}", "name": facts.name, "memory_bytes": facts.total_memory})
         if torch.backends.mps.is_available():
-            found.append({"device": "mps", "name": "Apple GPU", "memory_bytes": None})
+            found.append({"device": "mps", "name": "Apple GPU", "memory_bytes": _memory()})
     except Exception as error:
         # A half-installed torch fails in many ways, and this command is where people look for the reason.
         problems.append(f"torch is installed but does not work: {type(error).__name__}: {error}")

@@ -133,9 +133,8 @@ def make_linear(weight: torch.Tensor, *, int8: bool) -> Linear:
     return PlainLinear(weight)
 
 
-@lru_cache
 def int8_format(dtype: torch.dtype) -> str:
-    """Return the first of `INT8_LEVELS` that this processor adds up right; tried once.
+    """Return the first of `INT8_LEVELS` that this processor adds up right; tried once per process.
 
     Args:
         dtype: Number format of inputs and results.
@@ -143,12 +142,18 @@ def int8_format(dtype: torch.dtype) -> str:
     Raises:
         ArgumentError: It does none, or this build of torch has no such product.
     """
-    for name, levels in INT8_LEVELS.items():
-        if _agrees(partial(Int8Linear, levels=levels), dtype):
-            return name
+    if (found := _int8_that_adds_up(dtype)) is not None:
+        return found
     raise ArgumentError(
         f"dtype='int8' does not run on this processor ({processor()}): torch {torch.__version__} has no product of "
         "whole numbers that adds up right there; use dtype='auto'"
+    )
+
+
+@lru_cache
+def _int8_that_adds_up(dtype: torch.dtype) -> str | None:
+    return next(
+        (name for name, levels in INT8_LEVELS.items() if _agrees(partial(Int8Linear, levels=levels), dtype)), None
     )
 
 
