@@ -27,7 +27,7 @@ def bench(
         typer.Option(help="A real model instead of random weights: a name or a folder; may be given several times."),
     ] = None,
     layers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Layers of random weights; all, but 7 for b and c.")
+        int | None, typer.Option(min=1, metavar="N", help="Layers of random weights; all, but 7 for b, c and wrappers.")
     ] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Such as 25m: what does not fit is left for the next run.")
