@@ -71,6 +71,8 @@ def test_filled_up_rows_change_no_bit(dtype: str, int8: bool) -> None:
     try:
         product = Int8Linear(weight) if int8 else PackedLinear(weight)
     except (RuntimeError, AttributeError, ValueError) as error:
+        if not int8 and dtype == "float32":
+            raise
         pytest.skip(f"this processor lacks the product: {error}")
     x, add = torch.randn(300, 64).to(weight.dtype), torch.randn(300, 96).to(weight.dtype)
     for rows in (1, 9, 17, 33, 65, 129, 257, 300):
