@@ -53,7 +53,7 @@ def process(*arguments, hidden=(), **env):
     }
     return subprocess.run(
         [sys.executable, "-c", "".join(map(HIDE.format, hidden)) + NO_NETWORK, *arguments],
-        capture_output=True, encoding="utf-8", env={**clean, "PYTHONUTF8": "1", **env}, timeout=120,
+        capture_output=True, encoding="utf-8", env={**clean, "PYTHONUTF8": "1", **env}, timeout=600,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def embrief(tmp_path):
     def command(*arguments, bare=False, **env):
         return subprocess.run(
             [sys.executable, "-c", (BARE if bare else "") + SCRIPT, *arguments],
-            capture_output=True, encoding="utf-8", timeout=120,
+            capture_output=True, encoding="utf-8", timeout=600,
             env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONUTF8": "1", "COLUMNS": "100", **env},
         )  # fmt: skip
 

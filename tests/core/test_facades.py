@@ -31,6 +31,9 @@ from embrief import (
 from embrief.backends.base import Encoded
 from embrief.testing import FakeRuntime
 
+HANGS = 600
+"""Seconds after which something counts as hanging; a busy machine may take minutes."""
+
 
 @pytest.fixture
 def fake():
@@ -445,19 +448,23 @@ async def test_a_load_under_way_does_not_block_the_loop_for_a_second_call(monkey
     with FakeRuntime() as fake:
         embedder = Embedder(fake.qwen3)
         acquire = type(embedder._shared)._acquire
+        started, downloaded = threading.Event(), threading.Event()
+        waited: list[bool] = []
 
         def slow(shared):
-            time.sleep(0.6)  # where a download happens
+            started.set()
+            waited.append(downloaded.wait(HANGS))
             return acquire(shared)
 
         monkeypatch.setattr(type(embedder._shared), "_acquire", slow)
         first = asyncio.create_task(embedder.aembed_query("a"))
-        await asyncio.sleep(0.05)
-        start = time.perf_counter()
+        while not started.is_set():
+            await asyncio.sleep(0.01)
         second = asyncio.create_task(embedder.aembed_query("b"))
         await asyncio.sleep(0.01)
-        assert time.perf_counter() - start < 0.4
+        downloaded.set()  # reached while the load is under way, or the wait above runs out
         await asyncio.gather(first, second)
+        assert all(waited)
 
 
 def test_the_hash_model_keeps_its_limit() -> None:
@@ -516,19 +523,19 @@ def test_a_child_process_gets_its_own_locks_and_threads() -> None:
         "    busy.join()\n"
         "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGS)
     assert done.stdout.strip() == "7", done.stderr
 
 
 def test_a_call_under_way_in_a_daemon_thread_does_not_hold_up_the_exit() -> None:
     code = (
         "import threading, time\nfrom embrief import Embedder\nfrom embrief.testing import FakeRuntime\n"
-        "fake = FakeRuntime(delay=20).__enter__()\nembedder = Embedder(fake.qwen3)\n"
-        "threading.Thread(target=embedder.embed_query, args=('long',), daemon=True).start(); time.sleep(0.3)\n"
+        "running = threading.Event()\n"
+        "fake = FakeRuntime(fault=lambda texts: (running.set(), time.sleep(86400))).__enter__()\n"
+        "embedder = Embedder(fake.qwen3)\n"
+        "threading.Thread(target=embedder.embed_query, args=('long',), daemon=True).start(); running.wait()\n"
     )
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
-    assert time.perf_counter() - start < 10
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=HANGS)
 
 
 def test_closing_while_a_call_runs_lets_it_finish() -> None:
@@ -592,23 +599,26 @@ def test_what_is_settled_once_is_computed_once_and_holds_up_no_other_instance() 
     from embrief.loading import settled
 
     class Slow:
-        def __init__(self, seconds: float) -> None:
+        def __init__(self) -> None:
             self._lock = threading.RLock()
-            self.seconds, self.calls = seconds, 0
+            self.started, self.go_on = threading.Event(), threading.Event()
+            self.calls, self.waited = 0, True
 
         @settled
         def value(self) -> int:
             self.calls += 1
-            time.sleep(self.seconds)
+            self.started.set()
+            self.waited = self.go_on.wait(HANGS)
             return 7
 
-    slow, quick = Slow(0.6), Slow(0)
+    slow, quick = Slow(), Slow()
     threads = [threading.Thread(target=lambda: slow.value) for _ in range(3)]
     for thread in threads:
         thread.start()
-    start = time.perf_counter()
+    assert slow.started.wait(HANGS)
+    quick.go_on.set()
     assert quick.value == 7
-    assert time.perf_counter() - start < 0.4
+    slow.go_on.set()  # reached while the other computes, or its wait runs out
     for thread in threads:
         thread.join()
-    assert (slow.value, slow.calls) == (7, 1)
+    assert (slow.value, slow.calls, slow.waited) == (7, 1, True)

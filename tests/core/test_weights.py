@@ -136,7 +136,7 @@ def run(code: str, hub: Hub, home: Path, **variables: str) -> subprocess.Complet
         "    except EmbriefError as error: print(type(error).__name__, error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", prelude + code], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", prelude + code], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done

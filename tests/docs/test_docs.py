@@ -32,7 +32,7 @@ def code_of(page: Path) -> str:
 def test_page(page: Path, tmp_path: Path) -> None:
     script = tmp_path / (page.stem + ".py")
     script.write_text(code_of(page), "utf-8")
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "PluginWarning" not in done.stderr
 

@@ -265,7 +265,7 @@ def work():
     print(found.shape[0], names.count("embrief-texts"), flush=True)
 threading.Thread(target=work).start()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["6", "2"], "")
 
 
@@ -289,5 +289,5 @@ if child == 0:
     os._exit(7 if np.allclose(found, expected, atol=1e-5) else 8)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), embedder.embed_documents(texts).shape[0])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["7", "6"], "")

@@ -80,7 +80,7 @@ def write_wheel(
 def pip(*arguments: str | Path) -> None:
     # --isolated: no configuration of the machine, which might name an index.
     command = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

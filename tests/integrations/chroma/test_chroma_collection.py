@@ -26,6 +26,9 @@ from embrief import ArgumentError, ArgumentTypeError, Embedder, SpaceMismatchErr
 from embrief.stores import KEY, stamp
 from embrief.testing import FakeRuntime
 
+HANGS = 600
+"""Seconds after which a process counts as hanging; a busy machine may take minutes."""
+
 
 @pytest.fixture
 def fake():
@@ -40,7 +43,7 @@ def _hash(**changes):
 def _run(code, *arguments):
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning:chromadb", "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=HANGS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

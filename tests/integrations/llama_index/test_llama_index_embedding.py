@@ -68,7 +68,7 @@ def test_constructing_loads_nothing_and_imports_no_torch() -> None:
         "GemmaEmbedding(), Qwen3Rerank()\n"
         "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -259,7 +259,7 @@ def test_pickle_travels_to_another_process() -> None:
         "print(embed_model.truncate, sum(embed_model.get_text_embedding('red planet')))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps(embed_model), capture_output=True, timeout=120, check=True
+        [sys.executable, "-c", code], input=pickle.dumps(embed_model), capture_output=True, timeout=600, check=True
     )
     assert done.stdout.decode().strip() == f"silent {sum(embed_model.get_text_embedding('red planet'))}"
 
