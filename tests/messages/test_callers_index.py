@@ -11,7 +11,7 @@ from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from chroma_embrief import Qwen3EmbeddingFunction, add_documents, open_collection
-from embrief import Embedder, InputTooLongError, PartlyStoredError
+from embrief import ArgumentTypeError, Embedder, InputTooLongError, PartlyStoredError
 from embrief.testing import FakeRuntime
 from llama_index_embrief import GemmaEmbedding, Qwen3Embedding
 from qdrant_embrief import acreate_collection, attach, aupsert_texts, create_collection, upsert_texts
@@ -147,3 +147,56 @@ def test_texts_that_know_their_place_and_title_can_be_pickled_and_copied_by_call
     for pair in seen.get_event_pairs(CBEventType.EMBEDDING):
         chunks = pair[1].payload["chunks"]
         assert pickle.loads(pickle.dumps(chunks)) == copy.deepcopy(chunks) == chunks == ["a", "b"]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("show_progress", [False, True])
+async def test_lengths_are_checked_before_llama_indexs_first_batch(cache, show_progress):
+    long = "word " * 50
+    with FakeRuntime() as fake:
+        embedder = Embedder(fake.qwen3, max_tokens=20, truncate="error")
+        store = SimpleKVStore()
+        embedding = Qwen3Embedding(embedder=embedder, embed_batch_size=2, embeddings_cache=store if cache else None)
+        embedding.get_text_embedding_batch(["a", "c"])
+        fake.runs.clear()
+        with pytest.raises(InputTooLongError) as caught:
+            embedding.get_text_embedding_batch([*TEXTS[:-1], long], show_progress=show_progress)
+        assert caught.value.index == 4
+        with pytest.raises(InputTooLongError) as caught:
+            await embedding.aget_text_embedding_batch([*TEXTS[:-1], long], show_progress=show_progress)
+        assert caught.value.index == 4
+        assert "4" in str(caught.value)
+        assert fake.runs == []
+        assert len(store.get_all("embeddings")) == (2 if cache else 0)
+
+
+async def test_what_is_cached_is_not_checked_for_its_length():
+    long = "word " * 50
+    with FakeRuntime() as fake:
+        store = SimpleKVStore()
+        strict = Qwen3Embedding(embedder=Embedder(fake.qwen3, truncate="error"), embeddings_cache=store)
+        expected = strict.get_text_embedding_batch(["a", long])
+        fake.runs.clear()
+        assert strict.get_text_embedding_batch(["a", long]) == expected
+        assert await strict.aget_text_embedding_batch(["a", long]) == expected
+        assert fake.runs == []
+
+
+@pytest.mark.parametrize("cache", [False, True])
+async def test_titles_are_checked_before_llama_indexs_first_batch(cache):
+    with FakeRuntime() as fake:
+        embedding = GemmaEmbedding(
+            embedder=Embedder(fake.gemma),
+            title_metadata_key="title",
+            embed_batch_size=2,
+            embeddings_cache=SimpleKVStore() if cache else None,
+        )
+        nodes = [TextNode(text=text, metadata={"title": "T"}) for text in TEXTS]
+        nodes[4].metadata["title"] = 7
+        with pytest.raises(ArgumentTypeError, match=r"titles\[4\] is int") as caught:
+            embedding(nodes)
+        assert caught.value.index == 4
+        with pytest.raises(ArgumentTypeError, match=r"titles\[4\] is int") as caught:
+            await embedding.acall(nodes)
+        assert caught.value.index == 4
+        assert fake.runs == []

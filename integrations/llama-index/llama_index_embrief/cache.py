@@ -55,6 +55,16 @@ class RoleCache(BaseKVStore):
             await self.store.aput(keys[place], _entry(vector), collection=COLLECTION)
         return _merged(found, fresh)
 
+    def missing(self, keys: Sequence[str], width: int) -> list[int]:
+        """Return the places of the keys whose vectors `fill` would compute."""
+        entries = (self.store.get(key, collection=COLLECTION) for key in keys)
+        return [place for place, entry in enumerate(entries) if _vector(entry, width) is None]
+
+    async def amissing(self, keys: Sequence[str], width: int) -> list[int]:
+        """`missing` through the store's async methods."""
+        entries = [await self.store.aget(key, collection=COLLECTION) for key in keys]
+        return [place for place, entry in enumerate(entries) if _vector(entry, width) is None]
+
     def get(self, key: str, collection: str = COLLECTION) -> dict[str, Any] | None:
         """Return nothing: the caller does not say which role and model it means."""
         return None
@@ -93,8 +103,9 @@ def cache_keys(embedder: Embedder, texts: Sequence[str], role: Literal["query", 
     """
     fingerprint = embedder.fingerprint
     keys = []
-    for text in texts:
-        rendered = embedder.render(text, role=role, title=title_of(text))
+    for place, text in enumerate(texts):
+        with placed([place]):
+            rendered = embedder.render(text, role=role, title=title_of(text))
         content = f"{fingerprint}\0{role}\0{rendered}".encode("utf-8", "surrogatepass")
         keys.append(f"{role}-{hashlib.sha256(content).hexdigest()}")
     return keys

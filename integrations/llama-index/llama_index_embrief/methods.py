@@ -14,8 +14,8 @@ from llama_index_embrief.nodes import node_list, with_vectors
 from llama_index_embrief.options import Configured
 from llama_index_embrief.places import unplaced, with_places
 from llama_index_embrief.progress import in_steps
-from llama_index_embrief.titles import embed_texts, titles_of, warn_untitled
-from llama_index_embrief.vectors import aembed, embed
+from llama_index_embrief.titles import embed_texts, warn_untitled
+from llama_index_embrief.vectors import acheck, aembed, check, embed
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
@@ -41,7 +41,8 @@ class EmbeddingMethods(Configured, BaseEmbedding):
         """Embed documents.
 
         Args:
-            texts: Any number of texts, also none. All are checked before the first is embedded.
+            texts: Any number of texts, also none. All are checked before the first is embedded; the lengths of
+                those in the `embeddings_cache` are not.
             show_progress: Whether to show a progress bar, which moves in steps of about a twentieth.
             **kwargs: Not used, as in LlamaIndex.
 
@@ -53,16 +54,14 @@ class EmbeddingMethods(Configured, BaseEmbedding):
             InputTooLongError: A text is too long and `truncate="error"`.
         """
         items = checked_texts(texts, "texts")
-        if self.embeddings_cache is None:
-            self._embedder.check_documents(items, titles=titles_of(items))
+        check(self._embedder, self.embeddings_cache, items)
         model = in_steps(self, len(items)) if show_progress else self
         return cast("Rows", _get_text_embedding_batch(model, with_places(items), show_progress, **kwargs))
 
     async def aget_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> Rows:
         """`get_text_embedding_batch` without blocking the event loop."""
         items = checked_texts(texts, "texts")
-        if self.embeddings_cache is None:
-            await self._embedder.acheck_documents(items, titles=titles_of(items))
+        await acheck(self._embedder, self.embeddings_cache, items)
         model = in_steps(self, len(items)) if show_progress else self
         return cast("Rows", await _aget_text_embedding_batch(model, with_places(items), show_progress, **kwargs))
 

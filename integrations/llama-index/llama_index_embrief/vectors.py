@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from embrief.errors import placed
 from embrief.wrapping import ato_lists, to_lists
 from llama_index_embrief.cache import cache_keys
 from llama_index_embrief.titles import titles_of
@@ -39,6 +40,34 @@ async def aembed(embedder: Embedder, cache: RoleCache | None, texts: Sequence[st
         embedder.dim,
         lambda places: _acomputed(embedder, [texts[place] for place in places], role),
     )
+
+
+def check(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str]) -> None:
+    """Raise what embedding documents would raise about them, and compute nothing; no lengths of cached ones."""
+    if cache is None:
+        embedder.check_documents(texts, titles=titles_of(texts))
+    elif _may_fail_later(embedder, texts):
+        missing = cache.missing(cache_keys(embedder, texts, "document"), embedder.dim)
+        if missing:
+            with placed(missing):
+                check(embedder, None, [texts[place] for place in missing])
+
+
+async def acheck(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str]) -> None:
+    """`check` without blocking the event loop."""
+    if cache is None:
+        await embedder.acheck_documents(texts, titles=titles_of(texts))
+    elif _may_fail_later(embedder, texts):
+        keys = await embedder.off_loop(partial(cache_keys, embedder, texts, "document"))
+        missing = await cache.amissing(keys, embedder.dim)
+        if missing:
+            with placed(missing):
+                await acheck(embedder, None, [texts[place] for place in missing])
+
+
+def _may_fail_later(embedder: Embedder, texts: Sequence[str]) -> bool:
+    # Otherwise no text is too long, and looking all of them up twice would be for nothing.
+    return embedder.settings.truncate == "error" or titles_of(texts) is not None
 
 
 def _computed(embedder: Embedder, texts: Sequence[str], role: Role) -> Rows:
