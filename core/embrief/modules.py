@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from embrief.errors import ModelMismatchError
-from embrief.json_files import JsonObject, optional_object, read_object, read_objects
+from embrief.json_files import LARGE, JsonObject, optional_object, read_json, read_objects
 
 Rule = Callable[[JsonObject, str], object]
 """Passes a key whose value is fine, and raises `ModelMismatchError` for any other."""
@@ -26,6 +26,10 @@ _TRANSFORMER_FILES = tuple(
 _OWN_PACKAGE = "sentence_transformers."
 # Run by sentence-transformers alone, which makes of their files what it likes.
 _UNTOUCHED = ("CNN", "LSTM")
+# Files that foreign code may read, and of which what counts is in the digest anyway.
+_COUNTED = ("config.json", "modules.json", "config_sentence_transformers.json", "tokenizer.json", "vocab.json")
+TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+"""What says how an added token is found in a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +100,107 @@ def lower_cases(folder: Path) -> bool:
     return bool(transformer_settings(folder).flag("do_lower_case"))
 
 
-def named_tokens(folder: Path) -> set[str]:
-    """Return the tokens that tokenizer_config.json names, which transformers adds where tokenizer.json lacks them.
+@dataclass(frozen=True, slots=True)
+class NamedToken:
+    """A token that a file beside tokenizer.json has."""
+
+    content: str
+    file: Path
+    number: int | None = None
+    """Its id, where the file has one."""
+    flags: tuple[bool, ...] | None = None
+    """How it is found in a text, in the order of `TOKEN_FLAGS`, where that counts."""
+
+
+def named_tokens(folder: Path) -> list[NamedToken]:
+    """Return the tokens in the files beside tokenizer.json, which transformers adds where tokenizer.json lacks them.
 
     Raises:
-        ModelMismatchError: The file has a setting that makes other tokens out of a text than tokenizer.json says.
+        ModelMismatchError: A file has a setting that makes other tokens out of a text than tokenizer.json says, or is
+            not what transformers writes.
     """
-    settings = optional_object(transformer_folder(folder) / "tokenizer_config.json")
-    again = (settings.text("tokenizer_class") or "").startswith(("Qwen2", "Gemma"))
-    for key in ("split_special_tokens", *["add_prefix_space"] * again):
-        if settings.flag(key):
-            raise ModelMismatchError(
-                f"{settings.file} sets {key!r}, with which transformers reads texts otherwise than tokenizer.json "
-                f"says; set it to false if the model was trained without, {_OTHERWISE}"
-            )
-    values = [settings.get(key) for key in settings if key.endswith("_token")]
-    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
-        found = settings.get(key) or ()
-        values += found.values() if isinstance(found, dict) else found
+    base = transformer_folder(folder)
+    found: list[NamedToken] = []
+    for settings in _tokenizer_settings(base):
+        again = (settings.text("tokenizer_class") or "").startswith(("Qwen2", "Gemma"))
+        for key in ("split_special_tokens", *["add_prefix_space"] * again):
+            if settings.flag(key):
+                raise ModelMismatchError(
+                    f"{settings.file} sets {key!r}, with which transformers reads texts otherwise than tokenizer.json "
+                    f"says; set it to false if the model was trained without, {_OTHERWISE}"
+                )
+        found += [NamedToken(content, settings.file) for content in _special(settings)]
+        entries = settings.object("added_tokens_decoder") or JsonObject({}, settings.file)
+        found += [_decoded(entries, number) for number in entries]
+    if not _has_decoder(base):
+        numbers = optional_object(base / "added_tokens.json")
+        found += [NamedToken(content, numbers.file, numbers.count(content)) for content in numbers]
+    return found
+
+
+def _has_decoder(base: Path) -> bool:
+    return optional_object(base / "tokenizer_config.json").get("added_tokens_decoder") is not None
+
+
+def _tokenizer_settings(base: Path) -> list[JsonObject]:
+    """Return what transformers reads about a tokenizer; what comes later goes before."""
+    # With this key, transformers leaves the older files alone.
+    names = ("tokenizer_config.json", *["special_tokens_map.json"] * (not _has_decoder(base)))
+    return [optional_object(base / name) for name in names]
+
+
+def _special(settings: JsonObject) -> list[str]:
+    values = [settings[key] for key in settings if key.endswith("_token")]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        listed = settings.get(key) or []
+        if not isinstance(listed, dict | list):
+            settings.refuse(key, "a list or an object")
+        values += listed.values() if isinstance(listed, dict) else listed
     contents = (value.get("content") if isinstance(value, dict) else value for value in values)
-    return {content for content in contents if isinstance(content, str)}
+    return [content for content in contents if isinstance(content, str)]
+
+
+def _decoded(entries: JsonObject, number: str) -> NamedToken:
+    entry = entries.object(number) or JsonObject({}, entries.file)
+    content = entry.text("content")
+    if content is None or not number.isdecimal():
+        entries.refuse(number, "the id of a token and an object with its 'content'")
+    # As tokenizers.AddedToken fills in what is not there.
+    otherwise = {"normalized": not entry.flag("special")}
+    flags = (entry.flag(key) for key in TOKEN_FLAGS)
+    return NamedToken(
+        content,
+        entries.file,
+        int(number),
+        tuple(
+            otherwise.get(key, False) if flag is None else flag for key, flag in zip(TOKEN_FLAGS, flags, strict=True)
+        ),
+    )
+
+
+def _normalizing(base: Path) -> dict[str, Any]:
+    """Return how transformers prepares texts for a tokenizer of BERT's kind, where tokenizer.json says otherwise.
+
+    For these it builds the normalizer anew from the settings beside tokenizer.json, by `BertTokenizer.__init__`.
+    """
+    settings = {key: value for part in _tokenizer_settings(base) for key, value in part.items()}
+    # Tokenizers of these classes are not built so; their files can be large.
+    if str(settings.get("tokenizer_class")).startswith(("PreTrainedTokenizer", "TokenizersBackend", "Qwen2", "Gemma")):
+        return {}
+    stored = optional_object(base / "tokenizer.json", limit=LARGE)
+    if stored and (stored.object("model") or JsonObject({}, stored.file)).text("type") != "WordPiece":
+        return {}
+    own: dict[str, Any] = stored.object("normalizer") or {}
+    if own.get("type") != "BertNormalizer":
+        own = {}
+    plain = {"do_lower_case": True, "tokenize_chinese_chars": True, "strip_accents": None}
+    ours = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
+    built = {key: settings.get(key, value) for key, value in plain.items()}
+    saved = {key: own.get(ours.get(key, key), value) for key, value in plain.items()}
+    for values in (built, saved):
+        if values["strip_accents"] is None:
+            values["strip_accents"] = values["do_lower_case"]
+    return {key: value for key, value in built.items() if value != saved[key]}
 
 
 def after_pooling(modules: tuple[Module, ...]) -> list[Module]:
@@ -140,15 +225,20 @@ def unusual(folder: Path) -> dict[str, Any]:
     That layout is Transformer, Pooling, Dense layers in the order of their folders' names, and Normalize.
     """
     found: dict[str, Any] = {}
-    rest = after_pooling(read_modules(folder) or ())
+    modules = read_modules(folder) or ()
+    rest = after_pooling(modules)
     if any(module.kind != "Dense" for module in rest) or rest != sorted(rest, key=lambda module: _number(module.path)):
         found["after_pooling"] = [[module.kind, module.path] for module in rest]
-    for module in rest:
-        if module.kind in _UNTOUCHED:
-            files = sorted((folder / module.path).glob("*.json"))
-            found[module.path] = [[file.name, read_object(file)] for file in files]
+    for module in modules:
+        if module.foreign or (module in rest and module.kind in _UNTOUCHED):
+            counted = _COUNTED if module.foreign else ()
+            files = sorted(file for file in (folder / module.path).glob("*.json") if file.name not in counted)
+            if files:
+                found[module.path] = [[file.name, read_json(file, limit=LARGE)] for file in files]
     if lower_cases(folder):
         found["do_lower_case"] = True
+    if changed := _normalizing(transformer_folder(folder)):
+        found["normalizer"] = changed
     return found
 
 

@@ -81,7 +81,7 @@ class _Engine:
         numbers = Numbers(request.device, getattr(torch, between), int8)
         self._model = model
         self._tokenizer: TextTokenizer = TextTokenizer(self._base, lower_case=lower_cases(self._folder))
-        torch_common.check_named_tokens(self._folder, self._tokenizer.number)
+        torch_common.check_named_tokens(self._folder, self._tokenizer)
         beyond = self._tokenizer.beyond(model.vocabulary)
         torch_common.check_vocabulary(beyond, self._label)
         self._known_only = bool(beyond)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embrief import exiting
 from embrief.backends.base import no_room, too_long
 from embrief.errors import ArgumentError, ItemFailedError, ModelMismatchError
-from embrief.modules import named_tokens, transformer_folder
+from embrief.modules import TOKEN_FLAGS, named_tokens, transformer_folder
 
 if TYPE_CHECKING:
     import re
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from embrief.backends.base import RunOptions
+    from embrief.engine.tokens import TextTokenizer
     from embrief.specs import EmbeddingSpec, ModelSpec
 
 IdRow = NDArray[np.int32]
@@ -254,30 +255,41 @@ def check_vocabulary(tokens: Sequence[str], label: str) -> None:
         )
 
 
-def check_named_tokens(folder: Path, known: Callable[[str], int | None] | None = None) -> None:
-    """Refuse tokens that stand in tokenizer_config.json and not in tokenizer.json: transformers would add them.
+def check_named_tokens(folder: Path, tokenizer: TextTokenizer | None = None) -> None:
+    """Refuse tokens in the files beside tokenizer.json that it has not, or has otherwise: transformers would add them.
 
     Args:
         folder: The model.
-        known: Gives the id of a token of tokenizer.json; `None` reads that file.
+        tokenizer: Its tokenizer.json; `None` reads that file.
 
     Raises:
         ModelMismatchError: There are some, or tokenizer.json is none.
     """
-    names, file = named_tokens(folder), transformer_folder(folder) / "tokenizer.json"
-    if known is None:
+    named, file = named_tokens(folder), transformer_folder(folder) / "tokenizer.json"
+    if tokenizer is None:
         # Inside the function: not every runtime needs the tokenizers library.
         from embrief.engine.tokens import TextTokenizer
 
-        if not names or not file.is_file():
+        if not named or not file.is_file():
             return
-        known = TextTokenizer(file.parent).number
-    if unknown := sorted(name for name in names if known(name) is None):
-        raise ModelMismatchError(
-            f"tokenizer_config.json beside {file} names {unknown[0]!r}, and {file.name} has no such token; "
-            "transformers would add it and read texts otherwise. Save both files again with tokenizer.save_pretrained, "
-            "or take the token out"
-        )
+        tokenizer = TextTokenizer(file.parent)
+    remedy = "Save both files again with tokenizer.save_pretrained, or take the token out"
+    added = tokenizer.added()
+    for token in named:
+        if token.content not in added:
+            # It stands for a picture, which no text has.
+            if token.content == NO_TEXT:
+                continue
+            raise ModelMismatchError(
+                f"{token.file} names {token.content!r}, and {file.name} has no such token among its added_tokens; "
+                f"transformers would add it and read texts otherwise. {remedy}"
+            )
+        number, flags = added[token.content]
+        if token.number not in (None, number) or token.flags not in (None, flags):
+            raise ModelMismatchError(
+                f"{token.file} has {token.content!r} with another id or other flags ({', '.join(TOKEN_FLAGS)}) than "
+                f"{file.name}, and runtimes differ in which of the two they follow. {remedy}"
+            )
 
 
 def check_known(rows: Sequence[IdRow], size: int, label: str) -> None:

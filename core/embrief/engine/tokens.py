@@ -11,6 +11,7 @@ from tokenizers import Encoding, Tokenizer, normalizers
 
 from embrief import exiting
 from embrief.errors import ModelMismatchError
+from embrief.modules import TOKEN_FLAGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,9 +46,10 @@ class TextTokenizer:
         if not any(isinstance(step, normalizers.Lowercase) for step in steps):
             self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
-    def number(self, token: str) -> int | None:
-        """Return the id of a token of tokenizer.json, `None` if it has none of this name."""
-        return self._tokenizer.token_to_id(token)
+    def added(self) -> dict[str, tuple[int, tuple[bool, ...]]]:
+        """Return the added tokens of tokenizer.json: the id of each and its `TOKEN_FLAGS`."""
+        found = self._tokenizer.get_added_tokens_decoder().items()
+        return {token.content: (number, tuple(getattr(token, flag) for flag in TOKEN_FLAGS)) for number, token in found}
 
     def beyond(self, size: int) -> list[str]:
         """Return the tokens whose ids are no rows of a table of this size."""
