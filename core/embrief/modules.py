@@ -181,7 +181,7 @@ def _decoded(entries: JsonObject, number: str) -> NamedToken:
 def _normalizing(base: Path) -> dict[str, Any]:
     """Return how transformers prepares texts for a tokenizer of BERT's kind, where tokenizer.json says otherwise.
 
-    For these it builds the normalizer anew from the settings beside tokenizer.json, by `BertTokenizer.__init__`.
+    For these it builds the tokenizer anew from the settings beside tokenizer.json, by `BertTokenizer.__init__`.
     """
     settings = {key: value for part in _tokenizer_settings(base) for key, value in part.items()}
     # Tokenizers of these classes are not built so; their files can be large.
@@ -200,6 +200,18 @@ def _normalizing(base: Path) -> dict[str, Any]:
     for values in (built, saved):
         if values["strip_accents"] is None:
             values["strip_accents"] = values["do_lower_case"]
+    model, closing = (stored.object(key) or JsonObject({}, stored.file) for key in ("model", "post_processor"))
+    # One of its two spellings: a list of parts, or the token and its id.
+    match closing:
+        case {"single": [{"SpecialToken": {"id": str(found)}}, *_]} | {"cls": [str(found), *_]}:
+            first: str | None = found
+        case _:
+            first = None
+    for key, value in (("unk_token", model.get("unk_token")), ("cls_token", first)):
+        named = settings.get(key)
+        named = named.get("content") if isinstance(named, dict) else named
+        if isinstance(named, str) and value is not None:
+            built[key], saved[key] = named, value
     return {key: value for key, value in built.items() if value != saved[key]}
 
 

@@ -70,6 +70,20 @@ def test_a_setting_that_overrides_the_normalizer_is_another_space(
         assert other.space == space
 
 
+@pytest.mark.parametrize("key", ["unk_token", "cls_token"])
+@pytest.mark.parametrize("value", ["[PAD]", {"__type": "AddedToken", "content": "[PAD]"}])
+def test_another_token_of_a_tokenizer_that_is_built_anew_is_another_space(
+    bert_folder: Path, bert: Path, key: str, value: object
+) -> None:
+    texts = ["mars zebra"]
+    with Embedder(bert_folder, dtype="float32", device="cpu") as plain:
+        before, space = plain.embed_documents(texts), plain.space
+    edit(bert / "tokenizer_config.json", **{key: value})
+    with Embedder(bert, dtype="float32", device="cpu") as other:
+        assert np.abs(other.embed_documents(texts) - before).max() > 1e-3
+        assert other.space != space
+
+
 def test_settings_that_say_what_the_normalizer_says_are_the_same_space(bert_folder: Path, bert: Path) -> None:
     space = Embedder(bert_folder).space
     edit(bert / "tokenizer_config.json", strip_accents=True)
