@@ -82,7 +82,7 @@ def choose_facade(
     model: str | Path | None,
     options: Mapping[str, Any],
     *,
-    default: str,
+    default: Any,
     owner: str,
     other: str | None = None,
     field: str = "model",
@@ -95,7 +95,7 @@ def choose_facade(
         given: A facade that exists, if the caller passed one.
         model: The model, if the caller named one.
         options: The other keywords the caller gave, with no others among them.
-        default: The model of a wrapper that was given none.
+        default: The model of a wrapper that was given none; anything but a name if it stands for none.
         owner: Name of the wrapper's class, for messages.
         other: What takes a model of the other kind in this framework, with `{model}` in the place of the model; for
             the message about such a model. By default it names the class of embrief's own.
@@ -117,6 +117,10 @@ def choose_facade(
         )
     if given is None:
         name = default if model is None else model
+        if model is None and (not isinstance(default, str) or not default):
+            raise ArgumentError(
+                f"{owner} stands for no model of its own; name one with {field}=, or use a class that has a default"
+            )
         try:
             return kind(name, **options)
         except WrongKindError as error:

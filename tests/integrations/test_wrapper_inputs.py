@@ -254,3 +254,12 @@ def test_the_number_formats_in_a_wrappers_documentation_are_those_there_are(wrap
     documented = re.search(r'    dtype: .*\n    """(.*)"""', inspect.getsource(base)).group(1)
     assert "auto" in known
     assert re.findall(r'"(\w+)"', documented) == known
+
+
+def test_a_class_without_a_model_of_its_own_wants_one() -> None:
+    from langchain_embrief import EmbriefEmbeddings
+    from llama_index_embrief import EmbriefEmbedding
+
+    for kind in (EmbriefEmbedding, EmbriefEmbeddings):
+        with pytest.raises(ArgumentError, match=f"{kind.__name__} stands for no model of its own; name one with model"):
+            kind()

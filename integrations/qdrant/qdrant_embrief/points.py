@@ -79,6 +79,10 @@ def plan(
     """Check all arguments of an upsert and put them together. The caller's payloads are not changed."""
     require_key(text_key, "text_key")
     require_key(id_key, "id_key")
+    if text_key == id_key:
+        raise ArgumentError(
+            f"text_key and id_key are both {text_key!r}, where only one can be kept; give them two names"
+        )
     items = checked_texts(texts, "texts")
     keys = [str(uuid.uuid4()) for _ in items] if ids is None else _same_length(ids, "ids", len(items))
     extras = [None] * len(items) if payloads is None else _same_length(payloads, "payloads", len(items))

@@ -402,3 +402,8 @@ def test_points_of_others_without_a_text(docs, embedder, fake):
 
 def test_an_empty_collection(docs, embedder, fake):
     assert query_texts(docs, "docs", embedder, "a", reranker=Reranker(fake.reranker)) == []
+
+
+def test_one_key_cannot_hold_the_text_and_the_id(docs, embedder):
+    with pytest.raises(ArgumentError, match="text_key and id_key are both 'key'"):
+        upsert_texts(docs, "docs", embedder, ["a"], ids=["k"], text_key="key")
