@@ -23,4 +23,4 @@ if __name__ == "__main__":
     main()
 
 # Output:
-# normalize: True is not False
+# stored: normalize=True, this embedder: normalize=False

@@ -36,4 +36,4 @@ if __name__ == "__main__":
 
 # Output:
 # Mars is red.
-# dim: 256 is not 128
+# stored: dim=256, this embedder: dim=128

@@ -16,7 +16,7 @@ def main() -> None:
     try:
         upsert_texts(client, "notes", other, ["Another note."])
     except SpaceMismatchError as error:
-        print("refused:", "normalize: True is not False" in str(error))
+        print("refused:", "stored: normalize=True" in str(error))
     print("stored:", client.count("notes").count)
     client.close()
 
