@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chromadb.api.types import DefaultEmbeddingFunction, validate_ids, validate_metadatas
+from chromadb.api.types import validate_ids, validate_metadatas
+from chromadb.utils.embedding_functions import DefaultEmbeddingFunction
 
 from chroma_embrief.arguments import require_sync
 from chroma_embrief.base import EmbriefEmbeddingFunction

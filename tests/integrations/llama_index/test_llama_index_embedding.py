@@ -85,7 +85,7 @@ def test_the_facades_checks_come_through_with_their_types(fake: FakeRuntime) -> 
         Qwen3Embedding(fake.qwen3, dim=65)
     with pytest.raises(UnknownModelError):
         Qwen3Embedding("Qwen/Qwen3-Embedding")
-    with pytest.raises(ArgumentError, match="name is empty"):
+    with pytest.raises(ArgumentError, match="stands for no model of its own"):
         EmbriefEmbedding()
     with pytest.raises(ValueError, match="embed_batch_size"):
         Qwen3Embedding(fake.qwen3, embed_batch_size=0)
