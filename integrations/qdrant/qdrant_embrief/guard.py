@@ -63,11 +63,12 @@ class Stored:
         vectors, metadata = info.config.params.vectors or {}, info.config.metadata or {}
         where = f"the Qdrant collection {name!r}"
         if isinstance(vectors, models.VectorParams):
-            if NAMED_KEY in metadata:
+            # None: removed, which the in-memory client before 1.20 writes down.
+            if metadata.get(NAMED_KEY) is not None:
                 raise _misplaced(where, NAMED_KEY, "it is for named vectors, and the collection has an unnamed one")
             self.vectors = {"": StoredVector(where, vectors.size, read_stamp(metadata, where=where))}
             return
-        if KEY in metadata:
+        if metadata.get(KEY) is not None:
             why = f"it is for an unnamed vector, and the collection has named ones: {list(vectors)}"
             raise _misplaced(where, KEY, why)
         self._stamps = metadata.get(NAMED_KEY, {})
