@@ -187,8 +187,6 @@ def _due(kind: str, file: Path) -> dict[str, tuple[int, ...]] | None:
     due: dict[str, tuple[int, ...]] = {"linear.weight": (width, inputs)}
     if config.flag("bias") is not False:
         due["linear.bias"] = (width,)
-    if config.flag("use_residual") and inputs != width:
-        due["residual.weight"] = (width, inputs)
     return due
 
 

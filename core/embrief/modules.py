@@ -370,6 +370,15 @@ def _count(settings: JsonObject, key: str) -> None:
     settings.count(key)
 
 
+def _residual(config: JsonObject, key: str) -> None:
+    """Refuse a residual with weights of its own: sentence-transformers 6.0 leaves them as they were in memory."""
+    if config.flag(key) and config.count("in_features") != config.count("out_features"):
+        raise ModelMismatchError(
+            f"{key!r} in {config.file} is true and in_features is not out_features, which not every supported "
+            f"sentence-transformers loads right; {_OTHERWISE}"
+        )
+
+
 def _flag(settings: JsonObject, key: str) -> None:
     settings.flag(key)
 
@@ -434,7 +443,7 @@ _MODULES: dict[str, dict[str, Rule]] = {
         "activation_function": _activation,
         "module_input_name": _POOLED,
         "module_output_name": _POOLED,
-        "use_residual": _flag,
+        "use_residual": _residual,
     },
     "Normalize": {"module_input_name": _POOLED, "module_output_name": _POOLED},
     "Dropout": {"dropout": _harmless},
