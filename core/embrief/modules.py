@@ -371,7 +371,7 @@ def _count(settings: JsonObject, key: str) -> None:
 
 
 def _residual(config: JsonObject, key: str) -> None:
-    """Refuse a residual with weights of its own: sentence-transformers 6.0 leaves them as they were in memory."""
+    """Refuse a residual with weights of its own: with the lowest supported versions they were not loaded."""
     if config.flag(key) and config.count("in_features") != config.count("out_features"):
         raise ModelMismatchError(
             f"{key!r} in {config.file} is true and in_features is not out_features, which not every supported "
