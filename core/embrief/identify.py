@@ -540,4 +540,6 @@ def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
             f"the files in {files.folder} are not those of {spec.id}: {'; '.join(wrong)}. Load a modified model from "
             "its own folder, or under its own name on the hub"
         )
+    if isinstance(spec, RerankerSpec) and spec.scoring != "yes_no":
+        _check_labels(files)
     _check_widths(files)

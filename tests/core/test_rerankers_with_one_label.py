@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from embrief import AmbiguousModelError, ModelMismatchError, Reranker
+from embrief.identify import read_files, verify_files
 
 transformers = pytest.importorskip("transformers")
 
@@ -100,3 +101,14 @@ def test_a_label_without_its_weights_is_refused(folder: Path, tmp_path: Path, ba
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelMismatchError):
         Reranker(copy, backend=backend).load()
+
+
+def test_the_files_of_a_record_have_one_label_too(classifier_folder: Path, tmp_path: Path) -> None:
+    spec = Reranker(classifier_folder).spec
+    folder = Path(shutil.copytree(classifier_folder, tmp_path / "two"))
+    verify_files(read_files(folder), spec)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["id2label"] = {"0": "no", "1": "yes"}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(ModelMismatchError, match="2 labels; a reranker has one"):
+        verify_files(read_files(folder), spec)

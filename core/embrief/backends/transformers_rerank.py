@@ -118,7 +118,6 @@ class LabelReranker(_TemplateReranker):
         from transformers import AutoModelForSequenceClassification
 
         super().__init__(request, _load_tokenizer(request), _load(AutoModelForSequenceClassification, request))
-        _check_labels(self._model, self._spec)
         self._direction = self._model.score.weight[0].float()
 
 
@@ -129,7 +128,6 @@ class ClassifierReranker(_Reranker):
         from transformers import AutoModelForSequenceClassification
 
         super().__init__(request, _load_tokenizer(request), _load(AutoModelForSequenceClassification, request))
-        _check_labels(self._model, self._spec)
         self._end = torch_common.final_tokens(self._tokenizer, "probe", "probe")
 
     def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
@@ -156,11 +154,6 @@ class ClassifierReranker(_Reranker):
         # BERT tells query from document by these; RoBERTa's family has none.
         extra = {} if types is None else {"token_type_ids": types}
         return self._model(input_ids=ids, attention_mask=mask, **extra).logits[:, 0]
-
-
-def _check_labels(model: Any, spec: RerankerSpec) -> None:
-    if model.config.num_labels != 1:
-        raise ModelMismatchError(f"{spec.id} has {model.config.num_labels} labels; a reranker has one")
 
 
 def _load_tokenizer(request: LoadRequest) -> Any:
