@@ -86,7 +86,7 @@ def weight_files(base: Path) -> list[Path]:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    places = read_object(index, limit=LARGE).object("weight_map") or JsonObject({}, index)
+    places = read_object(index, limit=LARGE).within("weight_map")
     found = {name: place for name in places if (place := places.text(name)) is not None}
     if not found or len(found) < len(places):
         raise ModelMismatchError(f"{index} does not say which file holds which tensor; fetch or save the file again")

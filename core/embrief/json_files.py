@@ -18,6 +18,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _REMEDY = "fetch or save the file again"
+OTHERWISE = "otherwise run this model with sentence-transformers itself"
+"""What else there is to do about a key that nothing here honours."""
 _SMALL = 2**24
 LARGE = 2**29
 """Bytes that a tokenizer.json may have; those of large vocabularies take 30 MB."""
@@ -69,6 +71,10 @@ class JsonObject(dict[str, Any]):
         if value is not None and not isinstance(value, dict):
             self.refuse(key, "an object")
         return None if value is None else JsonObject(value, self.file)
+
+    def within(self, key: str) -> JsonObject:
+        """Return an object, an empty one for null or no value."""
+        return self.object(key) or JsonObject({}, self.file)
 
     def texts(self, key: str) -> list[str] | None:
         """Return a list of strings."""

@@ -12,12 +12,12 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from embrief.errors import ModelMismatchError
-from embrief.json_files import LARGE, JsonObject, optional_object, read_json, read_objects
+from embrief.json_files import LARGE, OTHERWISE, JsonObject, optional_object, read_json, read_objects
+from embrief.tokenizer_files import rebuilt
 
 Rule = Callable[[JsonObject, str], object]
 """Passes a key whose value is fine, and raises `ModelMismatchError` for any other."""
 
-_OTHERWISE = "otherwise run this model with sentence-transformers itself"
 # In the order in which they are looked for; one that is empty does not count.
 _TRANSFORMER_FILES = tuple(
     f"sentence_{name}_config.json"
@@ -28,8 +28,6 @@ _OWN_PACKAGE = "sentence_transformers."
 _UNTOUCHED = ("CNN", "LSTM")
 # Files that foreign code may read, and of which what counts is in the digest anyway.
 _COUNTED = ("config.json", "modules.json", "config_sentence_transformers.json", "tokenizer.json", "vocab.json")
-TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
-"""What says how an added token is found in a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,121 +98,6 @@ def lower_cases(folder: Path) -> bool:
     return bool(transformer_settings(folder).flag("do_lower_case"))
 
 
-@dataclass(frozen=True, slots=True)
-class NamedToken:
-    """A token that a file beside tokenizer.json has."""
-
-    content: str
-    file: Path
-    number: int | None = None
-    """Its id, where the file has one."""
-    flags: tuple[bool, ...] | None = None
-    """How it is found in a text, in the order of `TOKEN_FLAGS`, where that counts."""
-
-
-def named_tokens(folder: Path) -> list[NamedToken]:
-    """Return the tokens in the files beside tokenizer.json, which transformers adds where tokenizer.json lacks them.
-
-    Raises:
-        ModelMismatchError: A file has a setting that makes other tokens out of a text than tokenizer.json says, or is
-            not what transformers writes.
-    """
-    base = transformer_folder(folder)
-    found: list[NamedToken] = []
-    for settings in _tokenizer_settings(base):
-        again = (settings.text("tokenizer_class") or "").startswith(("Qwen2", "Gemma"))
-        for key in ("split_special_tokens", *["add_prefix_space"] * again):
-            if settings.flag(key):
-                raise ModelMismatchError(
-                    f"{settings.file} sets {key!r}, with which transformers reads texts otherwise than tokenizer.json "
-                    f"says; set it to false if the model was trained without, {_OTHERWISE}"
-                )
-        found += [NamedToken(content, settings.file) for content in _special(settings)]
-        entries = settings.object("added_tokens_decoder") or JsonObject({}, settings.file)
-        found += [_decoded(entries, number) for number in entries]
-    if not _has_decoder(base):
-        numbers = optional_object(base / "added_tokens.json")
-        found += [NamedToken(content, numbers.file, numbers.count(content)) for content in numbers]
-    return found
-
-
-def _has_decoder(base: Path) -> bool:
-    return optional_object(base / "tokenizer_config.json").get("added_tokens_decoder") is not None
-
-
-def _tokenizer_settings(base: Path) -> list[JsonObject]:
-    """Return what transformers reads about a tokenizer; what comes later goes before."""
-    # With this key, transformers leaves the older files alone.
-    names = ("tokenizer_config.json", *["special_tokens_map.json"] * (not _has_decoder(base)))
-    return [optional_object(base / name) for name in names]
-
-
-def _special(settings: JsonObject) -> list[str]:
-    values = [settings[key] for key in settings if key.endswith("_token")]
-    for key in ("additional_special_tokens", "extra_special_tokens"):
-        listed = settings.get(key) or []
-        if not isinstance(listed, dict | list):
-            settings.refuse(key, "a list or an object")
-        values += listed.values() if isinstance(listed, dict) else listed
-    contents = (value.get("content") if isinstance(value, dict) else value for value in values)
-    return [content for content in contents if isinstance(content, str)]
-
-
-def _decoded(entries: JsonObject, number: str) -> NamedToken:
-    entry = entries.object(number) or JsonObject({}, entries.file)
-    content = entry.text("content")
-    if content is None or not number.isdecimal():
-        entries.refuse(number, "the id of a token and an object with its 'content'")
-    # As tokenizers.AddedToken fills in what is not there.
-    otherwise = {"normalized": not entry.flag("special")}
-    flags = (entry.flag(key) for key in TOKEN_FLAGS)
-    return NamedToken(
-        content,
-        entries.file,
-        int(number),
-        tuple(
-            otherwise.get(key, False) if flag is None else flag for key, flag in zip(TOKEN_FLAGS, flags, strict=True)
-        ),
-    )
-
-
-def _normalizing(base: Path) -> dict[str, Any]:
-    """Return how transformers prepares texts for a tokenizer of BERT's kind, where tokenizer.json says otherwise.
-
-    For these it builds the tokenizer anew from the settings beside tokenizer.json, by `BertTokenizer.__init__`.
-    """
-    settings = {key: value for part in _tokenizer_settings(base) for key, value in part.items()}
-    # Tokenizers of these classes are not built so; their files can be large.
-    if str(settings.get("tokenizer_class")).startswith(("PreTrainedTokenizer", "TokenizersBackend", "Qwen2", "Gemma")):
-        return {}
-    stored = optional_object(base / "tokenizer.json", limit=LARGE)
-    if stored and (stored.object("model") or JsonObject({}, stored.file)).text("type") != "WordPiece":
-        return {}
-    own: dict[str, Any] = stored.object("normalizer") or {}
-    if own.get("type") != "BertNormalizer":
-        own = {}
-    plain = {"do_lower_case": True, "tokenize_chinese_chars": True, "strip_accents": None}
-    ours = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
-    built = {key: settings.get(key, value) for key, value in plain.items()}
-    saved = {key: own.get(ours.get(key, key), value) for key, value in plain.items()}
-    for values in (built, saved):
-        if values["strip_accents"] is None:
-            values["strip_accents"] = values["do_lower_case"]
-    model, closing = (stored.object(key) or JsonObject({}, stored.file) for key in ("model", "post_processor"))
-    # One of its two spellings: a list of parts, or the token and its id.
-    match closing:
-        case {"single": [{"SpecialToken": {"id": str(found)}}, *_]} | {"cls": [str(found), *_]}:
-            first: str | None = found
-        case _:
-            first = None
-    for key, value in (("unk_token", model.get("unk_token")), ("cls_token", first)):
-        named = settings.get(key)
-        named = named.get("content") if isinstance(named, dict) else named
-        if isinstance(named, str) and value is not None:
-            built[key], saved[key] = named, value
-    return {key: value for key, value in built.items() if value != saved[key]}
-
-
 def after_pooling(modules: tuple[Module, ...]) -> list[Module]:
     """Return what happens to a pooled vector before it is cut and normalised, which is the library's own."""
     places = [place for place, module in enumerate(modules) if module.kind == "Pooling"]
@@ -249,7 +132,7 @@ def unusual(folder: Path) -> dict[str, Any]:
                 found[module.path] = [[file.name, read_json(file, limit=LARGE)] for file in files]
     if lower_cases(folder):
         found["do_lower_case"] = True
-    if changed := _normalizing(transformer_folder(folder)):
+    if changed := rebuilt(transformer_folder(folder)):
         found["normalizer"] = changed
     return found
 
@@ -309,7 +192,7 @@ def _check_order(folder: Path, modules: tuple[Module, ...]) -> None:
     if len(kinds) > 1 and kinds[1] not in ("Pooling", "LogitScore"):
         raise ModelMismatchError(
             f"{file} has {kinds[1]!r} in front of 'Pooling', so that it would change token states; only what comes "
-            f"after 'Pooling' is supported: put it there if that is meant, {_OTHERWISE}"
+            f"after 'Pooling' is supported: put it there if that is meant, {OTHERWISE}"
         )
     if "LogitScore" in kinds and len(kinds) > 2:
         raise ModelMismatchError(f"{file} has {kinds[2]!r} after 'LogitScore'; nothing is known to belong there")
@@ -332,7 +215,7 @@ def _check(settings: JsonObject, keys: Mapping[str, Rule]) -> None:
         else:
             raise ModelMismatchError(
                 f"{settings.file} has the key {key!r}, which is not known here and may change vectors; remove it from "
-                f"the file if it does not, {_OTHERWISE}"
+                f"the file if it does not, {OTHERWISE}"
             )
 
 
@@ -347,7 +230,7 @@ def _only(*allowed: object, why: str) -> Rule:
         value = settings.get(key)
         # `1 == True` in Python, not in JSON.
         if value is not None and not any(type(value) is type(item) and value == item for item in allowed):
-            raise ModelMismatchError(f"{settings.file} sets {key!r} to {value!r}: {why}, {_OTHERWISE}")
+            raise ModelMismatchError(f"{settings.file} sets {key!r} to {value!r}: {why}, {OTHERWISE}")
 
     return rule
 
@@ -360,7 +243,7 @@ def _within(known: Mapping[str, Rule]) -> Rule:
             if name not in known:
                 raise ModelMismatchError(
                     f"{settings.file} sets {name!r} in {key!r}, which is not known here and may change vectors; remove "
-                    f"it from the file if it does not, {_OTHERWISE}"
+                    f"it from the file if it does not, {OTHERWISE}"
                 )
 
     return rule
@@ -375,7 +258,7 @@ def _residual(config: JsonObject, key: str) -> None:
     if config.flag(key) and config.count("in_features") != config.count("out_features"):
         raise ModelMismatchError(
             f"{key!r} in {config.file} is true and in_features is not out_features, which not every supported "
-            f"sentence-transformers loads right; {_OTHERWISE}"
+            f"sentence-transformers loads right; {OTHERWISE}"
         )
 
 
@@ -408,7 +291,7 @@ def _modality(settings: JsonObject, key: str) -> None:
         raise ModelMismatchError(
             f"{settings.file} sets 'text' in {key!r} to {modalities.get('text')!r}; this library reads the last hidden "
             f"states of a prompt and a text, which is {_PLAIN_TEXT!r}. Write this if the model was trained so, "
-            f"{_OTHERWISE}"
+            f"{OTHERWISE}"
         )
 
 

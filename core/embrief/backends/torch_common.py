@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from embrief import exiting
 from embrief.backends.base import no_room, too_long
 from embrief.errors import ArgumentError, ItemFailedError, ModelMismatchError
-from embrief.modules import TOKEN_FLAGS, named_tokens, transformer_folder
+from embrief.modules import transformer_folder
+from embrief.tokenizer_files import TOKEN_FLAGS, named_tokens
 
 if TYPE_CHECKING:
     import re
@@ -265,14 +266,15 @@ def check_named_tokens(folder: Path, tokenizer: TextTokenizer | None = None) -> 
     Raises:
         ModelMismatchError: There are some, or tokenizer.json is none.
     """
-    named, file = named_tokens(folder), transformer_folder(folder) / "tokenizer.json"
+    base = transformer_folder(folder)
+    named, file = named_tokens(base), base / "tokenizer.json"
     if tokenizer is None:
         # Inside the function: not every runtime needs the tokenizers library.
         from embrief.engine.tokens import TextTokenizer
 
         if not named or not file.is_file():
             return
-        tokenizer = TextTokenizer(file.parent)
+        tokenizer = TextTokenizer(base)
     remedy = "Save both files again with tokenizer.save_pretrained, or take the token out"
     added = tokenizer.added()
     for token in named:

@@ -11,7 +11,7 @@ from tokenizers import Encoding, Tokenizer, normalizers
 
 from embrief import exiting
 from embrief.errors import ModelMismatchError
-from embrief.modules import TOKEN_FLAGS
+from embrief.tokenizer_files import TOKEN_FLAGS
 
 if TYPE_CHECKING:
     from pathlib import Path
