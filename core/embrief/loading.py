@@ -352,9 +352,16 @@ class SharedModel(Generic[S, B]):
         """Return the runtime that serves the model, chosen once."""
         return self.backend_for(self.spec)
 
-    @settled
+    @property
     def device_and_dtype(self) -> tuple[str, str]:
         """Return the device and number format in use."""
+        if "_chosen" not in self.__dict__:
+            # Before the lock: threads that are refused at exit are held for a while, and should not queue for it.
+            exiting.check()
+        return self._chosen
+
+    @settled
+    def _chosen(self) -> tuple[str, str]:
         failed = f"the runtime {self.backend.name!r} failed to choose a device for {self.spec.id}"
         with exiting.native(), _runtime_errors(failed):
             device, dtype = self.backend.resolve(self.spec, self.choice.device, self.choice.dtype)
@@ -374,6 +381,8 @@ class SharedModel(Generic[S, B]):
     @property
     def model(self) -> LoadedModel[B]:
         """Return the model, whose weights load with its first call."""
+        if self._model is None:
+            exiting.check()
         with self._lock:
             if self._model is None:
                 self._model = self._acquire()

@@ -119,7 +119,11 @@ go, over, errors = threading.Event(), threading.Event(), []
 def last():
     go.set()
     print(over.wait(300), "torch" in sys.modules, len(errors), *set(errors), flush=True)
-from embrief import ClosedError, Embedder, Reranker
+from embrief import ClosedError, Embedder, Reranker, exiting
+# Instead of a while, all are held until all are: seven calls and who refuses what waits. None may queue behind another.
+held = threading.Barrier(8)
+class Clock: sleep = staticmethod(lambda seconds: held.wait(300))
+exiting.time = Clock
 def work():
     go.wait()
     embedder = Embedder("embrief/tiny-embedding")
