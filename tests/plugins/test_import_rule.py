@@ -234,6 +234,23 @@ def test_a_wrapper_imports_public_names_and_its_own_framework_only(name):
     assert wrong == []
 
 
+def test_the_rooms_of_the_qdrant_wrapper_do_not_know_each_other():
+    """The helpers work with every qdrant-client, also one whose inside `attach` does not know."""
+    may = {
+        "guard.py": (),
+        "inference": ("qdrant_embrief.guard", "qdrant_embrief.inference."),
+        "helpers": ("qdrant_embrief.guard", "qdrant_embrief.helpers."),
+    }
+    found = imports_under(package_folder("qdrant_embrief"), "qdrant_embrief")
+    assert {path.parts[0] for path, _ in found} == {"__init__.py", *may}
+    wrong = [
+        f"{item.place} {item.module}"
+        for path, item in found
+        if item.root == "qdrant_embrief" and path.parts[0] in may and not item.module.startswith(may[path.parts[0]])
+    ]
+    assert wrong == []
+
+
 def test_every_wrapper_has_its_rule():
     assert set(INTEGRATIONS) == set(COMPANIONS)
     assert len(WRAPPERS) == 4

@@ -1,5 +1,8 @@
 """embrief in Qdrant: `models.Document` embedded locally with the model's prompts, and guarded collections.
 
+`inference/` holds `attach` and all that it puts into a client, `helpers/` every other name: what works without it.
+Neither room knows the other; both compare vectors by `guard.py`.
+
 Examples:
     >>> from embrief import Embedder
     >>> from qdrant_client import QdrantClient
@@ -20,18 +23,18 @@ try:
 except ImportError as error:
     raise missing_framework("qdrant_embrief", "qdrant-client", extra="qdrant", error=error) from error
 
-from qdrant_embrief.attach import attach
-from qdrant_embrief.collections import (
+from qdrant_embrief.helpers.arguments import point_id
+from qdrant_embrief.helpers.collections import (
     acheck_collection,
     acreate_collection,
     check_collection,
     create_collection,
+    space_metadata,
+    vectors_config,
 )
-from qdrant_embrief.hits import Hit
-from qdrant_embrief.points import point_id
-from qdrant_embrief.schema import space_metadata, vectors_config
-from qdrant_embrief.search import aquery_texts, query_texts
-from qdrant_embrief.upsert import aupsert_texts, upsert_texts
+from qdrant_embrief.helpers.search import Hit, aquery_texts, query_texts
+from qdrant_embrief.helpers.upsert import aupsert_texts, upsert_texts
+from qdrant_embrief.inference.attach import attach
 
 __all__ = [
     "Hit",

@@ -16,7 +16,7 @@ from qdrant_client.models import Document, PointStruct, PointVectors, Prefetch
 from embrief import Embedder
 from embrief.errors import ArgumentError, SpaceMismatchError
 from qdrant_embrief import attach, create_collection
-from qdrant_embrief.documents import USER_DATA, documents
+from qdrant_embrief.inference.documents import USER_DATA, documents
 
 Q = Document(text="x", model="q")
 G = Document(text="x", model="g")

@@ -12,7 +12,8 @@ from qdrant_client.embed.model_embedder import ModelEmbedder
 from embrief import Embedder
 from embrief.errors import ArgumentError, ArgumentTypeError, UnsupportedVersionError
 from embrief.installed import install_command
-from qdrant_embrief import attach, create_collection, query_texts, seam, upsert_texts
+from qdrant_embrief import attach, create_collection, query_texts, upsert_texts
+from qdrant_embrief.inference import seam
 
 
 @pytest.mark.parametrize("installed", ["1.17.1", "1.21.0", "2.0.0", "0.9"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from qdrant_embrief.seam import check_client
+from qdrant_embrief.inference.seam import check_client
 
 if TYPE_CHECKING:
     from embrief import Embedder
@@ -60,8 +60,8 @@ def attach(client: Client, embedders: Embedder | Mapping[str, Embedder] | None =
     """
     check_client(client)
     # Imported late: with another qdrant-client these modules may not load, and the check above says why.
-    from qdrant_embrief.clients import attached_class
-    from qdrant_embrief.inference import LocalModelEmbedder
+    from qdrant_embrief.inference.clients import attached_class
+    from qdrant_embrief.inference.model_embedder import LocalModelEmbedder
 
     current: Any = client._model_embedder
     ours = current if isinstance(current, LocalModelEmbedder) else None

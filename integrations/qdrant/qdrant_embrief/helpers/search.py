@@ -1,20 +1,56 @@
-"""Queries over stored texts, after the space guard, optionally reranked."""
+"""Queries over stored texts, after the space guard, optionally reranked, and the hits they return."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
 
 from embrief import Embedder, Reranker
-from embrief.errors import ArgumentTypeError
+from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.wrapping import ato_lists, to_lists
-from qdrant_embrief.claiming import arequire_known, require_known
-from qdrant_embrief.hits import Hit, counts, hits_of, ranked_hits, text_of, threshold
-from qdrant_embrief.points import require_key
-from qdrant_embrief.schema import by_name, require_async, require_sync
+from qdrant_embrief.helpers.arguments import by_name, counts, require_async, require_key, require_sync, threshold
+from qdrant_embrief.helpers.collections import arequire_known, require_known
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient, QdrantClient, models
+
+    from embrief import RankedItem
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Hit:
+    """A stored text that was found."""
+
+    point: models.ScoredPoint
+    """The point as Qdrant returned it."""
+    text: str | None
+    """The text, `None` if the point's payload has none under `text_key`."""
+    rerank_score: float | None = None
+    """P(relevant), 0 to 1; `None` without a reranker."""
+
+    def __repr__(self) -> str:
+        # Without the payload and the vector, which may be long.
+        text = None if self.text is None else shorten(self.text, 60, placeholder=" ...")
+        ranked = "" if self.rerank_score is None else f", rerank_score={self.rerank_score:.4f}"
+        return f"Hit(id={self.id!r}, score={self.score:.4f}, text={text!r}{ranked})"
+
+    @property
+    def id(self) -> Any:
+        """Return the point's id."""
+        return self.point.id
+
+    @property
+    def score(self) -> float:
+        """Return Qdrant's similarity to the query, also for reranked hits."""
+        return self.point.score
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """Return the point's payload."""
+        return self.point.payload or {}
 
 
 def query_texts(
@@ -79,11 +115,11 @@ def query_texts(
         score_threshold=least,
         limit=limit,
     )
-    hits = hits_of(found.points, text_key)
+    hits = _hits_of(found.points, text_key)
     if reranker is None:
         return hits
-    text = partial(text_of, text_key=text_key)
-    return ranked_hits(reranker.rerank_items(query, hits, text=text, instruction=rerank_instruction, top_n=top_n))
+    text = partial(_text_of, text_key=text_key)
+    return _ranked_hits(reranker.rerank_items(query, hits, text=text, instruction=rerank_instruction, top_n=top_n))
 
 
 async def aquery_texts(
@@ -122,11 +158,11 @@ async def aquery_texts(
         score_threshold=least,
         limit=limit,
     )
-    hits = hits_of(found.points, text_key)
+    hits = _hits_of(found.points, text_key)
     if reranker is None:
         return hits
-    text = partial(text_of, text_key=text_key)
-    return ranked_hits(
+    text = partial(_text_of, text_key=text_key)
+    return _ranked_hits(
         await reranker.arerank_items(query, hits, text=text, instruction=rerank_instruction, top_n=top_n)
     )
 
@@ -139,3 +175,29 @@ def _check_type(embedder: Embedder) -> None:
 def _fields(embedder: Embedder, using: str | None, task: str | None) -> dict[str, Embedder]:
     # A task may have a document prompt of its own, which makes a space of its own.
     return by_name(embedder if task is None else embedder.with_task(task), using)
+
+
+def _hits_of(points: Sequence[models.ScoredPoint], text_key: str) -> list[Hit]:
+    """Return the points with their texts."""
+    texts = [(point.payload or {}).get(text_key) for point in points]
+    return [Hit(point, text if isinstance(text, str) else None) for point, text in zip(points, texts, strict=True)]
+
+
+def _text_of(hit: Hit, *, text_key: str) -> str:
+    """Return the text for a reranker to read.
+
+    Raises:
+        ArgumentError: There is none.
+    """
+    if hit.text is None:
+        keys = ", ".join(map(repr, hit.payload)) or "none"
+        raise ArgumentError(
+            f"the point {hit.id!r} has no text under {text_key!r} for the reranker to read; its payload "
+            f"has {keys}. Pass the right one as text_key="
+        )
+    return hit.text
+
+
+def _ranked_hits(ranked: list[RankedItem[Hit]]) -> list[Hit]:
+    """Return new hits with the reranker's scores; the points stay as they are."""
+    return [Hit(place.item.point, place.item.text, place.score) for place in ranked]

@@ -5,19 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
-from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
-from qdrant_embrief.checks import DocumentCheck, upload_under_way
-from qdrant_embrief.documents import Placed, documents
 from qdrant_embrief.guard import Stored
-from qdrant_embrief.reading import read_now
-from qdrant_embrief.seam import QUERY_CALLS, UPLOAD_CALLS, WRITE_CALLS
+from qdrant_embrief.inference.documents import DocumentCheck, Placed, documents, upload_under_way
+from qdrant_embrief.inference.seam import QUERY_CALLS, UPLOAD_CALLS, WRITE_CALLS
 
 if TYPE_CHECKING:
-    from qdrant_embrief.inference import LocalModelEmbedder
+    from qdrant_embrief.inference.model_embedder import LocalModelEmbedder
 
 Method = Callable[..., Any]
 
@@ -57,7 +56,8 @@ def _guarded(method: Method, arguments: tuple[str, ...]) -> Method:
     def call(self: Any, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, collection_name, *args, **kwargs)
         if found := _found(bound, arguments):
-            _check(self, lambda: Stored(collection_name, self.get_collection(collection_name)))(found)
+            stored = Stored(collection_name, self.get_collection(collection_name))
+            DocumentCheck(self._model_embedder.models, lambda: stored)(found)
         return method(*bound.args, **bound.kwargs)
 
     return call
@@ -74,7 +74,7 @@ def _off_loop(method: Method, arguments: tuple[str, ...], is_query: bool) -> Met
 
             def embed() -> dict[str, Any]:
                 # The check too: the facts of a model without a record are fetched at their first use.
-                _check(self, lambda: stored)(found)
+                DocumentCheck(self._model_embedder.models, lambda: stored)(found)
                 given = {name: bound.arguments[name] for name in arguments if bound.arguments.get(name) is not None}
                 if "query" in given:
                     given["query"] = self._resolve_query(given["query"])
@@ -91,15 +91,33 @@ def _off_loop(method: Method, arguments: tuple[str, ...], is_query: bool) -> Met
 def _upload(method: Method) -> Method:
     @functools.wraps(method)
     def call(self: Any, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        with upload_under_way(_check(self, lambda: Stored(collection_name, read_now(self, collection_name)))):
+        def read() -> Stored:
+            return Stored(collection_name, _read_now(self, collection_name))
+
+        with upload_under_way(DocumentCheck(self._model_embedder.models, read)):
             return method(self, collection_name, *args, **kwargs)
 
     return call
 
 
-def _check(client: QdrantClient | AsyncQdrantClient, read: Callable[[], Stored]) -> DocumentCheck:
-    inner: Any = client._model_embedder
-    return DocumentCheck(inner.models, read)
+def _read_now(client: QdrantClient | AsyncQdrantClient, name: str) -> models.CollectionInfo:
+    """Return a collection's settings without an event loop, also those of an async client."""
+    if isinstance(client, QdrantClient):
+        return client.get_collection(name)
+    options = client.init_options
+    if options.get("location") != ":memory:" and options.get("path") is None:
+        # The client's own connections belong to its event loop, which waits for this function.
+        with closing(QdrantClient(**{**options, "check_compatibility": False})) as twin:
+            return twin.get_collection(name)
+    # In this process: nobody else may open its files, and its coroutines never wait.
+    reading = client.get_collection(name)
+    try:
+        reading.send(None)
+    except StopIteration as done:
+        info: models.CollectionInfo = done.value
+        return info
+    reading.close()
+    raise RuntimeError("the embedded Qdrant client waited while it read a collection's settings")
 
 
 def _found(bound: inspect.BoundArguments, arguments: tuple[str, ...]) -> list[Placed]:

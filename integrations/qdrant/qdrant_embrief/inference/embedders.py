@@ -1,12 +1,16 @@
-"""Which `Embedder` answers to which model name."""
+"""Which `Embedder` a `models.Document` means: by its model name, and by its options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 from embrief import Embedder, RerankerSpec, plugins
 from embrief.errors import ArgumentError, ArgumentTypeError, WrongKindError
+from embrief.wrapping import meant, unicode
+
+OPTIONS = ("instruction", "mrl", "task", "title")
 
 
 class NamedEmbedders:
@@ -90,3 +94,41 @@ class NamedEmbedders:
             for key, embedder in self._embedders.items()
             if (spec := find(embedder.settings.model)) is not None and spec.id == model
         ]
+
+
+def view_of(embedder: Embedder, options: object) -> Embedder:
+    """Return the embedder whose vectors a document with these options gets.
+
+    Raises:
+        ArgumentTypeError: An option has the wrong type.
+        ArgumentError: An option is unknown, or does not fit the model.
+    """
+    given = options_of(options, embedder)
+    if (mrl := given.get("mrl")) is not None:
+        embedder = embedder.with_dim(mrl)
+    # A task may have a document prompt of its own, which makes a space of its own.
+    return embedder if (task := given.get("task")) is None else embedder.with_task(task)
+
+
+def options_of(options: object, embedder: Embedder) -> Mapping[str, Any]:
+    """Return the options of a document.
+
+    Raises:
+        ArgumentTypeError: An option has the wrong type.
+        ArgumentError: An option is unknown.
+    """
+    if options is None:
+        return {}
+    # Qdrant's own BM25 options are a class of their own.
+    given = options if isinstance(options, Mapping) else dict(vars(options))
+    if unknown := sorted(set(given) - set(OPTIONS)):
+        raise ArgumentError(
+            f"{embedder.settings.model} does not know the options {', '.join(map(repr, unknown))} of a "
+            f"Document; it knows {', '.join(map(repr, OPTIONS))}{meant(unknown, OPTIONS, called={'dim': 'mrl'})}"
+        )
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Integral if name == "mrl" else str):
+            kind = "a whole number" if name == "mrl" else "a string"
+            raise ArgumentTypeError(f"the option {name!r} of a Document is {kind}, not {value!r}")
+        unicode(value, f"the option {name!r} of a Document")
+    return given

@@ -1,27 +1,24 @@
-"""Collections that know their vector space: made with the right width, stamped, and checked."""
+"""Collections that know their vector space: made with the right width, stamped, and checked.
+
+A vector field without a stamp is refused if it has vectors, and stamped if it is empty or adopted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from embrief.errors import ArgumentError
-from embrief.stores import KEY
+from embrief.stores import KEY, stamp
 from embrief.wrapping import unicode
-from qdrant_embrief.claiming import aclaim, claim
-from qdrant_embrief.guard import NAMED_KEY
-from qdrant_embrief.schema import (
-    Embedders,
-    by_name,
-    off_loop,
-    require_async,
-    require_sync,
-    space_metadata,
-    vectors_config,
-)
+from qdrant_embrief.guard import NAMED_KEY, Stored
+from qdrant_embrief.helpers.arguments import Embedders, by_name, off_loop, require_async, require_sync
+
+if TYPE_CHECKING:
+    from embrief import Embedder
 
 
 def create_collection(
@@ -139,8 +136,107 @@ async def acheck_collection(
     await aclaim(client, name, by_name(embedder, using), adopt=adopt)
 
 
+def vectors_config(
+    embedder: Embedders,
+    *,
+    distance: models.Distance = models.Distance.COSINE,
+    on_disk: bool | None = None,
+    using: str | None = None,
+) -> models.VectorParams | dict[str, models.VectorParams]:
+    """Return what `client.create_collection(vectors_config=...)` takes: width and distance of each vector.
+
+    Args:
+        embedder: The embedder of the unnamed vector, or one per vector name.
+        distance: How vectors are compared.
+        on_disk: Whether vectors stay on disk; `None` leaves it to Qdrant.
+        using: Name of the vector of one embedder; `None` is the unnamed one.
+    """
+    params = {
+        name: models.VectorParams(size=item.dim, distance=distance, on_disk=on_disk)
+        for name, item in by_name(embedder, using).items()
+    }
+    return params.get("") or params
+
+
+def space_metadata(embedder: Embedders, *, using: str | None = None) -> dict[str, Any]:
+    """Return what `client.create_collection(metadata=...)` takes: the stamp of each vector's space.
+
+    Args:
+        embedder: The embedder of the unnamed vector, or one per vector name.
+        using: Name of the vector of one embedder; `None` is the unnamed one.
+    """
+    embedders = by_name(embedder, using)
+    if "" in embedders:
+        return dict(stamp(embedders[""].space))
+    return {NAMED_KEY: {name: stamp(item.space) for name, item in embedders.items()}}
+
+
+def require_known(client: QdrantClient, name: str, embedders: Mapping[str, Embedder]) -> Stored:
+    """Refuse embedders whose vectors do not belong into a collection, or are not known to. Writes nothing.
+
+    Raises:
+        SpaceMismatchError: A field holds vectors of another space or width, or of an unknown space.
+        ArgumentError: The collection has no vector of a name in `embedders`.
+    """
+    stored = _require(client, name, embedders)
+    for using in stored.unstamped(embedders):
+        if client.scroll(name, _having(using), limit=1, with_payload=False)[0]:
+            raise stored.unknown(using)
+    return stored
+
+
+async def arequire_known(client: AsyncQdrantClient, name: str, embedders: Mapping[str, Embedder]) -> Stored:
+    """`require_known` for an `AsyncQdrantClient`."""
+    stored = await _arequire(client, name, embedders)
+    for using in stored.unstamped(embedders):
+        if (await client.scroll(name, _having(using), limit=1, with_payload=False))[0]:
+            raise stored.unknown(using)
+    return stored
+
+
+def claim(client: QdrantClient, name: str, embedders: Mapping[str, Embedder], *, adopt: bool = False) -> Stored:
+    """`require_known`, and stamp fields that have none: empty ones, and with `adopt` all of them."""
+    look = _require if adopt else require_known
+    stored = look(client, name, embedders)
+    if unstamped := stored.unstamped(embedders):
+        client.update_collection(name, metadata=stored.stamped(unstamped))
+        # Read again: another process may have stamped it for another embedder.
+        stored = _require(client, name, embedders)
+    return stored
+
+
+async def aclaim(
+    client: AsyncQdrantClient, name: str, embedders: Mapping[str, Embedder], *, adopt: bool = False
+) -> Stored:
+    """`claim` for an `AsyncQdrantClient`."""
+    look = _arequire if adopt else arequire_known
+    stored = await look(client, name, embedders)
+    if unstamped := stored.unstamped(embedders):
+        await client.update_collection(name, metadata=stored.stamped(unstamped))
+        stored = await _arequire(client, name, embedders)
+    return stored
+
+
 def _metadata(embedder: Embedders, extra: Mapping[str, Any] | None, using: str | None) -> dict[str, Any]:
     unicode(extra, "metadata")
     if taken := sorted({KEY, NAMED_KEY} & set(extra or {})):
         raise ArgumentError(f"metadata cannot have the key {taken[0]!r}: the stamp of the vector space is kept there")
     return {**(extra or {}), **space_metadata(embedder, using=using)}
+
+
+def _require(client: QdrantClient, name: str, embedders: Mapping[str, Embedder]) -> Stored:
+    stored = Stored(name, client.get_collection(name))
+    stored.require(embedders)
+    return stored
+
+
+async def _arequire(client: AsyncQdrantClient, name: str, embedders: Mapping[str, Embedder]) -> Stored:
+    stored = Stored(name, await client.get_collection(name))
+    # Off the loop: the facts of a model without a record are fetched at their first use.
+    await next(iter(embedders.values())).off_loop(partial(stored.require, embedders))
+    return stored
+
+
+def _having(using: str) -> models.Filter | None:
+    """Return what finds points that have this vector; each point has the unnamed one."""
+    return models.Filter(must=[models.HasVectorCondition(has_vector=using)]) if using else None

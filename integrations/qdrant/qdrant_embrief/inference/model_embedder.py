@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from qdrant_client import models
 from qdrant_client.embed.model_embedder import ModelEmbedder
 from qdrant_client.fastembed_common import FastEmbedMisc
 
-from qdrant_embrief.checks import checked
-from qdrant_embrief.embedders import NamedEmbedders
-from qdrant_embrief.options import embed_objects
+from embrief.errors import ArgumentTypeError, placed
+from embrief.wrapping import to_lists
+from qdrant_embrief.inference.documents import checked
+from qdrant_embrief.inference.embedders import NamedEmbedders, options_of
+
+if TYPE_CHECKING:
+    from embrief import Embedder
 
 T = TypeVar("T")
 
@@ -71,10 +75,68 @@ class LocalModelEmbedder(ModelEmbedder):
                 FastEmbedMisc.import_fastembed()
             super()._embed_accumulator(is_query, inference_batch_size)
         for name, objects in ours.items():
-            vectors: Any = embed_objects(found[name], objects, is_query=is_query)
+            vectors: Any = _embed_objects(found[name], objects, is_query=is_query)
             self._embed_storage[name] = vectors
 
     def _resolve_inference_object(self, data: Any) -> Any:
         if isinstance(data, models.InferenceObject) and self.models.find(data.model):
             return models.Document(text=data.object, model=data.model, options=data.options)
         return super()._resolve_inference_object(data)
+
+
+class _Group(NamedTuple):
+    """What texts must share to go through the model together."""
+
+    instruction: str | None
+    task: str | None
+
+
+def _embed_objects(embedder: Embedder, objects: Sequence[object], *, is_query: bool) -> list[list[float]]:
+    """Embed Qdrant's inference objects.
+
+    Args:
+        embedder: The model.
+        objects: `models.Document`s, whose options may differ.
+        is_query: Which side of the search the texts are on.
+
+    Returns:
+        Plain vectors in input order.
+
+    Raises:
+        ArgumentTypeError: An object is no text, or an option has the wrong type.
+        ArgumentError: An option is unknown, or does not fit the model or the side.
+    """
+    groups: dict[_Group, list[int]] = {}
+    texts: list[str] = []
+    titles: list[str | None] = []
+    dims: list[int] = []
+    for index, item in enumerate(objects):
+        if not isinstance(item, models.Document):
+            raise ArgumentTypeError(
+                f"{embedder.settings.model} embeds texts; use models.Document, not {type(item).__name__}",
+                index=index,
+            )
+        options = options_of(item.options, embedder)
+        group = _Group(options.get("instruction"), options.get("task"))
+        groups.setdefault(group, []).append(index)
+        texts.append(item.text)
+        titles.append(options.get("title"))
+        mrl = options.get("mrl")
+        dims.append(embedder.dim if mrl is None else mrl)
+    vectors: list[list[float]] = [[] for _ in texts]
+    for group, places in groups.items():
+        given = [titles[place] for place in places]
+        # One run for a text that is wanted at several widths.
+        with placed(places):
+            results = embedder.encode_dims(
+                [texts[place] for place in places],
+                sorted({dims[place] for place in places}),
+                role="query" if is_query else "document",
+                titles=given if any(title is not None for title in given) else None,
+                instruction=group.instruction,
+                task=group.task,
+            )
+        lists = {dim: to_lists(result.vectors) for dim, result in results.items()}
+        for row, place in enumerate(places):
+            vectors[place] = lists[dims[place]][row]
+    return vectors
