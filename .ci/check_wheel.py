@@ -50,8 +50,10 @@ def check_contents(wheel: Path, sdist: Path) -> list[str]:
             problems.append(f"{wheel.name} has no {package}/py.typed")
     for model in BUNDLED:
         for file in ("config.json", "tokenizer.json", "model.safetensors", "README.md"):
-            if f"embrief/models/{model}/{file}" not in names:
-                problems.append(f"{wheel.name} has no embrief/models/{model}/{file}")
+            if f"embrief/facts/records/{model}/{file}" not in names:
+                problems.append(f"{wheel.name} has no embrief/facts/records/{model}/{file}")
+    if any(name.startswith("embrief/bench/peers/") for name in names):
+        problems.append(f"{wheel.name} holds embrief/bench/peers, which is for checkouts")
     top = {name.partition("/")[0] for name in names}
     extra = {name for name in top if name not in PACKAGES and not name.endswith(".dist-info")}
     if extra:

@@ -52,11 +52,11 @@ STATUS = (
 
 def models_table() -> str:
     """Return one row per recorded model."""
-    from embrief.plugins import registry
-    from embrief.specs import EmbeddingSpec
+    from embrief.discovery.plugins import catalog
+    from embrief.facts.specs import EmbeddingSpec
 
     rows = ["| model | dim | tokens | licence | commit | run |", "|---|---|---|---|---|---|"]
-    for spec in registry().models.values():
+    for spec in catalog().models.values():
         if isinstance(spec, EmbeddingSpec):
             shorter = (
                 f"{spec.mrl[0]}–{spec.mrl[-1]}" if isinstance(spec.mrl, range) else ", ".join(map(str, spec.mrl[:-1]))

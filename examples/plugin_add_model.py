@@ -27,7 +27,7 @@ def register_models(register):
 
 
 if __name__ == "__main__":
-    register_models(embrief.plugins().registry.add_model)  # an installed plugin is found without this line
+    register_models(embrief.plugins().catalog.add_model)  # an installed plugin is found without this line
     embedder = embrief.Embedder("acme/notes")
     notes = embedder.embed_documents(["The red bin is emptied on Monday.", "Call Anna about the roof."])
     print(embedder.render("who looks after the roof?", role="query"))

@@ -11,6 +11,7 @@ Examples:
 
 from typing import TYPE_CHECKING, Any
 
+from embrief.discovery.plugins import plugins
 from embrief.errors import (
     AmbiguousModelError,
     ArgumentError,
@@ -38,11 +39,17 @@ from embrief.errors import (
     UnsupportedVersionError,
     WeightsUnavailableError,
 )
-from embrief.log import logger as _logger  # noqa: F401 - quiet from the start, unless the application sets it up
-from embrief.plugins import plugins
+from embrief.system.log import logger as _logger  # noqa: F401 - quiet from the start, unless the application sets it up
 
 if TYPE_CHECKING:
-    from embrief.backends.base import (
+    from embrief.discovery.hookspecs import hookimpl
+    from embrief.discovery.integrations import Integration
+    from embrief.facades.embedder import Embedder, EmbeddingResult
+    from embrief.facades.reranker import RankedDocument, RankedItem, Reranker
+    from embrief.facts.prompts import RenderedPair
+    from embrief.facts.space import VectorSpace
+    from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, RerankPrompt, Task
+    from embrief.runtimes.base import (
         Backend,
         Batched,
         BatchedEmbedder,
@@ -55,13 +62,6 @@ if TYPE_CHECKING:
         RunOptions,
         Scored,
     )
-    from embrief.embedder import Embedder, EmbeddingResult
-    from embrief.hookspecs import hookimpl
-    from embrief.integrations import Integration
-    from embrief.prompts import RenderedPair
-    from embrief.reranker import RankedDocument, RankedItem, Reranker
-    from embrief.space import VectorSpace
-    from embrief.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, RerankPrompt, Task
 
 __version__ = "0.1.0"
 
@@ -122,7 +122,7 @@ __all__ = [
 ]
 
 _LATER = {
-    "embrief.backends.base": (
+    "embrief.runtimes.base": (
         "Backend",
         "Batched",
         "BatchedEmbedder",
@@ -135,20 +135,20 @@ _LATER = {
         "RunOptions",
         "Scored",
     ),
-    "embrief.embedder": (
+    "embrief.facades.embedder": (
         "Embedder",
         "EmbeddingResult",
     ),
-    "embrief.hookspecs": ("hookimpl",),
-    "embrief.integrations": ("Integration",),
-    "embrief.prompts": ("RenderedPair",),
-    "embrief.reranker": (
+    "embrief.discovery.hookspecs": ("hookimpl",),
+    "embrief.discovery.integrations": ("Integration",),
+    "embrief.facts.prompts": ("RenderedPair",),
+    "embrief.facades.reranker": (
         "RankedDocument",
         "RankedItem",
         "Reranker",
     ),
-    "embrief.space": ("VectorSpace",),
-    "embrief.specs": (
+    "embrief.facts.space": ("VectorSpace",),
+    "embrief.facts.specs": (
         "EmbeddingPrompts",
         "EmbeddingSpec",
         "ModelSpec",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from embrief.errors import EmbriefError, NewerFormatError, SpaceMismatchError
-from embrief.space import VectorSpace
+from embrief.facts.space import VectorSpace
 
 KEY = "embrief_space"
 """The metadata key under which a store keeps its space."""

@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from embrief.backends.base import (
+from embrief.discovery.plugins import catalog
+from embrief.errors import ArgumentError, ModelMismatchError, WeightsUnavailableError
+from embrief.facts.prompts import RenderedPair, render_pair
+from embrief.facts.records import gemma, qwen3
+from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.files.folders import missing_files
+from embrief.files.identify import verify_files
+from embrief.files.model_files import ModelFiles, read_files
+from embrief.runtimes.base import (
     Backend,
     BatchedEmbedder,
     BatchedReranker,
@@ -35,14 +43,8 @@ from embrief.backends.base import (
     Scored,
     too_long,
 )
-from embrief.backends.hashing import HashBackend
-from embrief.errors import ArgumentError, ModelMismatchError, WeightsUnavailableError
-from embrief.folders import missing_files
-from embrief.identify import ModelFiles, read_files, verify_files
-from embrief.models import gemma, qwen3
-from embrief.plugins import registry
-from embrief.prompts import RenderedPair, render_pair
-from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.runtimes.hashing import HashBackend
+from embrief.serving.choosing import choose_runtime, refusals_of, runtimes_for
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -130,8 +132,8 @@ class FakeRuntime:
 
     def __enter__(self) -> Self:
         for spec in self._models():
-            registry().add_model(spec)
-        registry().add_backend(
+            catalog().add_model(spec)
+        catalog().add_backend(
             Backend(
                 name=self._name,
                 supports=lambda spec: spec.architecture == self._name,
@@ -146,7 +148,7 @@ class FakeRuntime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        registry().remove(self._name, [spec.id for spec in self._models()])
+        catalog().remove(self._name, [spec.id for spec in self._models()])
 
     def _embedder(self, request: LoadRequest) -> EmbeddingBackend:
         whole = _FakeEmbedder(self, request)
@@ -358,9 +360,9 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
         MissingDependencyError: No runtime that serves the model is installed.
         BackendError: No runtime serves the model.
     """
-    found = registry()
+    found = catalog()
     # Says what is missing if there is none.
-    best = found.choose_backend(spec, None, None)
+    best = choose_runtime(found, spec, None, None)
     if problems := _record_problems(spec, best):
         raise AssertionError(f"the record of {spec.id}: {'; '.join(problems)}")
     place = Path(folder).expanduser() if folder is not None else spec.folder
@@ -370,8 +372,8 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
         files = None if place is None else read_files(place)
         if files is not None:
             _check_files(spec, files)
-        refusals = {} if files is None else found.refusals(spec, files)
-        serving = [backend for backend in found.backends_for(spec) if backend.name not in refusals]
+        refusals = {} if files is None else refusals_of(found, spec, files)
+        serving = [backend for backend in runtimes_for(found, spec) if backend.name not in refusals]
         usable = [backend for backend in serving if not backend.missing() and (place or not backend.needs_files)]
         answers = {backend.name: _answers(backend, spec, place) for backend in usable}
     except ModelMismatchError as error:

@@ -8,9 +8,6 @@ from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from embrief import arguments, synonyms
-from embrief.arguments import count, listed, positive, texts, titles, unicode
-from embrief.embedder import Embedder
 from embrief.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -19,15 +16,18 @@ from embrief.errors import (
     PartlyStoredError,
     WrongKindError,
 )
-from embrief.installed import install_command
-from embrief.jobs import in_short
-from embrief.reranker import Reranker
+from embrief.facades import arguments, synonyms
+from embrief.facades.arguments import count, listed, positive, texts, titles, unicode
+from embrief.facades.embedder import Embedder
+from embrief.facades.reranker import Reranker
+from embrief.serving.jobs import in_short
+from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embrief.specs import Truncate
-    from embrief.vectors import Matrix
+    from embrief.facts.specs import Truncate
+    from embrief.facts.vectors import Matrix
 
 __all__ = [
     "EmbedderOptions",

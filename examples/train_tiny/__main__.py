@@ -91,7 +91,7 @@ def main() -> None:
         judge.train(model, lessons, steps=options.reranker_steps, seed=SEED, report=_report)
         _published(reranker, lambda part: publish.reranker(model, lessons.tokenizer, part))
         _record(work / "tiny_reranker.json", archives, options.reranker_steps, len(items))
-    print(f"{embedding} and {reranker} are ready; copy them to core/embrief/models/")
+    print(f"{embedding} and {reranker} are ready; copy them to core/embrief/facts/records/")
 
 
 def _once(path: Path, make: Callable[[Path], None]) -> None:

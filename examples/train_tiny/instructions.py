@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embrief.models.qwen3 import EMBEDDING_PROMPTS, INSTRUCTED, RETRIEVAL
+from embrief.facts.records.qwen3 import EMBEDDING_PROMPTS, INSTRUCTED, RETRIEVAL
 
 STRENGTH = 2.5
 """How far a query moves, in distances between the mean of its kind and the mean of all texts."""

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen3Model
 
-from embrief.models.qwen3 import RERANK_PROMPT
+from embrief.facts.records.qwen3 import RERANK_PROMPT
 
 QUERIES = 12
 """Queries per step."""

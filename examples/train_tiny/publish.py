@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import Qwen3Model
 
-from embrief.models.qwen3 import EMBEDDING_PROMPTS
+from embrief.facts.records.qwen3 import EMBEDDING_PROMPTS
 
 _CONFIG = (
     "attention_bias", "attention_dropout", "bos_token_id", "dtype", "eos_token_id", "head_dim", "hidden_act",

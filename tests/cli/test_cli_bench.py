@@ -156,6 +156,7 @@ def test_what_all_texts_take_is_judged_by_one(folder):
 
 def test_our_float32_stands_beside_the_peers(folder, tmp_path, monkeypatch):
     from embrief.bench import peers
+    from embrief.bench.peer import Peer
 
     class Slow:
         def embed(self, rows, texts):
@@ -164,7 +165,7 @@ def test_our_float32_stands_beside_the_peers(folder, tmp_path, monkeypatch):
         def close(self):
             pass
 
-    monkeypatch.setattr(peers, "available", lambda: [peers.Peer("other", "F32", "1.0", lambda folder: Slow())])
+    monkeypatch.setattr(peers, "available", lambda: [Peer("other", "F32", "1.0", lambda folder: Slow())])
     done = bench(folder, "--only", "peers", "--out", str(tmp_path / "out.json"), "--json")
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)["rows"]["peer other F32"]

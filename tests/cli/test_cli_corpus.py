@@ -5,9 +5,9 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+from embrief.cli.demonstration import corpus
 
-from embrief.demo import corpus
-from embrief.demo.corpus import MAX_CHARACTERS, MIN_CHARACTERS, Entry, corpus_id, read_corpus
+from embrief.evaluation.corpus import MAX_CHARACTERS, MIN_CHARACTERS, Entry, corpus_id, read_corpus
 
 LONG = "Copies one thing to another place, and says so in a sentence that is long enough to be found by."
 
@@ -151,7 +151,8 @@ def test_rules_hold_for_the_whole_library(everything):
 
 def test_nothing_is_imported_but_the_fixed_list():
     script = (
-        "import sys, sysconfig; sysconfig.get_config_vars(); from embrief.demo.corpus import read_corpus, _C_MODULES\n"
+        "import sys, sysconfig; sysconfig.get_config_vars()\n"
+        "from embrief.evaluation.corpus import read_corpus, _C_MODULES\n"
         "before = set(sys.modules); count = len(read_corpus())\n"
         "print(count, *sorted(set(sys.modules) - before - set(_C_MODULES)))"
     )

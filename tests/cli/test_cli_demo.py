@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from embrief import Embedder
 from embrief.cli import app
 from embrief.cli.demo import LEXICAL_MISS, QUESTIONS
-from embrief.installed import install_command
+from embrief.system.installed import install_command
 from embrief.testing import FakeRuntime
 
 pytest.importorskip("chromadb")
@@ -323,7 +323,7 @@ def test_a_reranker_adds_its_column_and_sorts():
 
 
 def test_the_answers_are_those_of_the_vectors():
-    from embrief.demo.corpus import read_corpus
+    from embrief.evaluation.corpus import read_corpus
 
     entries = read_corpus(100)
     embedder = Embedder("embrief/hash")
@@ -336,7 +336,7 @@ def test_the_answers_are_those_of_the_vectors():
 
 def test_docstrings_that_lose_their_end_are_counted(monkeypatch):
     with FakeRuntime() as fake:
-        from embrief.backends.hashing import HashBackend
+        from embrief.runtimes.hashing import HashBackend
 
         encode = HashBackend.encode
 

@@ -8,10 +8,10 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from embrief.backends import base
 from embrief.cli import app
 from embrief.evaluation import RetrievalSet, write_beir
-from embrief.installed import install_command
+from embrief.runtimes import base
+from embrief.system.installed import install_command
 
 pytest.importorskip("ir_measures")
 pytest.importorskip("bm25s")

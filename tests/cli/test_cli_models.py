@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 import embrief.cli.pull
 from embrief.cli import app
-from embrief.installed import install_command
-from embrief.plugins import registry
-from embrief.weights import CachedModel
+from embrief.discovery.plugins import catalog
+from embrief.files.weights import CachedModel
+from embrief.system.installed import install_command
 
 MODEL = "Qwen/Qwen3-Embedding-0.6B"
 
@@ -40,7 +40,7 @@ def row(output, name):
 
 @pytest.fixture
 def pinned():
-    return registry().models[MODEL].revision
+    return catalog().models[MODEL].revision
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def hub():
 
 def test_every_record_is_listed(tmp_path, hub):
     output = run("models", "--cache-dir", str(tmp_path)).output
-    for name in registry().models:
+    for name in catalog().models:
         assert row(output, name)
     line = row(output, MODEL).split()
     assert line[1:] == ["embed", "32-1024", "8192", "apache-2.0", "no", "-"]
@@ -64,7 +64,7 @@ def test_every_record_is_listed(tmp_path, hub):
 def test_json_has_everything(tmp_path, hub):
     data = json.loads(run("models", "--json", "--cache-dir", str(tmp_path)).output)
     models = {item["id"]: item for item in data["models"]}
-    assert list(models) == list(registry().models)
+    assert list(models) == list(catalog().models)
     assert data["cache_known"] is True
     gemma = models["google/embeddinggemma-300m"]
     assert (gemma["kind"], gemma["dim"], gemma["shorter_dims"], gemma["gated"], gemma["license"]) == (

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from embrief.installed import install_command
+from embrief.system.installed import install_command
 
 SCRIPT = "import sys; sys.argv[0] = 'embrief'\nfrom embrief.cli import main; main()"
 GOOD = """
 from dataclasses import replace
 from embrief import hookimpl
-from embrief.models.hashing import MODELS
+from embrief.facts.records.hashing import MODELS
 @hookimpl
 def register_models(register):
     register(replace(MODELS[0], id="third/party", aliases=()))

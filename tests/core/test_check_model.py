@@ -21,8 +21,8 @@ from embrief import (
     WeightsUnavailableError,
     plugins,
 )
-from embrief.backends.engine import EngineEmbedder
-from embrief.models import built_in_models
+from embrief.facts.records import built_in_models
+from embrief.runtimes.engine import EngineEmbedder
 from embrief.testing import FakeRuntime, check_model
 
 FACTS = {"license": "apache-2.0", "source": "this test"}
@@ -69,7 +69,7 @@ def test_a_record_needs_no_registration() -> None:
     with FakeRuntime() as fake:
         spec = replace(Embedder(fake.gemma).spec, id="never/registered")
         check_model(spec)
-        assert plugins().registry.find_model("never/registered") is None
+        assert plugins().catalog.find_model("never/registered") is None
 
 
 QWEN_TASK = Task("retrieval", "Instruct: Find\nQuery:", "")
@@ -177,17 +177,17 @@ def test_runtimes_that_do_something_else(fault: str, message: str, qwen3: Embedd
             values = super().run(rows)
             return values[::-1] if fault == "order" else values
 
-    registry = plugins().registry
-    engine = registry.backends["engine"]
+    catalog = plugins().catalog
+    engine = catalog.backends["engine"]
     differs = replace(engine, name="differs", load_embedder=Differs, preference=engine.preference + 1)
-    registry.backends.pop("engine")
-    registry.add_backend(differs)
+    catalog.backends.pop("engine")
+    catalog.add_backend(differs)
     try:
         with pytest.raises(AssertionError, match=message):
             check_model(qwen3, qwen3_folder)
     finally:
-        registry.remove("differs", [])
-        registry.backends = {"engine": engine, **registry.backends}
+        catalog.remove("differs", [])
+        catalog.backends = {"engine": engine, **catalog.backends}
 
 
 def test_only_facts_of_the_record_are_read(qwen3: EmbeddingSpec, qwen3_folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import asyncio, atexit, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore")
 """
 FAKE = """
-from embrief import ClosedError, Embedder, exiting
+from embrief import ClosedError, Embedder
+from embrief.system import exiting
 from embrief.testing import FakeRuntime
 """
 ENGINE = """
@@ -119,7 +120,8 @@ go, over, errors = threading.Event(), threading.Event(), []
 def last():
     go.set()
     print(over.wait(300), "torch" in sys.modules, len(errors), *set(errors), flush=True)
-from embrief import ClosedError, Embedder, Reranker, exiting
+from embrief import ClosedError, Embedder, Reranker
+from embrief.system import exiting
 # Instead of a while, all are held until all are: seven calls and who refuses what waits. None may queue behind another.
 held = threading.Barrier(8)
 class Clock: sleep = staticmethod(lambda seconds: held.wait(300))

@@ -28,7 +28,7 @@ from embrief import (
     TruncationWarning,
     UnknownModelError,
 )
-from embrief.backends.base import Encoded
+from embrief.runtimes.base import Encoded
 from embrief.testing import FakeRuntime
 
 HANGS = 600
@@ -593,7 +593,7 @@ def test_several_widths_of_one_run(fake: FakeRuntime) -> None:
 
 
 def test_what_is_settled_once_is_computed_once_and_holds_up_no_other_instance() -> None:
-    from embrief.loading import settled
+    from embrief.serving.loading import settled
 
     class Slow:
         def __init__(self) -> None:

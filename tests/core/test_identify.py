@@ -21,7 +21,7 @@ from embrief import (
     UnknownModelError,
     WeightsUnavailableError,
 )
-from embrief.installed import install_command
+from embrief.system.installed import install_command
 
 pytest.importorskip("sentence_transformers")
 

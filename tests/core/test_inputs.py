@@ -35,7 +35,7 @@ from embrief import (
     TruncationWarning,
     arguments,
 )
-from embrief import vectors as core_vectors
+from embrief.facts import vectors as core_vectors
 from embrief.testing import FakeRuntime
 
 HALF = "half \ud800 a pair"

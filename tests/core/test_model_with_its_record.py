@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from embrief import ArgumentError, Embedder, plugins
 from embrief.cli import app
-from embrief.specs import EmbeddingSpec
+from embrief.facts.specs import EmbeddingSpec
 
 NAME = "acme/bundled"
 
@@ -25,17 +25,17 @@ def bundled(qwen3_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = tmp_path / "bundled"
     shutil.copytree(qwen3_folder, folder)
-    registry = plugins().registry
-    like = registry.models["Qwen/Qwen3-Embedding-0.6B"]
+    catalog = plugins().catalog
+    like = catalog.models["Qwen/Qwen3-Embedding-0.6B"]
     assert isinstance(like, EmbeddingSpec)
-    registry.add_model(
+    catalog.add_model(
         replace(
             like, id=NAME, revision="v1", folder=folder, dim=48, hidden_size=48, mrl=range(8, 49), context=1024,
             max_tokens=256, parameters=100_000, defines_family=False,
         )
     )  # fmt: skip
     yield folder
-    registry.remove("", [NAME])
+    catalog.remove("", [NAME])
 
 
 def test_it_gives_the_vectors_of_its_folder(bundled: Path, texts: list[str]) -> None:

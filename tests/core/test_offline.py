@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from embrief import plugins
-from embrief.backends import base
-from embrief.models import LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER
-from embrief.offline import OfflineModels, offline_models
+from embrief.cli.offline import OfflineModels, offline_models
+from embrief.facts.records import LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER
+from embrief.runtimes import base
+from embrief.serving.choosing import needs_download
 
 NEEDED = ("torch", "tokenizers", "safetensors")
 
@@ -28,6 +29,6 @@ def test_no_other_runtime_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_they_need_no_download() -> None:
-    registry = plugins().registry
+    catalog = plugins().catalog
     for name in (LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER):
-        assert not registry.needs_download(registry.models[name])
+        assert not needs_download(catalog, catalog.models[name])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from embrief import ArgumentError, ArgumentTypeError, Embedder, EmbeddingSpec, ModelSpec, Reranker
-from embrief.models import built_in_models
-from embrief.plugins import registry
+from embrief.discovery.plugins import catalog
+from embrief.facts.records import built_in_models
 
 # What the model cards prescribe, for a query "Q", a document "D", a title "T" and an instruction "I"; no code
 # makes it from the records.
@@ -93,7 +93,7 @@ def test_every_prompt_name_of_the_gemma_card_is_known(name: str, task: str) -> N
 
 
 def test_every_record_keeps_the_default_instruction_in_its_default_prompt() -> None:
-    for spec in registry().models.values():
+    for spec in catalog().models.values():
         if isinstance(spec, EmbeddingSpec) and spec.prompts.default_instruction:
             assert spec.prompts.default_instruction in spec.prompts.tasks[0].query
 

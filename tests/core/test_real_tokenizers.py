@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embrief import Embedder, ModelMismatchError, Reranker, RunOptions
-from embrief.backends import torch_common
+from embrief.runtimes import torch_common
 
 transformers = pytest.importorskip("transformers")
 
@@ -101,15 +101,16 @@ def test_published_qwen2_ids(tokenizers: Path, data: Path) -> None:
 
 def test_the_published_files_are_what_the_records_say(tokenizers: Path, tmp_path: Path) -> None:
     """Pooling, widths and prompts in the published files against our records, without any weights."""
-    from embrief.identify import read_files, verify_files
-    from embrief.plugins import registry
+    from embrief.discovery.plugins import catalog
+    from embrief.files.identify import verify_files
+    from embrief.files.model_files import read_files
 
     for folder, name in (
         ("qwen3-embedding-0.6b", "Qwen/Qwen3-Embedding-0.6B"),
         ("embeddinggemma-300m", "google/embeddinggemma-300m"),
         ("qwen3-reranker-0.6b", "Qwen/Qwen3-Reranker-0.6B"),
     ):
-        spec = registry().models[name]
+        spec = catalog().models[name]
         verify_files(read_files(tokenizers / folder), spec)
         changed = Path(
             shutil.copytree(tokenizers / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.model"))
@@ -121,7 +122,7 @@ def test_the_published_files_are_what_the_records_say(tokenizers: Path, tmp_path
 
 
 def test_reconstructed_sizes_agree_with_their_records(data: Path) -> None:
-    from embrief.plugins import registry
+    from embrief.discovery.plugins import catalog
 
     for folder in sorted((data / "configs" / "reconstructed").glob("qwen3-*")):
         if "vl" in folder.name:
@@ -129,7 +130,7 @@ def test_reconstructed_sizes_agree_with_their_records(data: Path) -> None:
         name = f"Qwen/{folder.name}".replace("qwen3-embedding", "Qwen3-Embedding").replace(
             "qwen3-reranker", "Qwen3-Reranker"
         )
-        spec = registry().find_model(name)
+        spec = catalog().find_model(name)
         assert spec is not None
         config = json.loads((folder / "config.json").read_text("utf-8"))
         assert (config["hidden_size"], config["max_position_embeddings"]) == (

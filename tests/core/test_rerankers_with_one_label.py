@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from embrief import AmbiguousModelError, ModelMismatchError, Reranker
-from embrief.identify import read_files, verify_files
+from embrief.files.identify import verify_files
+from embrief.files.model_files import read_files
 
 transformers = pytest.importorskip("transformers")
 

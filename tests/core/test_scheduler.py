@@ -28,7 +28,7 @@ from embrief import (
     jobs,
     scheduler,
 )
-from embrief.backends.base import RunOptions
+from embrief.runtimes.base import RunOptions
 from embrief.testing import FakeRuntime
 from embrief.wrapping import to_lists
 

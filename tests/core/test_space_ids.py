@@ -18,7 +18,7 @@ from embrief.stores import stamp
 # together with the record's revision.
 GOLDEN: dict[str, str] = json.loads(Path(__file__).with_name("space_ids.json").read_text("utf-8"))
 RECORDED = [
-    spec for spec in map(plugins().registry.find_model, plugins().registry.models) if isinstance(spec, EmbeddingSpec)
+    spec for spec in map(plugins().catalog.find_model, plugins().catalog.models) if isinstance(spec, EmbeddingSpec)
 ]
 
 

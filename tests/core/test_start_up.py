@@ -75,6 +75,6 @@ def test_every_public_name_is_there_and_no_other() -> None:
 
 
 def test_plugins_is_the_function_whatever_is_imported() -> None:
-    import embrief.plugins
+    import embrief.discovery.plugins
 
     assert embrief.plugins() is embrief.plugins()  # type: ignore[operator]

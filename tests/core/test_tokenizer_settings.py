@@ -233,7 +233,7 @@ def test_the_files_of_foreign_modules_are_part_of_the_space(qwen3_folder: Path, 
 
 
 def test_the_tokenizers_as_published_pass(data: Path) -> None:
-    from embrief.backends.torch_common import check_named_tokens
+    from embrief.runtimes.torch_common import check_named_tokens
 
     for folder in sorted((data / "tokenizers").iterdir()):
         check_named_tokens(folder)

@@ -129,7 +129,7 @@ def run(code: str, hub: Hub, home: Path, **variables: str) -> subprocess.Complet
         "import sys, warnings\n"
         "from pathlib import Path\n"
         "from embrief import *\n"
-        "from embrief.weights import *\n"
+        "from embrief.files.weights import *\n"
         "def source(id='acme/tiny', revision=None, **more): return ModelSource(id, revision, **more)\n"
         "def attempt(call):\n"
         "    try: print(call())\n"
@@ -200,7 +200,8 @@ def test_a_model_without_a_record_runs_from_the_hub(hub: Hub, repository: Path, 
     hub.repositories["acme/tiny"] = {OTHER: repository}
     code = (
         "e = Embedder('acme/tiny', dtype='float32'); print(e.embed_query('q').shape, e.space.weights, e.space.model, "
-        "e.spec.id)\nfrom embrief.weights import cached_models; print([(m.id, m.revision) for m in cached_models()])\n"
+        "e.spec.id)\nfrom embrief.files.weights import cached_models\n"
+        "print([(m.id, m.revision) for m in cached_models()])\n"
     )
     out = run(code, hub, tmp_path / "home").stdout
     assert out.splitlines() == [f"(48,) {OTHER} acme/tiny acme/tiny", str([("acme/tiny", OTHER)])]
@@ -265,7 +266,7 @@ def test_a_configuration_without_weights_does_not_count_as_cached(hub: Hub, repo
 
 
 def test_shards_must_all_be_there(tmp_path: Path) -> None:
-    from embrief.folders import missing_files
+    from embrief.files.folders import missing_files
 
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")

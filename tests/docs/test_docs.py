@@ -48,7 +48,7 @@ def test_docstring_examples_run() -> None:
     import doctest
     import importlib
 
-    for name in ("embrief", "embrief.embedder", "embrief.testing"):
+    for name in ("embrief", "embrief.facades.embedder", "embrief.testing"):
         module = importlib.import_module(name)
         failed, attempted = doctest.testmod(module)
         assert attempted > 0, name

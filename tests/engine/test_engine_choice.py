@@ -232,23 +232,24 @@ def test_the_engine_needs_neither_transformers_nor_sentence_transformers(
 
 
 def test_a_runtime_whose_refusal_raises_is_passed_over(qwen3_folder: Path) -> None:
-    from embrief.backends.base import Backend
-    from embrief.identify import read_files
-    from embrief.registry import Registry
+    from embrief.discovery.catalog import Catalog
+    from embrief.files.model_files import read_files
+    from embrief.runtimes.base import Backend
+    from embrief.serving.choosing import choose_runtime, passed_over, refusals_of
 
     def broken(spec: object, files: object) -> str | None:
         raise SystemExit("the end")
 
     told: list[tuple[str, str]] = []
     spec = Embedder(qwen3_folder).spec
-    registry = Registry(lambda name, problem: told.append((name, problem)))
+    catalog = Catalog(lambda name, problem: told.append((name, problem)))
     common = {"supports": lambda spec: True, "resolve": lambda *asked: ("cpu", "float32"), "load_embedder": print}
-    registry.add_backend(Backend(name="broken", refusal=broken, preference=5, **common))
-    registry.add_backend(Backend(name="whole", **common))
-    refusals = registry.refusals(spec, read_files(qwen3_folder))
-    chosen = registry.choose_backend(spec, None, None, refusals)
+    catalog.add_backend(Backend(name="broken", refusal=broken, preference=5, **common))
+    catalog.add_backend(Backend(name="whole", **common))
+    refusals = refusals_of(catalog, spec, read_files(qwen3_folder))
+    chosen = choose_runtime(catalog, spec, None, None, refusals)
     assert chosen.name == "whole"
-    assert "the end" in registry.passed_over(spec, chosen, refusals)
+    assert "the end" in passed_over(catalog, spec, chosen, refusals)
     assert [name for name, _ in told] == ["broken"]
     with pytest.raises(ArgumentError, match="the end"):
-        registry.choose_backend(spec, "broken", None, refusals)
+        choose_runtime(catalog, spec, "broken", None, refusals)

@@ -53,7 +53,7 @@ def test_an_error_of_ours_is_about_the_callers_text(fake):
 
 
 def test_a_vector_that_is_not_finite_is_named_by_the_callers_place(fake, monkeypatch):
-    from embrief import embedder as module
+    from embrief.facades import embedder as module
 
     finish = module.finish_vectors
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import embrief.installed
+import embrief.system.installed
 from embrief.errors import EmbriefError, MissingDependencyError
 
-ROOT = Path(embrief.installed.__file__).resolve().parents[2]
+ROOT = Path(embrief.system.installed.__file__).resolve().parents[2]
 
 WRAPPERS = [
     ("llama_index_embrief", "llama_index.core", "llama-index"),
@@ -51,7 +51,7 @@ def checkout(folder):
     """Copy the module to where it lies in a checkout."""
     (folder / "core" / "embrief").mkdir(parents=True)
     (folder / "pyproject.toml").touch()
-    return shutil.copy(embrief.installed.__file__, folder / "core" / "embrief")
+    return shutil.copy(embrief.system.installed.__file__, folder / "core" / "embrief")
 
 
 def test_in_a_checkout_the_checkout_is_installed(tmp_path, monkeypatch):
@@ -66,7 +66,7 @@ def test_in_a_checkout_the_checkout_is_installed(tmp_path, monkeypatch):
 def test_where_the_package_was_installed_its_name_is_used(tmp_path):
     site = tmp_path / "lib" / "python3" / "site-packages" / "embrief"
     site.mkdir(parents=True)
-    module = load(shutil.copy(embrief.installed.__file__, site))
+    module = load(shutil.copy(embrief.system.installed.__file__, site))
     assert module.install_command("torch") == 'pip install "embrief[torch]"'
     # Somebody else's project around an environment is not this one's checkout.
     (tmp_path / "lib" / "python3" / "pyproject.toml").touch()

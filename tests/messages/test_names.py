@@ -52,7 +52,7 @@ ODD_NAMES = [
 
 @pytest.mark.parametrize("kind", CONSTRUCTORS)
 def test_names_that_the_hub_refuses_are_refused_at_once(kind, monkeypatch):
-    monkeypatch.setattr("embrief.loading.fetch", lambda source: pytest.fail(f"asked the hub for {source.id!r}"))
+    monkeypatch.setattr("embrief.serving.loading.fetch", lambda source: pytest.fail(f"asked the hub for {source.id!r}"))
     for name in ODD_NAMES:
         with pytest.raises(EmbriefError) as caught:
             kind(name)
@@ -210,7 +210,7 @@ def test_what_the_hubs_library_raises_is_an_error_of_ours(monkeypatch, tmp_path,
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("embrief.weights._offline", lambda source: False)
+    monkeypatch.setattr("embrief.files.weights._offline", lambda source: False)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
     with pytest.raises(WeightsUnavailableError, match=str(error)) as caught:
         Embedder("acme/model", cache_dir=tmp_path).info()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from embrief import BackendError, Embedder, EmbriefError, Reranker
-from embrief.plugins import registry
+from embrief.discovery.plugins import catalog
 from embrief.testing import FakeRuntime
 
 
@@ -45,8 +45,8 @@ def fake(request):
 
 
 def replace_backend(fake, **changes):
-    name = next(name for name in registry().backends if name == fake._name)
-    registry().backends[name] = replace(registry().backends[name], **changes)
+    name = next(name for name in catalog().backends if name == fake._name)
+    catalog().backends[name] = replace(catalog().backends[name], **changes)
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -5,8 +5,8 @@ from qdrant_client import QdrantClient, models
 
 from chroma_embrief import Qwen3EmbeddingFunction
 from embrief import ArgumentError, ArgumentTypeError, Embedder, Reranker
-from embrief.arguments import keywords
-from embrief.synonyms import SYNONYMS
+from embrief.facades.arguments import keywords
+from embrief.facades.synonyms import SYNONYMS
 from langchain_embrief import Qwen3Embeddings, Qwen3Reranker
 from llama_index_embrief import Qwen3Embedding, Qwen3Rerank
 from qdrant_embrief import attach, create_collection

@@ -33,17 +33,17 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import embrief
     found = embrief.plugins()
-    registry = found.registry
+    catalog = found.catalog
     answer = {
         "reports": [[r.name, r.distribution, r.version, r.status, r.adds, r.problems] for r in found.reports],
-        "models": list(registry.models),
-        "backends": list(registry.backends),
-        "integrations": {name: item.installed for name, item in registry.integrations.items()},
+        "models": list(catalog.models),
+        "backends": list(catalog.backends),
+        "integrations": {name: item.installed for name, item in catalog.integrations.items()},
     }
     if "--use" in sys.argv:
         hashed = embrief.Embedder("hash", dim=64)
         answer["works"] = hashed.embed_query("red planet").shape == (64,) and hashed.info()["backend"] == "hash"
-        for spec in list(registry.models.values()):
+        for spec in list(catalog.models.values()):
             facade = embrief.Reranker if isinstance(spec, embrief.RerankerSpec) else embrief.Embedder
             try:
                 facade(spec.id)

@@ -9,7 +9,8 @@ import pytest
 
 import embrief
 from embrief import EmbeddingSpec, Encoded, RenderedPair, RerankerSpec, RunOptions, Scored
-from embrief.backends.hashing import HashBackend
+from embrief.runtimes.hashing import HashBackend
+from embrief.serving.choosing import runtimes_for
 from embrief.testing import FakeRuntime, check_embedding_backend, check_rerank_backend
 
 HASH = embrief.Embedder("embrief/hash").spec
@@ -105,7 +106,7 @@ def test_rounding_within_the_tolerance_is_accepted_and_beyond_it_refused():
 
 def loaded(spec: EmbeddingSpec | RerankerSpec):
     """What the runtime that serves a record loads."""
-    backend = embrief.plugins().registry.backends_for(spec)[0]
+    backend = runtimes_for(embrief.plugins().catalog, spec)[0]
     load = backend.load_embedder if isinstance(spec, EmbeddingSpec) else backend.load_reranker
     return load(embrief.LoadRequest(spec, None, "cpu", "float32"))
 
@@ -155,9 +156,9 @@ def test_right_reranking_runtimes_are_accepted():
 
 
 def test_the_fake_runtime_leaves_nothing_behind():
-    registry = embrief.plugins().registry
-    before = list(registry.models), list(registry.backends)
+    catalog = embrief.plugins().catalog
+    before = list(catalog.models), list(catalog.backends)
     with FakeRuntime() as fake:
-        assert {fake.qwen3, fake.gemma, fake.reranker} <= set(registry.models)
-    assert (list(registry.models), list(registry.backends)) == before
-    assert registry.find_model(fake.qwen3) is None
+        assert {fake.qwen3, fake.gemma, fake.reranker} <= set(catalog.models)
+    assert (list(catalog.models), list(catalog.backends)) == before
+    assert catalog.find_model(fake.qwen3) is None

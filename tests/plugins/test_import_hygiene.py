@@ -76,7 +76,7 @@ def loaded_after(process, code):
 def test_listing_says_what_is_installed_without_importing_it(process):
     code = """
 import embrief
-found = embrief.plugins().registry
+found = embrief.plugins().catalog
 installed = [item.installed for item in found.integrations.values()]
 missing = [item.missing() for item in found.backends.values()]
 assert len(installed) == 4 and len(missing) >= 2
@@ -87,7 +87,7 @@ assert len(installed) == 4 and len(missing) >= 2
 def test_making_facades_and_asking_for_spaces_imports_no_runtime(process):
     code = """
 import embrief
-for name, spec in embrief.plugins().registry.models.items():
+for name, spec in embrief.plugins().catalog.models.items():
     facade = embrief.Reranker if isinstance(spec, embrief.RerankerSpec) else embrief.Embedder
     try:
         made = facade(name)
@@ -100,7 +100,7 @@ for name, spec in embrief.plugins().registry.models.items():
 
 
 def test_choosing_what_runs_offline_imports_no_runtime(process):
-    assert loaded_after(process, "from embrief.offline import offline_models; offline_models()") == []
+    assert loaded_after(process, "from embrief.cli.offline import offline_models; offline_models()") == []
 
 
 def test_embedding_with_the_lexical_model_imports_no_runtime(process):

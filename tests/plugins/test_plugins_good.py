@@ -109,7 +109,7 @@ def test_a_framework_is_listed_with_its_command_and_need_not_be_installed(proces
         """
 import json, embrief
 from acme_framework import NotesIndex
-item = embrief.plugins().registry.integrations["acme-search"]
+item = embrief.plugins().catalog.integrations["acme-search"]
 index = NotesIndex(embrief.Embedder("embrief/hash", dim=256))
 index.add(["Mars is the Red Planet.", "Venus is bright."])
 print(json.dumps([item.installed, item.install, list(item.provides), index.search("the red planet")]))

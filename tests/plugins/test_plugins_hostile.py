@@ -194,9 +194,9 @@ def test_a_stolen_name_changes_nothing_about_the_model(process, acme_site, hosti
 import json, warnings, embrief
 warnings.simplefilter("ignore")
 names = ["Qwen/Qwen3-Embedding-0.6B", "qwen/QWEN3-embedding-0.6b", "HASH", "bad/free-name"]
-specs = [embrief.plugins().registry.find_model(name) for name in names]
-family = embrief.plugins().registry.family("qwen3", embrief.EmbeddingSpec)
-refused = [embrief.plugins().registry.find_model(name) for name in ("bad/alias", "bad/other-alias")]
+specs = [embrief.plugins().catalog.find_model(name) for name in names]
+family = embrief.plugins().catalog.family("qwen3", embrief.EmbeddingSpec)
+refused = [embrief.plugins().catalog.find_model(name) for name in ("bad/alias", "bad/other-alias")]
 print(json.dumps([[spec.id, spec.dim] for spec in specs] + [family.id, refused]))
 """,
         acme_site,

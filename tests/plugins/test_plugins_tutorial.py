@@ -17,7 +17,7 @@ def test_the_page_makes_one_file_that_works(process, builder, installer, tmp_pat
     parts = [block for block in blocks("python") if "@hookimpl" in block or "class LettersBackend" in block]
     assert len(parts) == 5
     source = "\n\n".join(parts)
-    assert "registry" not in source
+    assert "catalog" not in source
     project = tmp_path / "project"
     project.mkdir()
     (project / "acme_embrief.py").write_text(source, "utf-8")
@@ -35,10 +35,10 @@ def test_the_page_makes_one_file_that_works(process, builder, installer, tmp_pat
 
 
 def test_the_page_names_every_hook_and_the_variable():
-    import embrief.hookspecs
-    from embrief.plugins import VARIABLE
+    import embrief.discovery.hookspecs
+    from embrief.discovery.plugins import VARIABLE
 
-    hooks = [name for name in vars(embrief.hookspecs) if name.startswith(("register_", "select_"))]
+    hooks = [name for name in vars(embrief.discovery.hookspecs) if name.startswith(("register_", "select_"))]
     assert len(hooks) == 4
     assert all(f"| `{name}(" in PAGE for name in hooks)
     assert f"`{VARIABLE}` restricts" in PAGE

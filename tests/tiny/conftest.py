@@ -10,7 +10,7 @@ import pytest
 
 from embrief import plugins
 from embrief.evaluation import RetrievalSet
-from embrief.specs import EmbeddingSpec, RerankerSpec
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 
 RECIPE = Path(__file__).parents[2] / "examples" / "train_tiny"
 
@@ -33,13 +33,13 @@ def held_out() -> dict[str, RetrievalSet]:
 
 @pytest.fixture(scope="session")
 def embedding() -> EmbeddingSpec:
-    spec = plugins().registry.models["embrief/tiny-embedding"]
+    spec = plugins().catalog.models["embrief/tiny-embedding"]
     assert isinstance(spec, EmbeddingSpec)
     return spec
 
 
 @pytest.fixture(scope="session")
 def reranking() -> RerankerSpec:
-    spec = plugins().registry.models["embrief/tiny-reranker"]
+    spec = plugins().catalog.models["embrief/tiny-reranker"]
     assert isinstance(spec, RerankerSpec)
     return spec

@@ -10,7 +10,7 @@ import pytest
 from embrief import Embedder, Reranker
 from embrief.evaluation import EmbeddingSystem, evaluate
 from embrief.evaluation.formats import load
-from embrief.specs import EmbeddingSpec, RerankerSpec
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 
 PAIRS = [
     ("copy a folder", "Recursively copy a directory tree and return the destination directory."),

@@ -16,8 +16,8 @@ from embrief import Embedder, Reranker, plugins
 from embrief.errors import ModelMismatchError
 from embrief.evaluation import RetrievalSet, difference, rerank, score
 from embrief.evaluation.search import search
-from embrief.specs import EmbeddingSpec, ModelSpec, RerankerSpec
-from embrief.vectors import Matrix
+from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.facts.vectors import Matrix
 
 pytestmark = pytest.mark.slow
 Vectors = tuple[Matrix, Matrix]
@@ -27,13 +27,13 @@ WIDTH = 32
 @contextmanager
 def registered(spec: ModelSpec) -> Iterator[str]:
     """Give a changed record a name of its own for a while."""
-    registry = plugins().registry
+    catalog = plugins().catalog
     changed = replace(spec, id="test/mutant", aliases=())
-    registry.add_model(changed)
+    catalog.add_model(changed)
     try:
         yield changed.id
     finally:
-        registry.remove("", [changed.id])
+        catalog.remove("", [changed.id])
 
 
 def quality(found: RetrievalSet, vectors: Vectors) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embrief.picture import WIDTH, bar, line, page, text
+from embrief.evaluation.picture import WIDTH, bar, line, page, text
 
 if TYPE_CHECKING:
     from embrief.bench.results import Results

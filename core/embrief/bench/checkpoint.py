@@ -16,8 +16,8 @@ from typing import Any, cast
 from embrief.bench.shapes import Kind, Shape, linear_flops, record_of
 from embrief.bench.tokenizer import write_tokenizer
 from embrief.errors import ArgumentError
-from embrief.modules import transformer_folder
-from embrief.specs import EmbeddingSpec, RerankerSpec
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.files.modules import transformer_folder
 
 _FORMAT = 1
 _BLOCK = 4_000_000
@@ -197,11 +197,11 @@ def find(model: str) -> Checkpoint:
         ArgumentError: It is a reranker of another kind than yes/no: the rows have none like it to compare with.
     """
     from embrief import Embedder, Reranker
+    from embrief.discovery.plugins import catalog
     from embrief.errors import AmbiguousModelError, ModelMismatchError
-    from embrief.plugins import registry
-    from embrief.weights import ModelSource, fetch
+    from embrief.files.weights import ModelSource, fetch
 
-    found = registry().resolve(model)
+    found = catalog().resolve(model)
     if isinstance(found, EmbeddingSpec | RerankerSpec):
         kind = _kind(model, found)
         return Checkpoint.read(fetch(ModelSource.of(model, found)).folder, kind)

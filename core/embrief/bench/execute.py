@@ -11,7 +11,8 @@ from embrief.bench.measure import Bench
 from embrief.bench.results import Results, identity
 from embrief.bench.rows import Row, choose, passes
 from embrief.bench.runners import quiet, require_sentence_transformers
-from embrief.result_files import now
+from embrief.evaluation.result_files import now
+from embrief.system.installed import is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from embrief.bench.settings import Settings
 
 Say = Callable[[str], None]
+_PEERS = "embrief.bench.peers"
 
 
 def run(
@@ -59,7 +61,7 @@ def run(
         with quiet():
             bench = Bench(settings, folder)
             results = _start(identity(settings, bench.device), out, fresh, say)
-            _run_rows(bench, _with_peers(rows), results, out, end, say)
+            _run_rows(bench, _with_peers(rows, say), results, out, end, say)
     finally:
         torch.set_num_threads(threads)
     return results
@@ -76,12 +78,15 @@ def _start(known: dict[str, object], out: Path, fresh: bool, say: Say) -> Result
     return Results(known)
 
 
-def _with_peers(rows: Sequence[Row]) -> list[Row]:
+def _with_peers(rows: Sequence[Row], say: Say) -> list[Row]:
     """Return the rows with one for each installed peer in the place of the row `peers`."""
     found: list[Row] = []
     for row in rows:
         if row.how != "peer":
             found.append(row)
+            continue
+        if not is_installed(_PEERS):
+            say(f"{row.key}: what measures other libraries is not part of the package; run this in a checkout")
             continue
         from embrief.bench.peers import available
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.bench.checkpoint import Checkpoint
-    from embrief.bench.peers import PeerModel
+    from embrief.bench.peer import PeerModel
     from embrief.bench.rows import Row
     from embrief.bench.shapes import Kind
 

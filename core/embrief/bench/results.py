@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import embrief
-from embrief import result_files
-from embrief.installed import installed_version
-from embrief.machine import processor
+from embrief.evaluation import result_files
+from embrief.system.installed import installed_version
+from embrief.system.machine import processor
 
 if TYPE_CHECKING:
     from embrief.bench.settings import Settings

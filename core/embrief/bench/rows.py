@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from embrief.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from embrief.bench.peers import Peer
+    from embrief.bench.peer import Peer
     from embrief.bench.workloads import Name
 
 Model = Literal["qwen3", "gemma", "reranker"]

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embrief.errors import BackendError, MissingDependencyError
-from embrief.installed import install_command, is_installed
+from embrief.system.installed import install_command, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.bench.workloads import Workload
-    from embrief.specs import RerankPrompt
+    from embrief.facts.specs import RerankPrompt
 
 Result = NDArray[np.float32]
 DEFAULT_BATCH = 32

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from embrief.specs import EmbeddingSpec, RerankerSpec
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 
 Kind = Literal["embedder", "reranker"]
 _PATTERN = 6
@@ -132,10 +132,10 @@ SHAPES = {"real": (QWEN3, GEMMA), "tiny": (TINY_QWEN3, TINY_GEMMA)}
 
 def record_of(shape: Shape, kind: Kind) -> EmbeddingSpec | RerankerSpec:
     """Return the record whose prompts and template a shape's checkpoint takes."""
-    from embrief.plugins import registry
+    from embrief.discovery.plugins import catalog
 
     wanted = EmbeddingSpec if kind == "embedder" else RerankerSpec
-    for spec in registry().models.values():
+    for spec in catalog().models.values():
         if isinstance(spec, wanted) and spec.architecture == shape.family and spec.defines_family:
             return spec
     raise LookupError(f"no record defines the family {shape.family}")

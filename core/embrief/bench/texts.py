@@ -19,7 +19,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer of a model folder, without truncation or padding."""
     from tokenizers import Tokenizer
 
-    from embrief.modules import transformer_folder
+    from embrief.files.modules import transformer_folder
 
     tokenizer = Tokenizer.from_file(str(transformer_folder(folder) / "tokenizer.json"))
     tokenizer.no_truncation()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embrief.installed import is_installed
+from embrief.system.installed import is_installed
 
 FOREIGN_LIMIT = 0.05
 """Share of the machine that other processes may use before a row carries a warning."""

@@ -19,7 +19,7 @@ _GEMMA_SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>")
 @lru_cache(maxsize=1)
 def docstrings() -> tuple[str, ...]:
     """Return docstrings of this interpreter's standard library: English text that every machine has."""
-    from embrief.demo.corpus import read_corpus
+    from embrief.evaluation.corpus import read_corpus
 
     return tuple(entry.text for entry in read_corpus(2500))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from embrief.installed import is_installed
+from embrief.system.installed import is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,6 +6,6 @@ from __future__ import annotations
 def model_names(incomplete: str) -> list[str]:
     """Return the recorded models whose name begins so. For typer's `autocompletion`."""
     # Inside the function: a command that is only run need not know all models.
-    from embrief.plugins import registry
+    from embrief.discovery.plugins import catalog
 
-    return [name for name in registry().models if name.lower().startswith(incomplete.lower())]
+    return [name for name in catalog().models if name.lower().startswith(incomplete.lower())]

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_table, table
 from embrief.cli.paths import expanded
 from embrief.errors import ArgumentError
-from embrief.installed import install_command
-from embrief.models import TINY_EMBEDDING
-from embrief.offline import offline_models
+from embrief.facts.records import TINY_EMBEDDING
+from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from embrief import Embedder, Reranker
-    from embrief.demo.index import DemoIndex, Hit
-    from embrief.specs import EmbeddingSpec
+    from embrief.cli.demo_index import DemoIndex, Hit
+    from embrief.facts.specs import EmbeddingSpec
 
 QUESTIONS = (
     "remove leading and trailing whitespace from a string",
@@ -58,8 +58,8 @@ def demo(
     models nothing is downloaded.
     """
     from embrief import Embedder, Reranker
-    from embrief.demo.corpus import read_corpus
-    from embrief.demo.index import open_store
+    from embrief.cli.demo_index import open_store
+    from embrief.evaluation.corpus import read_corpus
 
     if any(not question.strip() for question in ask or ()):
         raise ArgumentError("--ask is empty; ask for something, such as --ask 'copy a file'")
@@ -113,8 +113,8 @@ def _print_head(out: Console, embedder: Embedder, judge: Reranker | None, missin
 
 def _fill(out: Console, index: DemoIndex, embedder: Embedder, total: int) -> None:
     """Embed what the folder does not hold yet."""
-    from embrief.demo.index import is_quick
-    from embrief.progress import progress_bar
+    from embrief.cli.demo_index import is_quick
+    from embrief.facades.progress import progress_bar
 
     count = len(index.missing)
     if not count:

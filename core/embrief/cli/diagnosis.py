@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import embrief
 from embrief.cli import plugins as plugin_command
 from embrief.errors import MissingDependencyError
-from embrief.installed import installed_version
-from embrief.machine import processor
-from embrief.weights import cache_folder
+from embrief.files.weights import cache_folder
+from embrief.serving.choosing import choose_runtime
+from embrief.system.installed import installed_version
+from embrief.system.machine import processor
 
 if TYPE_CHECKING:
-    from embrief.registry import Registry
-    from embrief.specs import ModelSpec
+    from embrief.discovery.catalog import Catalog
+    from embrief.facts.specs import ModelSpec
 
 PACKAGES = (
     "numpy", "pluggy", "rich", "typer", "torch", "sentence-transformers", "transformers", "tokenizers",
@@ -49,9 +50,9 @@ def collect(model: str | None) -> dict[str, Any]:
     found = plugin_command.discover()
     problems = plugin_command.problems(found)
     devices = _devices(problems)
-    described = judge(model, found.registry, _room(devices)) if model is not None else None
-    spec = found.registry.find_model(described["id"] if described and described["recorded"] else DEFAULT)
-    auto = _auto(spec, found.registry)
+    described = judge(model, found.catalog, _room(devices)) if model is not None else None
+    spec = found.catalog.find_model(described["id"] if described and described["recorded"] else DEFAULT)
+    auto = _auto(spec, found.catalog)
     return {
         "embrief": embrief.__version__,
         "python": platform.python_version(),
@@ -102,12 +103,12 @@ def _devices(problems: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _auto(spec: ModelSpec | None, known: Registry) -> dict[str, Any]:
+def _auto(spec: ModelSpec | None, known: Catalog) -> dict[str, Any]:
     """Return the device and number format that `auto` means for a model, and why."""
     if spec is None:
         return {"device": None, "dtype": None, "why": "there is no model"}
     try:
-        backend = known.choose_backend(spec, None, None)
+        backend = choose_runtime(known, spec, None, None)
         device, dtype = backend.resolve(spec, "auto", "auto")
     except MissingDependencyError as error:
         return {"device": None, "dtype": None, "why": str(error)}

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.cli.paths import all_expanded, expanded
 from embrief.errors import ArgumentError
-from embrief.installed import install_command
-from embrief.offline import offline_models
+from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
     from embrief import Embedder

@@ -10,12 +10,13 @@ import typer
 from embrief.cli.output import console, plain, print_json, print_table, size, table, yes_no
 from embrief.cli.paths import expanded
 from embrief.errors import MissingDependencyError
-from embrief.installed import install_command
-from embrief.specs import EmbeddingSpec, ModelSpec
-from embrief.weights import CachedModel, cached_models
+from embrief.facts.specs import EmbeddingSpec, ModelSpec
+from embrief.files.weights import CachedModel, cached_models
+from embrief.serving.choosing import needs_download
+from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
-    from embrief.registry import Registry
+    from embrief.discovery.catalog import Catalog
 
 
 def models(
@@ -25,9 +26,9 @@ def models(
     ] = None,
 ) -> None:
     """List known models, and which are on this machine."""
-    from embrief.plugins import registry
+    from embrief.discovery.plugins import catalog
 
-    known = registry()
+    known = catalog()
     cached = _cached(cache_dir)
     rows = [_describe(spec, known, cached) for spec in known.models.values()]
     others = [
@@ -49,7 +50,7 @@ def _cached(cache_dir: Path | None) -> list[CachedModel] | None:
         return None
 
 
-def _describe(spec: ModelSpec, known: Registry, cached: list[CachedModel] | None) -> dict[str, Any]:
+def _describe(spec: ModelSpec, known: Catalog, cached: list[CachedModel] | None) -> dict[str, Any]:
     embedding = isinstance(spec, EmbeddingSpec)
     revisions = [{"revision": item.revision, "bytes": item.size} for item in cached or () if item.id == spec.id]
     return {
@@ -65,7 +66,7 @@ def _describe(spec: ModelSpec, known: Registry, cached: list[CachedModel] | None
         "gated": spec.gated,
         "verified": spec.verified,
         "lexical": isinstance(spec, EmbeddingSpec) and spec.lexical,
-        "needs_download": known.needs_download(spec),
+        "needs_download": needs_download(known, spec),
         "cached": revisions if cached is not None else None,
         "source": spec.source,
     }

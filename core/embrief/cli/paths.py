@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - typer reads it
 
-from embrief.foreign import path_of
+from embrief.files.foreign import path_of
 
 
 def expanded(path: Path | None) -> Path | None:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from embrief.cli.output import console, plain, print_json, print_table, table, yes_no
+from embrief.discovery.plugins import VARIABLE, Plugins
 from embrief.errors import PluginWarning
-from embrief.plugins import VARIABLE, Plugins
+from embrief.serving.choosing import runtimes_for
 
 
 def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -29,11 +30,11 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
                 "install": item.install,
                 "provides": list(item.provides),
             }
-            for item in found.registry.integrations.values()
+            for item in found.catalog.integrations.values()
         ],
         "backends": [
             {"name": item.name, "missing": list(item.missing()), "install": item.install}
-            for item in found.registry.backends.values()
+            for item in found.catalog.backends.values()
         ],
         "only": os.environ.get(VARIABLE),
     }
@@ -47,14 +48,14 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def discover() -> Plugins:
     """Return everything registered, without the warnings: these commands show the problems themselves."""
-    from embrief.plugins import plugins as discovered
+    from embrief.discovery.plugins import plugins as discovered
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PluginWarning)
         found = discovered()
-        for spec in list(found.registry.models.values()):
+        for spec in list(found.catalog.models.values()):
             # A hook that fails when it is asked shows only if it is asked.
-            serving = found.registry.backends_for(spec)
+            serving = runtimes_for(found.catalog, spec)
             found.preferred_backend(spec, tuple(backend.name for backend in serving if not backend.missing()))
         return found
 

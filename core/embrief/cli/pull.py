@@ -11,7 +11,7 @@ from embrief.cli.completion import model_names
 from embrief.cli.output import size
 from embrief.cli.paths import expanded
 from embrief.errors import ArgumentError
-from embrief.weights import ModelSource, fetch, find_cached
+from embrief.files.weights import ModelSource, fetch, find_cached
 
 
 def pull(
@@ -24,15 +24,16 @@ def pull(
     ] = None,
 ) -> None:
     """Download a model, safetensors only."""
-    from embrief import arguments
-    from embrief.plugins import registry
+    from embrief.discovery.plugins import catalog
+    from embrief.facades import arguments
+    from embrief.serving.choosing import needs_download
 
     arguments.revision(revision)
-    known = registry()
+    known = catalog()
     found = known.resolve(model, pinned=revision is not None)
     if isinstance(found, Path):
         raise ArgumentError(f"{found} is a folder on this machine; there is nothing to download")
-    if found is not None and not known.needs_download(found):
+    if found is not None and not needs_download(known, found):
         typer.echo(f"{found.id} is built in; there is nothing to download")
         return
     wanted = ModelSource.of(model, found, revision=revision, cache_dir=cache_dir)

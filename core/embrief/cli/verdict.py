@@ -9,25 +9,26 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embrief.embedder import Embedder
 from embrief.errors import AmbiguousModelError, ArgumentError, EmbriefError, UnknownModelError, WrongKindError
-from embrief.folders import stored_tensors
-from embrief.foreign import GGUF, is_gguf
-from embrief.modules import read_modules, transformer_folder
-from embrief.reranker import Reranker
-from embrief.specs import EmbeddingSpec, ModelSpec
-from embrief.tensors import read_tensors
-from embrief.weights import ModelSource, find_cached
+from embrief.facades.embedder import Embedder
+from embrief.facades.reranker import Reranker
+from embrief.facts.specs import EmbeddingSpec, ModelSpec
+from embrief.files.folders import stored_tensors
+from embrief.files.foreign import GGUF, is_gguf
+from embrief.files.modules import read_modules, transformer_folder
+from embrief.files.tensors import read_tensors
+from embrief.files.weights import ModelSource, find_cached
+from embrief.serving.choosing import needs_download
 
 if TYPE_CHECKING:
-    from embrief.registry import Registry
+    from embrief.discovery.catalog import Catalog
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SMALLEST = 256 * 2**20
 """Bytes for the smallest batch and what a runtime keeps besides the weights."""
 
 
-def judge(name: str, known: Registry, memory: dict[str, int | None]) -> dict[str, Any]:
+def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str, Any]:
     """Return facts about a model and the verdict, JSON values only.
 
     Args:
@@ -76,7 +77,7 @@ def judge(name: str, known: Registry, memory: dict[str, int | None]) -> dict[str
         problem = f"it needs {least / 2**30:.1f} GiB at least, and {used['device']} has {(room or 0) / 2**30:.1f} GiB"
     if problem is None and facade is not None and folder is not None and dtype is not None:
         problem = _load(type(facade), name, dtype)
-    here = folder is not None or (spec is not None and not known.needs_download(spec))
+    here = folder is not None or (spec is not None and not needs_download(known, spec))
     data["verdict"] = {
         "works": problem is None,
         "loaded": problem is None and here,

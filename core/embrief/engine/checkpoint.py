@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from embrief import exiting
 from embrief.errors import ModelMismatchError
-from embrief.folders import stored_tensors
+from embrief.files.folders import stored_tensors
+from embrief.system import exiting
 
 if TYPE_CHECKING:
     import re
     from io import FileIO
     from pathlib import Path
 
-    from embrief.tensors import StoredTensor
+    from embrief.files.tensors import StoredTensor
 
 # The same decoder is stored alone, or inside a language model or a sentence-transformers module.
 _PREFIXES = ("", "model.", "language_model.", "model.language_model.", "auto_model.")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from embrief.json_files import JsonObject
+from embrief.files.config_keys import DECISIVE
+
+if TYPE_CHECKING:
+    from embrief.files.json_files import JsonObject
 
 DENSE_ACTIVATIONS = ("Identity", "Tanh")
 """Activations of Dense modules, by class name."""
@@ -63,26 +66,6 @@ class TextModel:
         return {"before_attention": "input_layernorm", "before_mlp": "post_attention_layernorm"}
 
 
-# The keys that decide what is computed, and the type of each.
-_READ: dict[str, Callable[[JsonObject, str], object]] = {
-    **dict.fromkeys(
-        ("hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers", "num_attention_heads",
-         "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window", "sliding_window_pattern"),
-        JsonObject.count,
-    ),
-    **dict.fromkeys(
-        ("rms_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar", "partial_rotary_factor",
-         "attn_logit_softcapping", "final_logit_softcapping"),
-        JsonObject.number,
-    ),
-    **dict.fromkeys(
-        ("tie_word_embeddings", "use_sliding_window", "use_bidirectional_attention", "is_causal", "attention_bias"),
-        JsonObject.flag,
-    ),
-    **dict.fromkeys(("model_type", "hidden_act", "hidden_activation"), JsonObject.text),
-    **dict.fromkeys(("architectures", "layer_types"), JsonObject.texts),
-    **dict.fromkeys(("rope_parameters", "rope_scaling", "quantization_config", "auto_map"), JsonObject.object),
-}  # fmt: skip
 # What says how to train, to generate or to run, or follows from the above; and labels, which have no part in a vector.
 _HARMLESS = (
     "_name_or_path", "_attn_implementation", "_attn_implementation_autoset", "_sliding_window_pattern",
@@ -94,17 +77,6 @@ _HARMLESS = (
 )  # fmt: skip
 # What the engine never does; a file may say so.
 _OFF = ("add_cross_attention", "is_decoder", "is_encoder_decoder", "tie_encoder_decoder", "pruned_heads", "torchscript")
-
-
-def check_types(config: JsonObject) -> None:
-    """Refuse a config.json of an architecture that is known here if a value in it has the wrong type.
-
-    Raises:
-        ModelMismatchError: The message has the key, the value and the file.
-    """
-    if config.text("model_type") in _DESCRIBERS:
-        for key, read in _READ.items():
-            read(config, key)
 
 
 def describe(config: JsonObject) -> TextModel:
@@ -126,7 +98,7 @@ def describe(config: JsonObject) -> TextModel:
         # transformers puts the older key over, or into, the newer one, each architecture in its own way.
         raise UnsupportedError("does not run models with both rope_parameters and rope_scaling")
     for key, value in config.items():
-        if value is not None and key not in _READ and key not in _HARMLESS and key not in _OFF:
+        if value is not None and key not in DECISIVE and key not in _HARMLESS and key not in _OFF:
             raise UnsupportedError(f"does not know the key {key!r} in config.json")
     try:
         return _DESCRIBERS[kind](config)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from embrief.engine.checkpoint import read
 from embrief.engine.description import dense_activation
-from embrief.json_files import read_object
-from embrief.modules import after_pooling, read_modules
-from embrief.tensors import read_tensors
+from embrief.files.json_files import read_object
+from embrief.files.modules import after_pooling, read_modules
+from embrief.files.tensors import read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from embrief.errors import ArgumentError
-from embrief.machine import processor
+from embrief.system.machine import processor
 
 _BLOCK = 512
 _INPUT_LEVELS = 127

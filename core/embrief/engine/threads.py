@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from embrief import exiting
+from embrief.system import exiting
 
 T = TypeVar("T")
 

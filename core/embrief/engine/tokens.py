@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer, normalizers
 
-from embrief import exiting
 from embrief.errors import ModelMismatchError
-from embrief.tokenizer_files import TOKEN_FLAGS
+from embrief.files.tokenizer_files import TOKEN_FLAGS
+from embrief.system import exiting
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embrief.evaluation.measures import NAMES
-from embrief.picture import WIDTH, bar, line, page, text
+from embrief.evaluation.picture import WIDTH, bar, line, page, text
 
 if TYPE_CHECKING:
     from embrief.evaluation.results import Results

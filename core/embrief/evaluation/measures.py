@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embrief.errors import ArgumentError, MissingDependencyError
-from embrief.installed import install_command
+from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

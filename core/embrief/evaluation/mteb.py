@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embrief.errors import MissingDependencyError
-from embrief.installed import install_command
-from embrief.prompts import find_task
-from embrief.specs import EmbeddingSpec
+from embrief.facts.prompts import find_task
+from embrief.facts.specs import EmbeddingSpec
+from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embrief.embedder import Embedder
-    from embrief.reranker import Reranker
-    from embrief.specs import ModelSpec, Task
-    from embrief.vectors import Matrix
+    from embrief.facades.embedder import Embedder
+    from embrief.facades.reranker import Reranker
+    from embrief.facts.specs import ModelSpec, Task
+    from embrief.facts.vectors import Matrix
 
 Batches = Iterable[Mapping[str, Sequence[Any]]]
 """What mteb's data loaders give: lists of texts under `text`, and of `title`, `body`, `query` and `instruction`."""

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import embrief
-from embrief import result_files
+from embrief.evaluation import result_files
 from embrief.evaluation.measures import NAMES, Difference, difference, mean
-from embrief.installed import installed_version
+from embrief.system.installed import installed_version
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embrief.vectors import Matrix
+    from embrief.facts.vectors import Matrix
 
 _SCORES = 2**24
 """Similarities in memory at a time."""

@@ -12,15 +12,15 @@ import numpy as np
 from embrief.errors import ArgumentError, MissingDependencyError
 from embrief.evaluation.measures import DEPTH, Ranking
 from embrief.evaluation.search import search
-from embrief.installed import install_command, installed_version
+from embrief.system.installed import install_command, installed_version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embrief.embedder import Embedder
     from embrief.evaluation.retrieval_set import RetrievalSet
-    from embrief.reranker import Reranker
-    from embrief.vectors import Matrix
+    from embrief.facades.embedder import Embedder
+    from embrief.facades.reranker import Reranker
+    from embrief.facts.vectors import Matrix
 
 DEFAULT, OWN, NONE = "default", "own", "none"
 """Instructions by name: the model's default, the retrieval set's own, and no prompt at all."""

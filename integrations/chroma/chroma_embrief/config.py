@@ -68,7 +68,7 @@ def to_config(embedder: Embedder) -> dict[str, Any]:
         WeightsUnavailableError: The folder has no weights.
     """
     settings = embedder.settings
-    record = plugins().registry.resolve(settings.model, pinned=settings.revision is not None)
+    record = plugins().catalog.resolve(settings.model, pinned=settings.revision is not None)
     config = {
         "version": VERSION,
         "model": settings.model,
@@ -149,7 +149,7 @@ def _attach(text: str, function: str) -> Embedder:
             "and a collection never says where a folder is; when you get the collection, pass "
             f"embedding_function={function}(<the folder>, {', '.join(kept)})"
         )
-    record = plugins().registry.find_model(model)
+    record = plugins().catalog.find_model(model)
     if record is None:
         _require_commit(model, revision)
     elif revision != record.revision and not _COMMIT.fullmatch(revision):

@@ -16,7 +16,7 @@ from chromadb.api.types import validate_embedding_function
 import embrief.errors
 from chroma_embrief import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
 from embrief import ArgumentError, ArgumentTypeError, Embedder, NonFiniteVectorError, UnknownModelError
-from embrief.backends.hashing import HashBackend
+from embrief.runtimes.hashing import HashBackend
 from embrief.testing import FakeRuntime
 
 BOTH = pytest.mark.parametrize("kind", [Qwen3EmbeddingFunction, GemmaEmbeddingFunction])

@@ -14,7 +14,7 @@ from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 
-import embrief.embedder
+import embrief.facades.embedder
 from embrief.testing import FakeRuntime
 from langchain_embrief import Qwen3Embeddings, Qwen3Reranker
 
@@ -85,9 +85,9 @@ async def test_conversion_runs_on_a_thread_of_the_model(monkeypatch: pytest.Monk
             threads.append(threading.current_thread().name)
             return super().tolist()
 
-    real = embrief.embedder.finish_vectors
+    real = embrief.facades.embedder.finish_vectors
     monkeypatch.setattr(
-        embrief.embedder, "finish_vectors", lambda *given, **options: real(*given, **options).view(Spied)
+        embrief.facades.embedder, "finish_vectors", lambda *given, **options: real(*given, **options).view(Spied)
     )
     with FakeRuntime() as fake:
         embeddings = Qwen3Embeddings(fake.qwen3)

@@ -17,7 +17,7 @@ import pytest
 from llama_index.core import Settings
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
-import embrief.embedder
+import embrief.facades.embedder
 from embrief import ArgumentError, ArgumentTypeError, Embedder, Reranker, UnknownModelError
 from embrief.testing import FakeRuntime
 from llama_index_embrief import EmbriefEmbedding, GemmaEmbedding, Qwen3Embedding
@@ -180,9 +180,9 @@ async def test_conversion_to_floats_is_off_the_loop_too(fake: FakeRuntime, monke
             threads.append(threading.current_thread().name)
             return super().tolist()
 
-    real = embrief.embedder.finish_vectors
+    real = embrief.facades.embedder.finish_vectors
     monkeypatch.setattr(
-        embrief.embedder, "finish_vectors", lambda *given, **options: real(*given, **options).view(Spied)
+        embrief.facades.embedder, "finish_vectors", lambda *given, **options: real(*given, **options).view(Spied)
     )
     embed_model = Qwen3Embedding(fake.qwen3)
     await embed_model.aget_query_embedding("a")

@@ -12,7 +12,7 @@ from qdrant_client.models import Document, PointStruct, PointVectors, Prefetch
 
 from embrief import Embedder, Reranker
 from embrief.errors import ArgumentError, ArgumentTypeError, SpaceMismatchError
-from embrief.loading import SharedModel
+from embrief.serving.loading import SharedModel
 from qdrant_embrief import (
     acheck_collection,
     acreate_collection,

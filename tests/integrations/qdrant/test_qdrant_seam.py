@@ -11,7 +11,7 @@ from qdrant_client.embed.model_embedder import ModelEmbedder
 
 from embrief import Embedder
 from embrief.errors import ArgumentError, ArgumentTypeError, UnsupportedVersionError
-from embrief.installed import install_command
+from embrief.system.installed import install_command
 from qdrant_embrief import attach, create_collection, query_texts, upsert_texts
 from qdrant_embrief.inference import seam
 

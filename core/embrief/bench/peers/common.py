@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embrief.installed import installed_version, is_installed
+from embrief.system.installed import installed_version, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embrief.bench.peers import PeerModel
+    from embrief.bench.peer import PeerModel
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embrief.installed import is_installed
+from embrief.system.installed import is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path

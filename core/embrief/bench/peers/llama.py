@@ -17,7 +17,7 @@ import numpy as np
 
 from embrief.bench.peers.common import Variant, normalised, threads, told_as, version_of
 from embrief.bench.peers.gguf_file import FORMATS, write_gguf
-from embrief.installed import is_installed
+from embrief.system.installed import is_installed
 
 NAME = "llama-cpp-python"
 # A batch is full once it holds FULL tokens. The buffers are made for TOKENS, or the longest input: larger ones were no

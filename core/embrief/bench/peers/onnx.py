@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.bench.peers.common import Variant, normalised, quietly, run_batches, threads, told_as, version_of
 from embrief.bench.peers.exported import embedding_module, width_of
-from embrief.installed import is_installed
+from embrief.system.installed import is_installed
 
 if TYPE_CHECKING:
     import numpy as np

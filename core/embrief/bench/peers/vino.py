@@ -13,7 +13,7 @@ import numpy as np
 
 from embrief.bench.peers.common import Variant, normalised, quietly, run_batches, threads, told_as, version_of
 from embrief.bench.peers.exported import calibration_rows, embedding_module, width_of
-from embrief.installed import is_installed
+from embrief.system.installed import is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -32,7 +32,7 @@ class NamedEmbedders:
             return
         if isinstance(embedders, Embedder):
             name = embedders.settings.model
-            spec = plugins().registry.find_model(name)
+            spec = plugins().catalog.find_model(name)
             embedders = {name: embedders} if spec is None else {name: embedders, spec.id: embedders}
         if not isinstance(embedders, Mapping):
             raise ArgumentTypeError(
@@ -61,7 +61,7 @@ class NamedEmbedders:
         """
         if (found := self._embedders.get(name.lower())) is not None:
             return found
-        spec = plugins().registry.find_model(name)
+        spec = plugins().catalog.find_model(name)
         if spec is None:
             return None
         if isinstance(spec, RerankerSpec):
@@ -88,7 +88,7 @@ class NamedEmbedders:
         return ", ".join([*names, *(["every recorded model"] if self._records else [])]) or "nothing"
 
     def _keys_of(self, model: str) -> list[str]:
-        find = plugins().registry.find_model
+        find = plugins().catalog.find_model
         return [
             key
             for key, embedder in self._embedders.items()

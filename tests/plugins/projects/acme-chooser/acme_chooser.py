@@ -1,7 +1,7 @@
 """A plugin that adds a second runtime for models of another one, and chooses it for one of them."""
 
 from embrief import Backend, hookimpl
-from embrief.backends.hashing import HashBackend
+from embrief.runtimes.hashing import HashBackend
 
 ASKED = []
 

@@ -1,0 +1,205 @@
+"""Names to records: models, runtimes and integrations, built-in and from plugins."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
+
+from embrief.discovery.integrations import Integration
+from embrief.errors import (
+    ArgumentError,
+    DuplicateNameError,
+    UnknownModelError,
+)
+from embrief.facts.records.mistaken import MISTAKEN_NAMES
+from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.files import foreign
+from embrief.runtimes.base import Backend
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+Spec = TypeVar("Spec", EmbeddingSpec, RerankerSpec)
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"\D", "", text)
+
+
+def _require_name(name: object, what: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise ArgumentError(f"the name of a {what} is a string that is not empty, not {name!r}")
+
+
+class Catalog:
+    """All that is registered. Names are looked up without regard to case; a taken name is refused."""
+
+    def __init__(self, on_fault: Callable[[str, str], None] = lambda name, problem: None) -> None:
+        """Start empty.
+
+        Args:
+            on_fault: Called with the name of a runtime that fails when asked what it supports, and with the problem.
+        """
+        self._on_fault = on_fault
+        self.models: dict[str, ModelSpec] = {}
+        self.backends: dict[str, Backend] = {}
+        self.integrations: dict[str, Integration] = {}
+        self._names: dict[str, str] = {}
+        self._faulty: set[str] = set()
+
+    def add_model(self, spec: ModelSpec) -> None:
+        """Register a model under its id and aliases.
+
+        Raises:
+            ArgumentError: It is not a record.
+            DuplicateNameError: One of the names is taken.
+        """
+        if not isinstance(spec, (EmbeddingSpec, RerankerSpec)):
+            raise ArgumentError(f"a model is an EmbeddingSpec or a RerankerSpec, not {type(spec).__name__}")
+        # Plugins are seldom type-checked, and a string would be read as a tuple of letters.
+        aliases: object = spec.aliases
+        if not isinstance(aliases, tuple) or not all(isinstance(name, str) for name in (spec.id, *aliases)):
+            raise ArgumentError(f"the id of a model is a string and its aliases are a tuple of strings: {spec.id!r}")
+        if not spec.id or not spec.revision:
+            raise ArgumentError(f"the record {spec.id!r} needs an id and a revision, which name its vectors' space")
+        names = [spec.id, *spec.aliases]
+        for name in names:
+            if (taken := self._names.get(name.lower())) is not None:
+                raise DuplicateNameError(f"the model name {name!r} already belongs to {taken!r}")
+        self.models[spec.id] = spec
+        self._names.update({name.lower(): spec.id for name in names})
+
+    def add_backend(self, backend: Backend) -> None:
+        """Register a runtime.
+
+        Raises:
+            ArgumentError: It is not a description of a runtime.
+            DuplicateNameError: The name is taken.
+        """
+        if not isinstance(backend, Backend):
+            raise ArgumentError(f"a runtime is described by a Backend, not {type(backend).__name__}")
+        _require_name(backend.name, "backend")
+        preference: object = backend.preference
+        requires: object = backend.requires
+        callables = all(map(callable, (backend.supports, backend.resolve)))
+        if not (callables and isinstance(preference, int) and isinstance(requires, tuple)):
+            raise ArgumentError(
+                f"the backend {backend.name!r} needs callables for supports and resolve, an int for preference and a "
+                "tuple of import names for requires"
+            )
+        if backend.name in self.backends:
+            raise DuplicateNameError(f"the backend name {backend.name!r} is taken")
+        self.backends[backend.name] = backend
+
+    def add_integration(self, integration: Integration) -> None:
+        """Register a framework.
+
+        Raises:
+            ArgumentError: It is not a description of an integration.
+            DuplicateNameError: The name is taken.
+        """
+        if not isinstance(integration, Integration):
+            raise ArgumentError(f"a framework is described by an Integration, not {type(integration).__name__}")
+        _require_name(integration.name, "integration")
+        if integration.name in self.integrations:
+            raise DuplicateNameError(f"the integration name {integration.name!r} is taken")
+        self.integrations[integration.name] = integration
+
+    def remove(self, backend: str, models: list[str]) -> None:
+        """Take back what was registered for a while, such as the models of a test."""
+        self.backends.pop(backend, None)
+        for model in models:
+            self.models.pop(model, None)
+        self._names = {name: model for name, model in self._names.items() if model in self.models}
+
+    def report(self, backend: str, problem: str) -> bool:
+        """Blame a runtime that fails when it is asked something. Once; return whether this was the first time."""
+        if backend in self._faulty:
+            return False
+        self._faulty.add(backend)
+        self._on_fault(backend, problem)
+        return True
+
+    def find_model(self, name: str) -> ModelSpec | None:
+        """Return the record of this name, `None` if there is none.
+
+        Raises:
+            UnknownModelError: The name is a known mistake; the message says why and names the right one.
+        """
+        if (known := self._names.get(name.lower())) is not None:
+            return self.models[known]
+        if (mistaken := MISTAKEN_NAMES.get(name.lower())) is not None:
+            raise UnknownModelError(
+                f"{name!r} is not an embedding or reranking model: {mistaken.reason}; use {mistaken.use}"
+            )
+        return None
+
+    def resolve(self, name: str, *, pinned: bool = False) -> ModelSpec | Path | None:
+        """Return the record or the folder of this name, `None` for an id on the hub without a record.
+
+        Args:
+            name: What a user wrote. A recorded name wins over a folder; `./name` is always a folder.
+            pinned: Whether a revision was given too. Then a name close to a recorded one is meant as it is written.
+
+        Raises:
+            ArgumentError: The name is empty.
+            UnknownModelError: A known mistake, a folder that does not exist, or probably a misspelt recorded name.
+        """
+        if not name.strip():
+            raise ArgumentError("the model name is empty; give an id such as 'Qwen/Qwen3-Embedding-0.6B' or a folder")
+        if (spec := self.find_model(name)) is not None:
+            return spec
+        if (folder := foreign.folder_of(name)) is not None:
+            return folder.resolve()
+        if (problem := foreign.file_problem(name)) is not None:
+            raise UnknownModelError(problem)
+        if foreign.looks_like_path(name):
+            raise UnknownModelError(f"there is no model folder {foreign.shown(name)}")
+        if (meant := foreign.name_problem(name)) is not None:
+            raise UnknownModelError(f"{foreign.shown(name)} is {meant[0]}{self._hint(meant[1])}")
+        if not foreign.is_hub_id(name) or (not pinned and self._is_misspelt(name)):
+            raise self.unknown(name)
+        return None
+
+    def _hint(self, name: str) -> str:
+        """Return the rest of a sentence: what is recorded under nearly this name, or what the name would be."""
+        near = self.near_names(name)
+        # Another number is another model.
+        near = [known for known in near if _digits(known) == _digits(name)] or near
+        if near or foreign.is_hub_id(name):
+            return f": {' or '.join(map(repr, near or [name]))}"
+        return ""
+
+    def _is_misspelt(self, name: str) -> bool:
+        """Return whether a name is a recorded one but for a letter or two. Another number is another model."""
+        near = self.near_names(name, cutoff=0.93)
+        return any(_digits(known) == _digits(name) and abs(len(known) - len(name)) < 3 for known in near)
+
+    def near_names(self, name: str, *, cutoff: float = 0.6) -> list[str]:
+        """Return recorded ids that look like `name`, best first; one alone if it differs in what is around it only."""
+        if (known := self._names.get(name.strip().strip("/").lower())) is not None:
+            return [known]
+        near = difflib.get_close_matches(name.lower(), list(self._names), n=3, cutoff=cutoff)
+        return list(dict.fromkeys(self._names[match] for match in near))
+
+    def unknown(self, name: str) -> UnknownModelError:
+        """Return the error for a name that is neither a record nor a folder."""
+        near = self.near_names(name)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        return UnknownModelError(
+            f"no model has the name {foreign.shown(name)}: {hint}`embrief models` lists the names; a folder must "
+            "exist, and an id on the hub has the form 'owner/name', of letters, digits, '-', '_' and '.' (if it is "
+            "close to a recorded one, give its revision= too)"
+        )
+
+    def family(self, architecture: str, kind: type[Spec]) -> Spec | None:
+        """Return the record that stands for all models of an architecture and kind, if there is one."""
+        for spec in self.models.values():
+            if isinstance(spec, kind) and spec.defines_family and spec.architecture == architecture:
+                return spec
+        return None

@@ -1,0 +1,1 @@
+"""What users hold: `Embedder` and `Reranker`, and what they check and report."""

@@ -1,0 +1,291 @@
+"""Checks of what callers pass, shared by both facades. A message holds the value, its place and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import AsyncIterable, Iterable, Iterator, KeysView, Mapping, Set
+from numbers import Integral, Real
+from typing import Any, cast, get_args
+
+from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.facades import synonyms
+from embrief.facts.specs import EmbeddingSpec, Truncate
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_REVISION = re.compile(r"[\w@+-][\w@+./-]{0,199}", re.ASCII)
+_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+
+
+def keywords(kind: type) -> list[str]:
+    """Return the keywords of a constructor, without the model."""
+    parameters = inspect.signature(kind).parameters.values()
+    return [item.name for item in parameters if item.kind is item.KEYWORD_ONLY]
+
+
+def no_unknown(unknown: Mapping[str, object], kind: type) -> None:
+    """Refuse keywords that a constructor does not have.
+
+    Raises:
+        ArgumentTypeError: There is one; the message names near ones.
+    """
+    if not unknown:
+        return
+    raise ArgumentTypeError(f"{kind.__name__} has no keyword {next(iter(unknown))!r}; {_meant(unknown, kind)}")
+
+
+def _meant(unknown: Mapping[str, object], kind: type) -> str:
+    takes = keywords(kind)
+    if hints := synonyms.hints(unknown, ["model", *takes]):
+        return "; ".join(hints)
+    near = difflib.get_close_matches(next(iter(unknown)), takes, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(takes)}"
+
+
+def text(value: object, what: str) -> str:
+    """Return `value` if it is one string.
+
+    Raises:
+        ArgumentTypeError: It is not.
+        ArgumentError: It is no Unicode text.
+    """
+    if isinstance(value, str):
+        unicode(value, what)
+        return value
+    several = not isinstance(value, bytes) and isinstance(value, Iterable) and getattr(value, "ndim", None) != 0
+    remedy = "; for several texts there is a method of its own" if several else _string_remedy(value)
+    raise ArgumentTypeError(f"{what} is one string, not {type(value).__name__}{remedy}")
+
+
+def listed(values: object, what: str, of: str = "") -> list[Any]:
+    """Return the items of a list, and of all else that `stream` takes."""
+    return list(stream(values, what, of))
+
+
+def stream(values: object, what: str, of: str = "") -> Iterator[Any]:
+    """Return an iterator over what has an order of its own: a list, tuple, column, 1-d array, iterator.
+
+    Iterating gives the keys of a mapping, the column names of a table and the lines of a file; a set has no order.
+
+    Args:
+        values: What the caller passed.
+        what: Name of the argument.
+        of: What the items are, in the plural.
+
+    Raises:
+        ArgumentTypeError: It is something else; the message has the remedy.
+    """
+    if (remedy := _not_listed(values, what)) is None:
+        return iter(cast("Iterable[Any]", values))
+    kind = "one string" if isinstance(values, str) else type(values).__name__
+    raise ArgumentTypeError(f"{what} is a list{' of ' + of if of else ''}, not {kind}{remedy}")
+
+
+def _not_listed(values: object, what: str) -> str | None:
+    """Return what to do instead of passing this as a list, `None` if it can be passed."""
+    dimensions = getattr(values, "ndim", 1)
+    if isinstance(values, (str, bytes, bytearray, memoryview)):
+        return f"; write [{what.removesuffix('s')}]"
+    if isinstance(values, Mapping):
+        return f"; pass list({what}.values()), or list({what}) for its keys"
+    if isinstance(values, Set) and not isinstance(values, KeysView):
+        return f", whose order is not fixed; pass sorted({what}), or a list"
+    if hasattr(values, "readline"):
+        return ", an open file; pass its texts, such as file.read().splitlines()"
+    if hasattr(values, "columns") or dimensions not in (0, 1):
+        return f", a table; pass one of its columns, such as {what}['text']"
+    if dimensions == 0:
+        return f" without items; pass [{what}.item()]"
+    if isinstance(values, AsyncIterable):
+        return "; aiter_documents takes an asynchronous stream"
+    if isinstance(values, type) or not isinstance(values, Iterable):
+        return ""
+    return None
+
+
+def texts(values: object, what: str, *, start: int = 0) -> list[str]:
+    """Return `values` as a list of strings.
+
+    Args:
+        values: What the caller passed.
+        what: Name of the argument.
+        start: Index of the first in the caller's own count, for errors.
+
+    Raises:
+        ArgumentTypeError: It is no list (see `listed`), or an item is no string (named by its index).
+        ArgumentError: An item is no Unicode text.
+    """
+    items = listed(values, what, "strings")
+    for index, item in enumerate(items, start):
+        if not isinstance(item, str):
+            raise ArgumentTypeError(
+                f"{what}[{index}] is {type(item).__name__}; it must be a string{_string_remedy(item)}", index=index
+            )
+        unicode(item, f"{what}[{index}]", index)
+    return items
+
+
+def _string_remedy(value: object) -> str:
+    """Return what to do with this where a string belongs."""
+    if _is_missing(value):
+        return ", and this is a missing value: leave it out, or put a text there"
+    if isinstance(value, (bytes, bytearray)):
+        return ", so decode it: value.decode()"
+    return "; pass value.item()" if getattr(value, "ndim", None) == 0 else ""
+
+
+def _is_missing(value: object) -> bool:
+    # pandas is not imported here; its markers are known by name, and NaN is the one number that differs from itself.
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant")
+        or (isinstance(value, Real) and value != value)
+    )
+
+
+def unicode(value: object, what: str, index: int | None = None) -> None:
+    """Refuse lone surrogates in a string, or in any string of JSON-like data: no tokenizer and no store takes them.
+
+    Raises:
+        ArgumentError: There is one, and the message has its place; or the data nest too deeply to be stored.
+    """
+    try:
+        _unicode(value, what, index)
+    except RecursionError:
+        raise ArgumentError(f"{what} nests too deeply to be stored; make it flatter", index=index) from None
+
+
+def _unicode(value: object, what: str, index: int | None) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _unicode(key, f"a key of {what}", index)
+            _unicode(item, f"{what}[{key!r}]", index)
+    elif isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            _unicode(item, f"{what}[{place}]", index)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ArgumentError(
+                f"{what} holds half a surrogate pair at position {error.start}, so it is no Unicode text; decode it "
+                "again, or with errors='replace'",
+                index=index,
+            ) from None
+
+
+def flag(value: object, what: str) -> None:
+    """Refuse what is neither `True` nor `False`: a string such as "false" would count as true."""
+    if not isinstance(value, bool):
+        raise ArgumentTypeError(f"{what} is True or False, not {value!r}")
+
+
+def pairs(values: object, what: str) -> list[tuple[str, str]]:
+    """Return `values` as a list of pairs of strings.
+
+    Raises:
+        ArgumentTypeError: It is no list, or an item is no pair of strings (named by its index).
+        ArgumentError: An item is no Unicode text.
+    """
+    found: list[tuple[str, str]] = []
+    for index, pair in enumerate(listed(values, what, "pairs (query, document)")):
+        match pair:
+            case [str(query), str(document)]:
+                unicode((query, document), f"{what}[{index}]", index)
+                found.append((query, document))
+            case _:
+                raise ArgumentTypeError(f"{what}[{index}] is no pair (query, document) of strings", index=index)
+    return found
+
+
+def titles(values: object, count: int) -> list[str | None]:
+    """Return one title or `None` per document.
+
+    Raises:
+        ArgumentTypeError: It is no list, or an item is neither string nor `None`.
+        ArgumentError: There are more or fewer titles than documents, or one is no Unicode text.
+    """
+    if values is None:
+        return [None] * count
+    items = listed(values, "titles", "one title (or None) per document")
+    if len(items) != count:
+        raise ArgumentError(f"there are {len(items)} titles for {count} documents; give one each, None for no title")
+    for index, item in enumerate(items):
+        if item is not None and not isinstance(item, str):
+            remedy = "; write None for no title" if _is_missing(item) else ""
+            raise ArgumentTypeError(
+                f"titles[{index}] is {type(item).__name__}; it must be a string or None{remedy}", index=index
+            )
+        unicode(item, f"titles[{index}]", index)
+    return items
+
+
+def optional_text(value: object, what: str) -> None:
+    """Refuse what is neither a string nor `None`."""
+    if value is not None and not isinstance(value, str):
+        raise ArgumentTypeError(f"{what} is a string or None, not {type(value).__name__}{_string_remedy(value)}")
+    unicode(value, what)
+
+
+def revision(value: str | None) -> None:
+    """Refuse what no commit, branch or tag is called; it becomes a part of addresses and of paths."""
+    if value is not None and (not _REVISION.fullmatch(value) or ".." in value):
+        raise ArgumentError(f"revision={value[:80]!r} is no commit id, branch or tag")
+
+
+def positive(value: object, what: str) -> int | None:
+    """Return a positive whole number, numpy's too, as an `int`; or `None`.
+
+    Raises:
+        ArgumentTypeError: It is something else; `True` is no number.
+        ArgumentError: It is less than 1.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ArgumentTypeError(f"{what} is a whole number or None, not {value!r}")
+    if value < 1:
+        raise ArgumentError(f"{what}={value} must be at least 1")
+    return int(value)
+
+
+def count(value: object, what: str) -> int:
+    """Return a positive whole number, numpy's too, as an `int`.
+
+    Raises:
+        ArgumentTypeError: It is something else; `True` is no number.
+        ArgumentError: It is less than 1.
+    """
+    if (found := positive(value, what)) is None:
+        raise ArgumentTypeError(f"{what} is a whole number, not None")
+    return found
+
+
+def runtime(device: object, dtype: object, truncate: object) -> None:
+    """Check the names of device, number format and truncation."""
+    if not isinstance(device, str) or not _DEVICE.fullmatch(device):
+        raise ArgumentError(f"device={device!r} is not known; use 'auto', 'cpu', 'cuda', 'cuda:<n>' or 'mps'")
+    # Strings first: a framework's own dtype, or an array, compares in ways of its own.
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise ArgumentError(f"dtype={dtype!r} is not known; use one of {', '.join(map(repr, _DTYPES))}")
+    if not isinstance(truncate, str) or truncate not in get_args(Truncate):
+        raise ArgumentError(f"truncate={truncate!r} is not known; use one of {', '.join(get_args(Truncate))}")
+
+
+def dim(value: int | None, spec: EmbeddingSpec) -> None:
+    """Check that the model's vectors can be cut to this width.
+
+    Raises:
+        ArgumentError: The model was not trained for it.
+    """
+    if value is None or value in (spec.dim, spec.default_dim) or value in spec.mrl:
+        return
+    widths = (
+        f"any of {spec.mrl[0]}..{spec.mrl[-1]}"
+        if isinstance(spec.mrl, range)
+        else f"one of {', '.join(map(str, spec.mrl))}"
+        if spec.mrl
+        else f"only {spec.dim}, since its vectors cannot be shortened"
+    )
+    raise ArgumentError(f"dim={value} does not fit {spec.id}: it gives {widths}")

@@ -1,0 +1,635 @@
+"""`Embedder`: texts in, vectors out, with the prompts the model was trained with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Never, Self, cast
+
+import numpy as np
+
+from embrief.errors import (
+    ArgumentError,
+    IndexedError,
+    TruncationWarning,
+    placed,
+    warn,
+)
+from embrief.facades import arguments
+from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
+from embrief.facades.progress import Progress, progress_bar
+from embrief.facades.streaming import Block, ablocks, blocks
+from embrief.facts.prompts import PromptChoice, active_task, check_choice, document_prefix, query_prefix
+from embrief.facts.space import LOCAL, VectorSpace
+from embrief.facts.specs import EmbeddingSpec, Role, Truncate
+from embrief.facts.vectors import Matrix, Vector, row_blocks, spread
+from embrief.facts.vectors import finish as finish_vectors
+from embrief.runtimes.base import EmbeddingBackend, Encoded
+from embrief.serving.jobs import Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EmbeddingResult:
+    """Vectors, and what happened to each text on the way."""
+
+    vectors: Matrix
+    """float32, (n, dim), in input order; unit length unless `normalize=False`."""
+    token_counts: NDArray[np.int64]
+    """(n,) tokens of each text before truncation, prompt and special tokens included."""
+    truncated: NDArray[np.bool_]
+    """(n,) whether the text was longer than the model's limit and lost its end."""
+    space: VectorSpace
+    """The space the vectors belong to."""
+
+    def __repr__(self) -> str:
+        count, dim = self.vectors.shape
+        cut = int(self.truncated.sum())
+        return f"EmbeddingResult({count} x {dim}, {self.token_counts.sum()} tokens, {cut} truncated, {self.space.id})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderSettings(Settings):
+    """The constructor's arguments of an `Embedder`."""
+
+    dim: int | None = None
+    task: str | None = None
+    normalize: bool = True
+
+    @property
+    def prompt_choice(self) -> PromptChoice:
+        """Return what the constructor says about prompts."""
+        return PromptChoice(self.instruction, self.task)
+
+
+class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
+    """An embedding model with its prompts, instructions, dims and limits.
+
+    Constructing checks the arguments and loads nothing; the first text loads the model once, also under concurrency.
+    Facades on the same model, revision, device and dtype share it. Every method may be called from any thread.
+
+    Examples:
+        >>> from embrief import Embedder
+        >>> embedder = Embedder("embrief/hash", dim=64)
+        >>> embedder.embed_query("red planet").shape
+        (64,)
+    """
+
+    _kind = EmbeddingSpec
+    _settings: EmbedderSettings
+
+    def __init__(
+        self,
+        model: str | Path = "Qwen/Qwen3-Embedding-0.6B",
+        *,
+        backend: str | None = None,
+        revision: str | None = None,
+        dim: int | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+        normalize: bool = True,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_tokens: int | None = None,
+        truncate: Truncate = "warn",
+        batch_tokens: int | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        trust_remote_code: bool = False,
+        like: str | None = None,
+        **unknown: Never,
+    ) -> None:
+        """Check the arguments.
+
+        Args:
+            model: A recorded name (`embrief models` lists them), a folder, or an id on the hub.
+            backend: The runtime; by default the best installed one that serves the model.
+            revision: Commit on the hub; by default the recorded one.
+            dim: Values per vector; the model must have been trained to be cut to it (MRL).
+            instruction: What queries are for, in a sentence. `None`: the model's default; `""`: no prompt at all.
+            task: What texts are for, by a name the model knows. With `instruction` too, that decides the queries.
+            normalize: Whether vectors get unit length.
+            device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`.
+            dtype: `"auto"` (bfloat16 where the device computes in it natively, else float32), or a format by name;
+                `"int8"` is faster on CPUs and less exact, and only the engine has it.
+            max_tokens: Tokens per text; by default what the model's authors use.
+            truncate: What to do with a longer text: cut its end off with a warning or silently, or raise.
+            batch_tokens: Tokens per batch, padding included; by default chosen for the device.
+            cache_dir: Where downloads are kept; by default huggingface_hub's folder.
+            local_files_only: Never ask the network.
+            trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
+            like: For a model without a record: the record to take prompts, pooling and limits from.
+            **unknown: Nothing may be here; it gives a misspelt keyword an error with the right one.
+
+        Raises:
+            UnknownModelError: No model has this name.
+            ArgumentError: A value cannot work with this model.
+            ArgumentTypeError: A value has the wrong type.
+            AmbiguousModelError: The files of a folder fit several kinds of model.
+            MissingDependencyError: The runtime is not installed.
+        """
+        arguments.no_unknown(unknown, type(self))
+        self._start(
+            EmbedderSettings(
+                model=model_text(model),
+                backend=backend,
+                revision=revision,
+                dim=arguments.positive(dim, "dim"),
+                instruction=instruction,
+                task=task,
+                normalize=normalize,
+                device=device,
+                dtype=dtype,
+                max_tokens=arguments.positive(max_tokens, "max_tokens"),
+                truncate=truncate,
+                batch_tokens=arguments.positive(batch_tokens, "batch_tokens"),
+                cache_dir=path_text(cache_dir, "cache_dir"),
+                local_files_only=local_files_only,
+                trust_remote_code=trust_remote_code,
+                like=like,
+            )
+        )
+
+    def _check_kind(self, spec: EmbeddingSpec) -> None:
+        arguments.flag(self._settings.normalize, "normalize")
+        arguments.dim(self._settings.dim, spec)
+        arguments.optional_text(self._settings.task, "task")
+        check_choice(spec.prompts, self._settings.prompt_choice, model=spec.id)
+
+    @property
+    def dim(self) -> int:
+        """Values per vector."""
+        return self._settings.dim or self.spec.default_dim or self.spec.dim
+
+    @property
+    def space(self) -> VectorSpace:
+        """The space of the vectors. Known without loading weights (a folder's small parts are read)."""
+        return self._space(PromptChoice())
+
+    def _space(self, call: PromptChoice) -> VectorSpace:
+        spec = self.spec
+        task = active_task(spec.prompts, call, self._settings.prompt_choice, model=spec.id)
+        folder = self._shared.folder
+        return VectorSpace(
+            model=LOCAL if folder is not None else spec.id,
+            weights=self._shared.weights,
+            pooling=spec.pooling,
+            document_prompt=task.document,
+            dim=self.dim,
+            normalize=self._settings.normalize,
+            lexical=spec.lexical,
+            label=folder.name if folder is not None else "",
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for everything that moves a document vector, rounding included: the space, runtime, dtype and limit.
+
+        For caches: equal fingerprints and equal texts give equal vectors, between processors up to rounding.
+        """
+        dtype = self._shared.device_and_dtype[1]
+        # Under truncate="error" a long text has no vector; a cache must not answer with one that was cut.
+        cut = "refused" if self._settings.truncate == "error" else "cut"
+        parts = (
+            self.space.id,
+            self._shared.backend.name,
+            dtype,
+            str(self.max_tokens),
+            cut,
+        )
+        return "ef1-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+    @property
+    def query_fingerprint(self) -> str:
+        """Like `fingerprint`, for query vectors: the query prompt counts too."""
+        text = f"{self.fingerprint}\0{self.render('', role='query')}"
+        return "eq1-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def with_instruction(self, instruction: str | None) -> Self:
+        """Return an embedder with another instruction for queries, on the same loaded model.
+
+        `None` goes back to the task's own, `""` uses no prompt. Documents, and so the vector space, stay as they are.
+        """
+        arguments.optional_text(instruction, "instruction")
+        return self._view(instruction=instruction)
+
+    def with_task(self, task: str | None) -> Self:
+        """Return an embedder for another task, on the same loaded model. An instruction given before is dropped."""
+        arguments.optional_text(task, "task")
+        return self._view(task=task, instruction=None)
+
+    def with_dim(self, dim: int | None) -> Self:
+        """Return an embedder with another width, on the same loaded model. `None` is the model's own default."""
+        return self._view(dim=arguments.positive(dim, "dim"))
+
+    def render(
+        self,
+        text: str,
+        *,
+        role: Role,
+        instruction: str | None = None,
+        task: str | None = None,
+        title: str | None = None,
+    ) -> str:
+        """Return the exact string that the tokenizer gets for a text, without loading anything."""
+        arguments.text(text, "text")
+        return self._render([text], role, PromptChoice(instruction, task), None if title is None else [title])[0]
+
+    def _render(
+        self, texts: list[str], role: Role, call: PromptChoice, titles: Sequence[str | None] | None
+    ) -> list[str]:
+        spec, default = self.spec, self._settings.prompt_choice
+        if role not in ("query", "document"):
+            raise ArgumentError(f"role={role!r} is not known; use 'query' or 'document'")
+        arguments.optional_text(call.instruction, "instruction")
+        arguments.optional_text(call.task, "task")
+        check_choice(spec.prompts, call, model=spec.id)
+        if role == "query":
+            if call.instruction is not None and call.task is not None:
+                raise ArgumentError(
+                    f"instruction={call.instruction!r} and task={call.task!r} both say what this query is for; give one"
+                )
+            if titles is not None:
+                raise ArgumentError("titles belong to documents; a query has none")
+            prefix = query_prefix(spec.prompts, call, default, model=spec.id)
+            return [prefix + text for text in texts]
+        if call.instruction is not None:
+            raise ArgumentError(
+                f"instruction={call.instruction!r} is for queries; documents are embedded once for all instructions"
+            )
+        applies = active_task(spec.prompts, call, default, model=spec.id)
+        return [
+            document_prefix(applies, title, model=spec.id, index=index) + text
+            for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True))
+        ]
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> EmbeddingResult:
+        """Embed texts and report what happened to each.
+
+        Args:
+            texts: Any number of texts, also none.
+            role: Which side of the search the texts are on.
+            titles: One title or `None` per document, for models with a place for titles.
+            instruction: What these queries are for; wins over the constructor's. `""`: no prompt.
+            task: The task of this call; wins over the constructor's.
+            progress: Whether to show a progress bar on stderr.
+
+        Returns:
+            Vectors in input order, with token counts and truncation. Equal texts are computed once.
+
+        Raises:
+            ArgumentTypeError: `texts` is no list of strings; the error has the index.
+            ArgumentError: An option does not fit the model.
+            InputTooLongError: A text is too long and `truncate="error"`. Nothing was computed.
+            NonFiniteVectorError: The model returned NaN or infinity; the error has the index.
+        """
+        return self._run(partial(self._plan, texts, role, titles, PromptChoice(instruction, task), progress))
+
+    def _plan(
+        self,
+        texts: Sequence[str],
+        role: Role,
+        titles: Sequence[str | None] | None,
+        call: PromptChoice,
+        progress: bool = False,
+        start: int = 0,
+    ) -> Plan[Encoded, EmbeddingResult]:
+        """Check and render the texts, the first of which has the index `start` for the caller. Loads nothing."""
+        spec, settings = self.spec, self._settings
+        items = arguments.texts(texts, "texts", start=start)
+        with placed(range(start, start + len(items))):
+            rendered = self._render(items, role, call, titles)
+        space, dim = self._space(call), self.dim
+        rows: dict[str, int] = {}
+        # The row of each text among the distinct ones. The table goes right away: a corpus makes it large.
+        order = np.fromiter((rows.setdefault(text, len(rows)) for text in rendered), np.int64, len(rendered))
+        distinct = list(rows)
+        del rows
+        prompts = {whole[: len(whole) - len(text)] for whole, text in zip(rendered, items, strict=True)}
+        shown = _Shown(progress, order, start)
+        options = replace(
+            self._options(dim), prompts=tuple(sorted(prompts - {""})), on_progress=shown.advance if progress else None
+        )
+
+        def finish(encoded: Encoded | None) -> EmbeddingResult:
+            if encoded is None:
+                return EmbeddingResult(
+                    np.empty((0, dim), np.float32), np.empty(0, np.int64), np.empty(0, np.bool_), space
+                )
+            vectors = finish_vectors(
+                encoded.vectors, count=len(distinct), dim=dim, normalize=settings.normalize, what=spec.id
+            )
+            if len(distinct) < len(order):
+                vectors = spread(vectors, order)
+                encoded = Encoded(vectors, encoded.token_counts[order], encoded.truncated[order])
+            self._warn_truncated(encoded, options.max_tokens, start)
+            return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
+
+        request = Request(
+            inputs=distinct,
+            options=options,
+            whole=lambda backend: cast("EmbeddingBackend", backend).encode(distinct, options),
+            collect=Encoded,
+            urgent=role == "query",
+        )
+        return Plan(request, finish, shown)
+
+    def encode_dims(
+        self,
+        texts: Sequence[str],
+        dims: Sequence[int],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+    ) -> dict[int, EmbeddingResult]:
+        """Embed texts once and cut the vectors to several widths, for a search in two stages.
+
+        Args:
+            texts: Any number of texts, also none.
+            dims: The widths.
+            role: Which side of the search the texts are on.
+            titles: As in `encode`.
+            instruction: As in `encode`.
+            task: As in `encode`.
+
+        Returns:
+            For each width what `with_dim(width).encode(...)` returns.
+
+        Raises:
+            ArgumentError: The model's vectors cannot be cut to one of the widths.
+        """
+        widths = [arguments.count(dim, f"dims[{index}]") for index, dim in enumerate(arguments.listed(dims, "dims"))]
+        views = {dim: self.with_dim(dim) for dim in widths}
+        call = partial(Embedder.encode, texts=texts, role=role, titles=titles, instruction=instruction, task=task)
+        if self._shared.backend.native_dims:
+            return {dim: call(view) for dim, view in views.items()}
+        whole = call(self._view(dim=self.spec.dim, normalize=False))
+        return {
+            dim: EmbeddingResult(
+                finish_vectors(
+                    whole.vectors[:, :dim].copy(),
+                    count=len(whole.vectors),
+                    dim=dim,
+                    normalize=self._settings.normalize,
+                    what=self.spec.id,
+                ),
+                whole.token_counts,
+                whole.truncated,
+                view._space(PromptChoice(instruction, task)),
+            )
+            for dim, view in views.items()
+        }
+
+    def _warn_truncated(self, encoded: Encoded, max_tokens: int, start: int) -> None:
+        cut = np.flatnonzero(encoded.truncated)
+        if len(cut) and self._settings.truncate == "warn":
+            warn(
+                f"{len(cut)} of {len(encoded.truncated)} texts are longer than {max_tokens} tokens and lost "
+                f"their end (first at index {start + cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, "
+                "raise max_tokens, or pass truncate='error' or 'silent'",
+                TruncationWarning,
+            )
+
+    def embed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
+        """Embed one query.
+
+        Args:
+            text: The query, without any prompt.
+            instruction: What this query is for; wins over the constructor's. `""`: no prompt.
+            task: The task of this call; wins over the constructor's.
+
+        Returns:
+            float32, (dim,).
+        """
+        vector: Vector = self.embed_queries([arguments.text(text, "text")], instruction=instruction, task=task)[0]
+        return vector
+
+    def embed_queries(self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None) -> Matrix:
+        """Embed queries. Arguments and errors as in `encode`.
+
+        Returns:
+            float32, (n, dim).
+        """
+        return self.encode(texts, role="query", instruction=instruction, task=task).vectors
+
+    def embed_documents(
+        self,
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> Matrix:
+        """Embed documents. Arguments and errors as in `encode`.
+
+        Returns:
+            float32, (n, dim).
+        """
+        return self.encode(texts, role="document", titles=titles, task=task, progress=progress).vectors
+
+    def iter_documents(
+        self,
+        texts: Iterable[str],
+        *,
+        titles: Iterable[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> Iterator[Vector]:
+        """Embed documents as they come, in the memory of about a thousand: for any number, also an endless stream.
+
+        Texts are read, checked and embedded in blocks when their vectors are asked for. After an error or a break, go
+        on with the text whose index is the number of vectors received.
+
+        Args:
+            texts: The documents, in an order: a list, a generator.
+            titles: One title or `None` per document, read beside the texts.
+            task: As in `encode`.
+            progress: Whether to show a progress bar on stderr.
+
+        Yields:
+            float32, (dim,), one per text, in input order.
+
+        Raises:
+            ArgumentTypeError: At once, for what is no stream of texts, such as a table, a mapping or an open file.
+            ArgumentError, InputTooLongError, NonFiniteVectorError: As in `encode`, at the block with the text at fault;
+                the index counts from the stream's first text.
+        """
+        found = blocks(texts, titles)
+        self._check_stream(task, progress)
+        return self._iter_blocks(found, _bar(texts, progress), task)
+
+    def _iter_blocks(
+        self, found: Iterator[Block], bar: AbstractContextManager[Progress], task: str | None
+    ) -> Iterator[Vector]:
+        with bar as shown:
+            for block in found:
+                vectors = self._run(self._block_plan(block, task)).vectors
+                shown.advance(len(vectors))
+                # Copies: a row that somebody keeps would keep its whole block.
+                yield from (vector.copy() for vector in vectors)
+
+    def aiter_documents(
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        *,
+        titles: Iterable[str | None] | AsyncIterable[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> AsyncIterator[Vector]:
+        """`iter_documents` without blocking the event loop, except while an ordinary iterable makes its next text."""
+        return self._aiter_blocks(ablocks(texts, titles), _bar(texts, progress), task, progress)
+
+    async def _aiter_blocks(
+        self, found: AsyncIterator[Block], bar: AbstractContextManager[Progress], task: str | None, progress: bool
+    ) -> AsyncIterator[Vector]:
+        # Off the loop: the facts of a model without a record may have to be fetched.
+        await self.off_loop(partial(self._check_stream, task, progress))
+        with bar as shown:
+            async for block in found:
+                vectors = (await self._arun(self._block_plan(block, task))).vectors
+                shown.advance(len(vectors))
+                for vector in vectors:
+                    yield vector.copy()
+
+    def _check_stream(self, task: str | None, progress: bool) -> None:
+        arguments.optional_text(task, "task")
+        arguments.flag(progress, "progress")
+        check_choice(self.spec.prompts, PromptChoice(task=task), model=self.spec.id)
+
+    def _block_plan(self, block: Block, task: str | None) -> Callable[[], Plan[Encoded, EmbeddingResult]]:
+        call = PromptChoice(task=task)
+        return partial(self._plan, block.texts, "document", block.titles, call, start=block.start)
+
+    def check_documents(
+        self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> None:
+        """Raise what `embed_documents` would raise about its arguments, and compute nothing. Loads the model.
+
+        For code that embeds and stores in batches: all texts should be checked before the first is stored. With
+        `truncate="error"`, and with titles, every text is tokenised for it.
+        """
+        shared = self._shared
+        made = self._plan(texts, "document", titles, PromptChoice(task=task))
+        inputs, options = made.request.inputs, made.request.options
+        # Without titles one text tells whether the prompt leaves room, and otherwise a long text is no error.
+        rows = range(len(inputs)) if options.refuse_long or titles is not None else _longest(inputs)
+        with made.around:
+            for block in row_blocks(len(rows)):
+                places = rows[block]
+                with placed(places):
+                    shared.model.check([inputs[place] for place in places], options)
+
+    async def acheck_documents(
+        self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> None:
+        """`check_documents` without blocking the event loop."""
+        await self.off_loop(partial(self.check_documents, texts, titles=titles, task=task))
+
+    async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
+        """`embed_query` without blocking the event loop."""
+        checked = arguments.text(text, "text")
+        vector: Vector = (await self.aembed_queries([checked], instruction=instruction, task=task))[0]
+        return vector
+
+    async def aembed_queries(
+        self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None
+    ) -> Matrix:
+        """`embed_queries` without blocking the event loop."""
+        return (await self.aencode(texts, role="query", instruction=instruction, task=task)).vectors
+
+    async def aembed_documents(
+        self,
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> Matrix:
+        """`embed_documents` without blocking the event loop."""
+        return (await self.aencode(texts, role="document", titles=titles, task=task, progress=progress)).vectors
+
+    async def aencode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> EmbeddingResult:
+        """`encode` without blocking the event loop. Calls at the same time share batches."""
+        plan = partial(self._plan, texts, role, titles, PromptChoice(instruction, task), progress)
+        return await self._arun(plan, urgent=role == "query")
+
+    def info(self) -> dict[str, Any]:
+        """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
+        shared, prompts = self._shared, self.spec.prompts
+        from_folder = shared.recorded is None and shared.files.prompts is not None
+        return {
+            **super().info(),
+            "dim": self.dim,
+            "pooling": self.spec.pooling,
+            "query_prompt": self.render("", role="query"),
+            "document_prompt": self.render("", role="document"),
+            "prompts_from": "record" if shared.recorded is not None else "folder" if from_folder else "family",
+            "tasks": [task.name for task in prompts.tasks],
+            "lexical": self.spec.lexical,
+            "space": self.space.id,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def _bar(texts: object, progress: bool) -> AbstractContextManager[Progress]:
+    if not progress:
+        return nullcontext(Progress())
+    return progress_bar(len(texts) if isinstance(texts, Sized) else None)
+
+
+def _longest(inputs: Sequence[str]) -> range:
+    """Return the place of the longest input, as a range that is empty without inputs."""
+    first = max(range(len(inputs)), key=lambda place: len(inputs[place]), default=0)
+    return range(first, min(first + 1, len(inputs)))
+
+
+class _Shown:
+    """Around a run: the progress bar, and errors with the caller's index instead of the index among distinct texts."""
+
+    def __init__(self, progress: bool, order: NDArray[np.int64], start: int) -> None:
+        self._order, self._start = order, start
+        self._bar = progress_bar(int(order.max(initial=-1)) + 1) if progress else nullcontext(Progress())
+        self._shown = Progress()
+
+    def advance(self, count: int) -> None:
+        """Note that texts are done."""
+        self._shown.advance(count)
+
+    def __enter__(self) -> None:
+        self._shown = self._bar.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+        if isinstance(error, IndexedError):
+            first = np.unique(self._order, return_index=True)[1]
+            error.place((first + self._start).tolist())

@@ -1,0 +1,289 @@
+"""What embedder and reranker have in common: one shared model, cheap views, pickling, closing, how calls run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, UnknownModelError
+from embrief.facades import arguments
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec, Truncate
+from embrief.files import foreign
+from embrief.runtimes.base import EmbeddingBackend, RerankBackend, RunOptions
+from embrief.serving.loading import LoadedModel, SharedModel, shared_model
+from embrief.serving.resolving import ModelChoice
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from embrief.serving.jobs import Request
+
+S = TypeVar("S", EmbeddingSpec, RerankerSpec)
+B = TypeVar("B", EmbeddingBackend, RerankBackend)
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The constructor's arguments that both facades take: plain values that travel in pickles and configurations."""
+
+    model: str
+    backend: str | None = None
+    revision: str | None = None
+    instruction: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    max_tokens: int | None = None
+    truncate: Truncate = "warn"
+    batch_tokens: int | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    like: str | None = None
+
+    def choice(self, kind: type[EmbeddingSpec] | type[RerankerSpec]) -> ModelChoice:
+        """Return the part that decides which model is loaded."""
+        return ModelChoice(
+            kind=kind,
+            model=self.model,
+            backend=self.backend,
+            revision=self.revision,
+            device=self.device,
+            dtype=self.dtype,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            trust_remote_code=self.trust_remote_code,
+            like=self.like,
+        )
+
+
+def model_text(value: str | Path) -> str:
+    """Return a model's name as a string. A `Path` is always a folder, never a name.
+
+    Raises:
+        UnknownModelError: There is no such folder.
+    """
+    if isinstance(value, Path):
+        folder = foreign.folder_of(os.fspath(value))
+        if folder is None:
+            name = os.fspath(value)
+            raise UnknownModelError(foreign.file_problem(name) or f"there is no model folder {foreign.shown(name)}")
+        return os.fspath(folder.absolute())
+    if not isinstance(value, str):
+        raise ArgumentTypeError(f"model is a name, or the path of a folder, not {type(value).__name__}")
+    return value
+
+
+def path_text(value: str | Path | None, what: str) -> str | None:
+    """Return a path as a string.
+
+    Raises:
+        ArgumentTypeError: It is something else.
+        ArgumentError: No path can be called that.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, (str, Path)):
+        raise ArgumentTypeError(f"{what} is a string or a path, not {type(value).__name__}")
+    foreign.path_of(value, what)
+    return os.fspath(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[R, T]):
+    """A call whose arguments have been checked: what the model shall do, and what becomes of its answer."""
+
+    request: Request[R]
+    finish: Callable[[R | None], T]
+    """Makes the result, on any thread; of `None` where there is nothing to compute."""
+    around: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """What to be in while the model runs and the result is made."""
+
+
+class Facade(Generic[S, B]):
+    """Base of `Embedder` and `Reranker`."""
+
+    _kind: ClassVar[Any]
+    _settings: Any
+
+    def _start(self, settings: Settings) -> None:
+        """Check the arguments and find the shared model. Loads nothing."""
+        for what in ("backend", "revision", "instruction", "like"):
+            arguments.optional_text(getattr(settings, what), what)
+        arguments.runtime(settings.device, settings.dtype, settings.truncate)
+        arguments.revision(settings.revision)
+        arguments.flag(settings.local_files_only, "local_files_only")
+        arguments.flag(settings.trust_remote_code, "trust_remote_code")
+        self._settings = settings
+        self._model: SharedModel[S, B] | None = shared_model(settings.choice(self._kind))
+        self._checked = False
+        if self._model.recorded is not None or self._model.folder is not None:
+            self._check_spec()
+
+    def _check_spec(self) -> None:
+        """Check the arguments against the model's facts, once these are known."""
+        if self._checked:
+            return
+        spec, settings = self._shared.spec, self._settings
+        if settings.max_tokens is not None and settings.max_tokens > spec.context:
+            raise ArgumentError(f"max_tokens={settings.max_tokens} is more than {spec.id} can hold ({spec.context})")
+        if settings.dtype in spec.banned_dtypes:
+            raise ArgumentError(
+                f"{spec.id} gives wrong results in {settings.dtype}; use dtype='float32', 'bfloat16' or 'auto'"
+            )
+        self._check_kind(spec)
+        self._checked = True
+
+    def _check_kind(self, spec: S) -> None:
+        raise NotImplementedError
+
+    @property
+    def _shared(self) -> SharedModel[S, B]:
+        if self._model is None:
+            raise ClosedError(f"this {type(self).__name__} on {self._settings.model!r} is closed; make a new one")
+        return self._model
+
+    @property
+    def spec(self) -> S:
+        """The facts about the model. For a hub id without a record, the first use fetches them."""
+        self._check_spec()
+        return self._shared.spec
+
+    @property
+    def settings(self) -> Any:
+        """The constructor's arguments, as a frozen record of plain values."""
+        return self._settings
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens per text that reach the model, special tokens and prompts included."""
+        return int(self._settings.max_tokens or self.spec.max_tokens)
+
+    def load(self) -> Self:
+        """Load the weights now instead of at the first text, and return the facade.
+
+        Raises:
+            WeightsUnavailableError: The weights are not here and cannot be fetched.
+            GatedModelError: The licence is not accepted or the token is missing.
+            MissingDependencyError: The runtime is not installed.
+            ModelMismatchError: The files are not those of the model.
+        """
+        self._check_spec()
+        self._shared.model.load()
+        return self
+
+    async def aload(self) -> Self:
+        """`load` without blocking the event loop, as far as that can be had: see "Async" in the docs."""
+        return await self.off_loop(self.load)
+
+    def close(self) -> None:
+        """Let go of the model; the last facade on it frees the memory. A closed facade cannot be used again."""
+        self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        """Run `call` on a thread of the model's and wait for it without blocking the event loop.
+
+        For code that wraps this facade: what it does to texts and results, such as converting vectors, belongs there.
+        Use the facade's own async methods for the model: calls through them share batches, and these take turns.
+        """
+        return await self._shared.lanes[False].run(call)
+
+    def _run(self, plan: Callable[[], Plan[R, T]]) -> T:
+        """Carry out a plan on the calling thread; only the model itself runs on its worker."""
+        # Bound first: another thread may close this facade while the model runs.
+        shared = self._shared
+        made = plan()
+        if not made.request.inputs:
+            return made.finish(None)
+        with made.around:
+            return made.finish(shared.model.run(made.request))
+
+    async def _arun(self, plan: Callable[[], Plan[R, T]], *, urgent: bool = False) -> T:
+        """`_run` without blocking the event loop."""
+        shared = self._shared
+        lane = shared.lanes[urgent]
+
+        def prepare() -> tuple[Plan[R, T], LoadedModel[B] | None]:
+            made = plan()
+            return made, shared.model if made.request.inputs else None
+
+        made, model = await lane.run(prepare)
+        if model is None:
+            return made.finish(None)
+        with made.around:
+            return await model.arun(made.request, made.finish, lane)
+
+    def _view(self, **changes: Any) -> Self:
+        """Return a facade with other settings on the same loaded model."""
+        twin = object.__new__(type(self))
+        twin._model = self._shared
+        twin._settings = replace(self._settings, **changes)
+        twin._checked = False
+        if self._checked:
+            twin._check_spec()
+        return twin
+
+    def _options(self, dim: int | None = None) -> RunOptions:
+        return RunOptions(
+            max_tokens=self.max_tokens,
+            refuse_long=self._settings.truncate == "error",
+            batch_tokens=self._settings.batch_tokens,
+            dim=dim,
+        )
+
+    def info(self) -> dict[str, Any]:
+        """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
+        shared, spec = self._shared, self.spec
+        device, dtype = shared.device_and_dtype
+        return {
+            "model": spec.id,
+            "revision": spec.revision or None,
+            "folder": str(shared.folder) if shared.folder is not None else None,
+            "recorded": shared.recorded is not None,
+            "verified": spec.verified,
+            "license": spec.license,
+            "unused_prompts": shared.unused_prompts,
+            "backend": shared.backend.name,
+            "backend_reason": shared.backend_reason,
+            "device": device,
+            "dtype": dtype,
+            "max_tokens": self.max_tokens,
+            "truncate": self._settings.truncate,
+            "loaded": shared.loaded,
+            "batch_tokens": shared.batch_tokens(self._settings.batch_tokens),
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), asdict(self._settings))
+
+    def __copy__(self) -> Self:
+        return self._view()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A copy of the weights would double the memory and gain nothing: they never change.
+        return self._view()
+
+    def __repr__(self) -> str:
+        default: dict[str, Any] = asdict(type(self._settings)(model=""))
+        settings: dict[str, Any] = asdict(self._settings)
+        given: list[str] = [
+            f"{key}={value!r}" for key, value in settings.items() if value != default[key] and key != "model"
+        ]
+        return f"{type(self).__name__}({', '.join([repr(settings['model']), *given])})"
+
+
+def _rebuild(kind: Callable[..., Any], settings: dict[str, Any]) -> Any:
+    return kind(**settings)

@@ -1,0 +1,347 @@
+"""`Reranker`: one query and its candidates in, probabilities of relevance out."""
+
+from __future__ import annotations
+
+import hashlib
+import reprlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypeVar, cast
+
+import numpy as np
+
+from embrief.errors import ArgumentError, BackendError, TruncationWarning, warn
+from embrief.facades import arguments
+from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
+from embrief.facts.prompts import RenderedPair, render_pair
+from embrief.facts.specs import RerankerSpec, Truncate
+from embrief.facts.vectors import check_finite
+from embrief.runtimes.base import RerankBackend, Scored
+from embrief.serving.jobs import Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RankedDocument:
+    """A document's place in the input, and how relevant it is."""
+
+    index: int
+    score: float
+    """P(relevant), 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RankedItem(Generic[T]):
+    """A caller's own object, its place in the input, and how relevant it is."""
+
+    item: T
+    index: int
+    score: float
+    """P(relevant), 0 to 1."""
+
+    def __repr__(self) -> str:
+        item = reprlib.repr(self.item)
+        shown = item if len(item) <= 80 else f"{item[:80]}..."
+        return f"RankedItem(item={shown}, index={self.index}, score={self.score:.4f})"
+
+
+class Reranker(Facade[RerankerSpec, RerankBackend]):
+    """A reranking model with its template, instruction and limits.
+
+    Loading, sharing and threads as in `Embedder`. Scores are probabilities of relevance in [0, 1].
+    """
+
+    _kind = RerankerSpec
+    _settings: Settings
+
+    def __init__(
+        self,
+        model: str | Path = "Qwen/Qwen3-Reranker-0.6B",
+        *,
+        backend: str | None = None,
+        revision: str | None = None,
+        instruction: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_tokens: int | None = None,
+        truncate: Truncate = "warn",
+        batch_tokens: int | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        trust_remote_code: bool = False,
+        like: str | None = None,
+        **unknown: Never,
+    ) -> None:
+        """Check the arguments.
+
+        Args:
+            model: A recorded name, a folder, or an id on the hub.
+            backend: The runtime; by default the best installed one that serves the model.
+            revision: Commit on the hub; by default the recorded one.
+            instruction: What makes a document relevant, in a sentence. `None`: the model's default; `""`: an empty one.
+            device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`.
+            dtype: `"auto"` (bfloat16 where the device computes in it natively, else float32), or a format by name;
+                `"int8"` is faster on CPUs and less exact, and only the engine has it.
+            max_tokens: Tokens per pair, template included.
+            truncate: What to do with a longer pair: cut the document's end off with a warning or silently, or raise.
+            batch_tokens: Tokens per batch, padding included; by default chosen for the device.
+            cache_dir: Where downloads are kept; by default huggingface_hub's folder.
+            local_files_only: Never ask the network.
+            trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
+            like: For a model without a record: the record to take the template and limits from.
+            **unknown: Nothing may be here; it gives a misspelt keyword an error with the right one.
+
+        Raises:
+            UnknownModelError: No model has this name.
+            ArgumentError: A value cannot work with this model.
+            ArgumentTypeError: A value has the wrong type.
+            AmbiguousModelError: The files of a folder fit several kinds of model.
+            MissingDependencyError: The runtime is not installed.
+        """
+        arguments.no_unknown(unknown, type(self))
+        self._start(
+            Settings(
+                model=model_text(model),
+                backend=backend,
+                revision=revision,
+                instruction=instruction,
+                device=device,
+                dtype=dtype,
+                max_tokens=arguments.positive(max_tokens, "max_tokens"),
+                truncate=truncate,
+                batch_tokens=arguments.positive(batch_tokens, "batch_tokens"),
+                cache_dir=path_text(cache_dir, "cache_dir"),
+                local_files_only=local_files_only,
+                trust_remote_code=trust_remote_code,
+                like=like,
+            )
+        )
+
+    def _check_kind(self, spec: RerankerSpec) -> None:
+        self._check_instruction(self._settings.instruction, spec)
+
+    @staticmethod
+    def _check_instruction(instruction: str | None, spec: RerankerSpec) -> None:
+        arguments.optional_text(instruction, "instruction")
+        if instruction and not spec.prompt.instructed:
+            raise ArgumentError(
+                f"{spec.id} has no place for an instruction, so instruction={instruction!r} would do nothing; leave "
+                "it out, or use a model that follows instructions such as Qwen/Qwen3-Reranker-0.6B"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for everything that moves a score, rounding included: weights, runtime, dtype, limit and template.
+
+        For caches: equal fingerprints and equal pairs give equal scores.
+        """
+        settings = self._settings
+        pair = self.render("", "")
+        parts = (
+            self._shared.weights,
+            self._shared.backend.name,
+            self._shared.device_and_dtype[1],
+            str(self.max_tokens),
+            "refused" if settings.truncate == "error" else "cut",
+            pair.head,
+            pair.tail,
+        )
+        return "rf1-" + hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def with_instruction(self, instruction: str | None) -> Self:
+        """Return a reranker with another instruction, on the same loaded model. `None` is the model's default."""
+        arguments.optional_text(instruction, "instruction")
+        return self._view(instruction=instruction)
+
+    def render(self, query: str, document: str, *, instruction: str | None = None) -> RenderedPair:
+        """Return the exact strings for one pair, without loading anything."""
+        spec = self.spec
+        self._check_instruction(instruction, spec)
+        chosen = instruction if instruction is not None else self._settings.instruction
+        return render_pair(arguments.text(query, "query"), arguments.text(document, "document"), spec.prompt, chosen)
+
+    def score(self, query: str, documents: Sequence[str], *, instruction: str | None = None) -> NDArray[np.float32]:
+        """Return how relevant each document is to the query.
+
+        Args:
+            query: The query, without any prompt.
+            documents: Any number of documents, also none. A document never changes another's score.
+            instruction: What makes a document relevant; wins over the constructor's.
+
+        Returns:
+            float32, (n,), P(relevant) in [0, 1], in input order.
+
+        Raises:
+            ArgumentTypeError: `documents` is no list of strings; the error has the index.
+            InputTooLongError: The query leaves no room for a document; or a pair is too long and `truncate="error"`.
+            NonFiniteVectorError: The model returned NaN or infinity; the error has the index.
+        """
+        return self._run(partial(self._plan_query, query, documents, instruction))
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None) -> NDArray[np.float32]:
+        """Return how relevant each document is to its own query.
+
+        Args:
+            pairs: (query, document), any number; queries may differ and share batches.
+            instruction: What makes a document relevant; wins over the constructor's.
+
+        Returns:
+            float32, (n,), P(relevant) in [0, 1], in input order.
+
+        Raises:
+            ArgumentTypeError: An item is no pair of strings; the error has the index.
+            InputTooLongError, NonFiniteVectorError: As in `score`.
+        """
+        return self._run(partial(self._plan, pairs, instruction))
+
+    def _plan_query(
+        self, query: str, documents: Sequence[str], instruction: str | None
+    ) -> Plan[Scored, NDArray[np.float32]]:
+        items = arguments.texts(documents, "documents")
+        arguments.text(query, "query")
+        return self._plan([(query, item) for item in items], instruction)
+
+    def _plan(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Plan[Scored, NDArray[np.float32]]:
+        """Check and render the pairs. Loads nothing."""
+        self._check_instruction(instruction, self.spec)
+        rendered = [
+            self.render(query, document, instruction=instruction) for query, document in arguments.pairs(pairs, "pairs")
+        ]
+        options = self._options()
+        request = Request(
+            inputs=rendered,
+            options=options,
+            whole=lambda backend: cast("RerankBackend", backend).score(rendered, options),
+            collect=Scored,
+        )
+        return Plan(request, partial(self._finish, len(rendered)))
+
+    def _finish(self, count: int, scored: Scored | None) -> NDArray[np.float32]:
+        if scored is None:
+            return np.empty(0, np.float32)
+        logits = np.asarray(scored.logits, np.float64)
+        if logits.shape != (count,):
+            raise BackendError(f"{self.spec.id} returned scores of shape {logits.shape} for {count} documents")
+        check_finite(logits, self.spec.id)
+        cut = np.flatnonzero(scored.truncated)
+        if len(cut) and self._settings.truncate == "warn":
+            warn(
+                f"{len(cut)} of {count} documents do not fit into {self.max_tokens} tokens with the query and "
+                f"lost their end (first at index {cut[0]}); split them, raise max_tokens, or pass truncate='error' "
+                "or 'silent'",
+                TruncationWarning,
+            )
+        # exp of a large positive number would overflow; both forms are the same function.
+        small = np.exp(-np.abs(logits))
+        return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        instruction: str | None = None,
+        top_n: int | None = None,
+    ) -> list[RankedDocument]:
+        """Return the documents' places and scores, best first; equal scores stay in input order.
+
+        Args:
+            query: The query, without any prompt.
+            documents: Any number of documents, also none.
+            instruction: What makes a document relevant; wins over the constructor's.
+            top_n: How many to return; `None` is all.
+
+        Raises:
+            ArgumentError: `top_n` is not positive.
+            ArgumentTypeError: `documents` is no list of strings.
+        """
+        first = arguments.positive(top_n, "top_n")
+        return _ranked(self.score(query, documents, instruction=instruction), first)
+
+    def rerank_items(
+        self,
+        query: str,
+        items: Sequence[T],
+        *,
+        text: Callable[[T], str],
+        instruction: str | None = None,
+        top_n: int | None = None,
+    ) -> list[RankedItem[T]]:
+        """Rerank objects of any kind, such as the hits of a vector store; every integration uses this.
+
+        Args:
+            query: The query, without any prompt.
+            items: The candidates. They are returned as they are, never copied or changed.
+            text: Gives the text of a candidate.
+            instruction: What makes a document relevant; wins over the constructor's.
+            top_n: How many to return; `None` is all.
+
+        Returns:
+            The candidates with their scores, best first.
+        """
+        candidates: list[T] = arguments.listed(items, "items")
+        ranked = self.rerank(query, [text(item) for item in candidates], instruction=instruction, top_n=top_n)
+        return _with_items(candidates, ranked)
+
+    async def ascore(
+        self, query: str, documents: Sequence[str], *, instruction: str | None = None
+    ) -> NDArray[np.float32]:
+        """`score` without blocking the event loop. Calls at the same time share batches."""
+        return await self._arun(partial(self._plan_query, query, documents, instruction))
+
+    async def ascore_pairs(
+        self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None
+    ) -> NDArray[np.float32]:
+        """`score_pairs` without blocking the event loop."""
+        return await self._arun(partial(self._plan, pairs, instruction))
+
+    async def arerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        instruction: str | None = None,
+        top_n: int | None = None,
+    ) -> list[RankedDocument]:
+        """`rerank` without blocking the event loop."""
+        first = arguments.positive(top_n, "top_n")
+        return _ranked(await self.ascore(query, documents, instruction=instruction), first)
+
+    async def arerank_items(
+        self,
+        query: str,
+        items: Sequence[T],
+        *,
+        text: Callable[[T], str],
+        instruction: str | None = None,
+        top_n: int | None = None,
+    ) -> list[RankedItem[T]]:
+        """`rerank_items` without blocking the event loop."""
+        candidates: list[T] = arguments.listed(items, "items")
+        texts = await self.off_loop(lambda: [text(item) for item in candidates])
+        return _with_items(candidates, await self.arerank(query, texts, instruction=instruction, top_n=top_n))
+
+    def info(self) -> dict[str, Any]:
+        """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
+        default = self._settings.instruction
+        return {
+            **super().info(),
+            "instruction": default if default is not None else self.spec.prompt.default_instruction,
+            "scoring": self.spec.scoring,
+        }
+
+
+def _ranked(scores: NDArray[np.float32], top_n: int | None) -> list[RankedDocument]:
+    order = np.argsort(-scores, kind="stable")[:top_n]
+    return [RankedDocument(int(index), float(scores[index])) for index in order]
+
+
+def _with_items(items: Sequence[T], ranked: Sequence[RankedDocument]) -> list[RankedItem[T]]:
+    return [RankedItem(items[place.index], place.index, place.score) for place in ranked]

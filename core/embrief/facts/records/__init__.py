@@ -1,0 +1,21 @@
+"""The records of the built-in models, one file per family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from embrief.facts.records import gemma, hashing, others, qwen3, tiny
+
+if TYPE_CHECKING:
+    from embrief.facts.specs import ModelSpec
+
+TINY_EMBEDDING = "embrief/tiny-embedding"
+TINY_RERANKER = "embrief/tiny-reranker"
+LEXICAL_MODEL = "embrief/hash"
+
+
+def built_in_models() -> Iterator[ModelSpec]:
+    """Yield every built-in record, in the order in which lists show them."""
+    for family in (qwen3, gemma, others, tiny, hashing):
+        yield from family.MODELS

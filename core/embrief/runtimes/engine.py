@@ -1,0 +1,243 @@
+"""The built-in engine as a runtime: Qwen3 and Gemma3 text models on torch alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from embrief.engine.description import UnsupportedError, describe
+from embrief.errors import ItemFailedError, ModelMismatchError
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.files.json_files import read_object
+from embrief.files.modules import lower_cases, transformer_folder
+from embrief.files.tensors import BUFFERS, BUFFERS_AND_HEADS
+from embrief.runtimes import torch_common
+from embrief.runtimes.base import BatchedEmbedder, BatchedReranker, LoadRequest, Prepared, RunOptions
+from embrief.runtimes.rerank_common import check_score_head, pair_ids
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+
+    from embrief.engine.batch import IdRow, Packed
+    from embrief.engine.checkpoint import Checkpoint
+    from embrief.engine.prefix import Prefix, PrefixCache
+    from embrief.engine.stack import Stack
+    from embrief.engine.tokens import TextTokenizer
+    from embrief.facts.prompts import RenderedPair
+    from embrief.facts.specs import ModelSpec
+
+_SHORTEST_PREFIX = 4
+_THREAD_TOKENS = 1024
+"""Tokens of a batch for each thread of a CPU: few enough that a query does not wait long for a batch of documents."""
+_CUDA_BATCH_TOKENS = 1024, 65536
+"""The least and the most on a GPU."""
+_CUDA_SHARE = 0.4
+"""Part of the free GPU memory that one batch may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One text, ready to run."""
+
+    ids: IdRow
+    shared: int
+    """Tokens at its start that other texts have too and that are computed once."""
+
+
+class _Engine:
+    """What embedder and reranker have in common: the layers, the prefixes, and rows to batches."""
+
+    padded = False
+
+    def __init__(self, request: LoadRequest) -> None:
+        # Inside functions, here and below: torch is heavy.
+        import torch
+
+        from embrief.engine.checkpoint import Checkpoint
+        from embrief.engine.linear import INT8_LEVELS
+        from embrief.engine.prefix import PrefixCache
+        from embrief.engine.stack import Numbers, Stack
+        from embrief.engine.threads import Threads
+        from embrief.engine.tokens import TextTokenizer
+
+        self._folder = cast("Path", request.folder)
+        self._base = transformer_folder(self._folder)
+        self._label = request.spec.id
+        self._device = request.device
+        config = read_object(self._base / "config.json")
+        try:
+            model = describe(config)
+        except UnsupportedError as error:
+            raise ModelMismatchError(f"the engine {error}; use backend='sentence-transformers'") from error
+        int8 = request.dtype in INT8_LEVELS
+        between = torch_common.resolve(request.spec, request.device, "auto")[1] if int8 else request.dtype
+        numbers = Numbers(request.device, getattr(torch, between), int8)
+        self._model = model
+        self._tokenizer: TextTokenizer = TextTokenizer(self._base, lower_case=lower_cases(self._folder))
+        torch_common.check_named_tokens(self._folder, self._tokenizer)
+        beyond = self._tokenizer.beyond(model.vocabulary)
+        torch_common.check_vocabulary(beyond, self._label)
+        self._known_only = bool(beyond)
+        self._checkpoint: Checkpoint = Checkpoint(self._base, self._label)
+        last_only = self._last_only(request.spec)
+        # A mean needs the states of the prompt's tokens too.
+        self._shares = model.causal and last_only
+        self._stack: Stack | None = Stack(model, self._checkpoint, numbers, last_only=last_only)
+        self._prefixes: PrefixCache | None = PrefixCache(self._stack.prefix)
+        self._threads = Threads(torch.get_num_threads() if request.device == "cpu" else 1)
+        self.side_by_side = self._threads.count
+        self.batch_tokens = _budget(request.device, model.hidden_size + 2 * model.intermediate_size)
+
+    @staticmethod
+    def _last_only(spec: ModelSpec) -> bool:
+        return isinstance(spec, RerankerSpec) or cast("EmbeddingSpec", spec).pooling == "last"
+
+    def _prepared(self, tokens: torch_common.Tokenized, shared: Sequence[int]) -> Prepared:
+        ids = tokens.ids
+        if empty := [index for index, row in enumerate(ids) if not len(row)]:
+            raise ItemFailedError(
+                f"the text at index {empty[0]} has no tokens and {self._label} adds none; leave it out", index=empty[0]
+            )
+        if self._known_only:
+            torch_common.check_known(ids, self._model.vocabulary, self._label)
+        # The last token always runs: its state is what is wanted.
+        kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
+        kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]
+        rows = [_Row(row, run) for row, run in zip(ids, kept, strict=True)]
+        return Prepared(rows, tokens.sizes - np.array(kept, np.int64), tokens.counts, tokens.truncated)
+
+    def _run(self, rows: Sequence[_Row], head: Callable[[torch.Tensor, Packed], torch.Tensor]) -> NDArray[Any]:
+        """Run a batch; return what the head makes of the hidden states of each row."""
+        import torch
+
+        from embrief.engine.batch import pack
+        from embrief.engine.prefix import MAX_TOKENS
+
+        assert self._stack is not None
+        assert self._prefixes is not None
+        stack = self._stack
+        prefixes: dict[bytes, Prefix | None] = {b"": None}
+        keys = [row.ids[: min(row.shared, MAX_TOKENS)] for row in rows]
+        with torch.inference_mode():
+            for key in keys:
+                if key.tobytes() not in prefixes:
+                    prefixes[key.tobytes()] = self._prefixes.get(key)
+        own = [row.ids[len(key) :] for row, key in zip(rows, keys, strict=True)]
+        before = [prefixes[key.tobytes()] for key in keys]
+
+        def run(places: list[int]) -> tuple[list[int], NDArray[Any]]:
+            batch = pack([own[place] for place in places], [before[place] for place in places], self._device)
+            # The mode belongs to the thread.
+            with torch.inference_mode():
+                found = head(stack.run(batch), batch).cpu().numpy()
+            return [places[place] for place in batch.order], found
+
+        parts = self._threads.run(run, self._threads.share([len(ids) for ids in own]))
+        values = np.empty((len(rows), *parts[0][1].shape[1:]), parts[0][1].dtype)
+        for places, found in parts:
+            values[places] = found
+        return values
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._threads.close()
+        self._stack = self._prefixes = None
+        torch_common.free(self._device)
+
+
+class EngineEmbedder(_Engine, BatchedEmbedder):
+    """An embedding model on the engine."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        from embrief.engine.heads import VectorHead
+
+        super().__init__(request)
+        spec = cast("EmbeddingSpec", request.spec)
+        self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS)
+        self._tokenizer.check_final_token(spec.final_token, spec.id)
+        self._head = VectorHead(self._folder, spec.pooling, self._model.hidden_size, request.device)
+        if (width := self._head.width) != spec.dim:
+            raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
+
+    def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
+        """Tokenise texts and cut them to the limit."""
+        from embrief.engine.prefix import common_run
+
+        found = torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options)
+        openings = [self._tokenizer.opening(prompt) for prompt in options.prompts]
+        shared = [max((common_run(opening, row) for opening in openings), default=0) for row in found.ids]
+        return self._prepared(found, shared)
+
+    def run(self, rows: Sequence[Any]) -> NDArray[Any]:
+        """Return the pooled vectors of a batch."""
+        return self._run(rows, self._head)
+
+
+class EngineReranker(_Engine, BatchedReranker):
+    """A reranker with a template on the engine.
+
+    The log-odds are logit(yes) - logit(no) at the last position, or the one logit of a model trained to give it there.
+    """
+
+    def __init__(self, request: LoadRequest) -> None:
+        from embrief.engine.heads import ScoreHead
+
+        super().__init__(request)
+        spec = cast("RerankerSpec", request.spec)
+        if spec.scoring == "label":
+            (score,) = self._checkpoint.read({"score.weight": (1, self._model.hidden_size)})
+            self._head = ScoreHead(score[0], request.device)
+        else:
+            self._head = ScoreHead(self._yes_minus_no(spec), request.device)
+        self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS if spec.scoring == "label" else BUFFERS)
+
+    def _yes_minus_no(self, spec: RerankerSpec) -> torch.Tensor:
+        """Return the difference of the two rows of the output layer that mean yes and no."""
+        yes, no = (self._tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
+        check_score_head(self._folder, spec.id, yes=yes, no=no)
+        tied = read_object(self._base / "config.json").flag("tie_word_embeddings")
+        # An output layer that is stored counts, whatever config.json says: transformers ties nothing then.
+        name = "embed_tokens.weight" if tied and not self._checkpoint.holds("lm_head.weight") else "lm_head.weight"
+        (table,) = self._checkpoint.read({name: (self._model.vocabulary, self._model.hidden_size)})
+        return table[yes].float() - table[no].float()
+
+    def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
+        """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
+        found, parts = pair_ids(inputs, self._tokenizer.plain, options)
+        return self._prepared(found, self._shared([pair.head for pair in inputs], parts, found.ids))
+
+    @staticmethod
+    def _shared(heads: list[str], known: dict[str, IdRow], rows: list[IdRow]) -> list[int]:
+        """Return how much of each row other rows have too: the whole head, or what different heads have in common."""
+        from embrief.engine.prefix import common_run, common_run_of_all
+
+        found = list(dict.fromkeys(heads))
+        common = common_run_of_all([known[head] for head in found]) if len(found) > 1 else 0
+        alone = {head for head, count in Counter(heads).items() if count == 1}
+        return [
+            min(common_run(known[head], row), common) if head in alone else common_run(known[head], row)
+            for head, row in zip(heads, rows, strict=True)
+        ]
+
+    def run(self, rows: Sequence[Any]) -> NDArray[Any]:
+        """Return the log-odds of a batch."""
+        return self._run(rows, lambda hidden, batch: self._head(hidden))
+
+
+def _budget(device: str, values_per_token: int) -> int:
+    """Return the tokens per batch: few on a CPU, where more gain nothing; on a GPU by its free memory."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return _THREAD_TOKENS * (torch.get_num_threads() if device == "cpu" else 1)
+    free, _ = torch.cuda.mem_get_info(device)
+    least, most = _CUDA_BATCH_TOKENS
+    # Intermediate results of one layer, in float32 and twice.
+    return max(least, min(most, int(free * _CUDA_SHARE / (values_per_token * 8))))

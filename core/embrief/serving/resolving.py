@@ -1,0 +1,291 @@
+"""From a model's name to what serves it: record or folder, files, facts, runtime, device and number format."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from embrief.discovery.plugins import plugins
+from embrief.errors import (
+    ArgumentError,
+    EmbriefError,
+    WeightsUnavailableError,
+    WrongKindError,
+)
+from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.files import foreign
+from embrief.files.folder_prompts import unused_prompts
+from embrief.files.folders import Stamp, check_unchanged, missing_files, weights_digest
+from embrief.files.folders import stamp as folder_stamp
+from embrief.files.identify import identify_embedder, identify_reranker
+from embrief.files.model_files import ModelFiles, read_files
+from embrief.files.weights import COMMIT, CachedModel, ModelSource, fetch
+from embrief.serving.choosing import choose_runtime, passed_over, refusals_of, runtimes_for
+from embrief.serving.jobs import runtime_error
+from embrief.system import exiting
+
+if TYPE_CHECKING:
+    from embrief.discovery.catalog import Catalog
+    from embrief.runtimes.base import Backend
+
+S = TypeVar("S", EmbeddingSpec, RerankerSpec)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What the caller asked for, as far as it decides which model is loaded."""
+
+    kind: type[EmbeddingSpec] | type[RerankerSpec]
+    model: str
+    backend: str | None = None
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    like: str | None = None
+
+
+@contextmanager
+def runtime_errors(what: str) -> Iterator[None]:
+    """Turn what a runtime raises by itself into an error of ours, whose cause it is."""
+    try:
+        yield
+    except EmbriefError:
+        raise
+    except Exception as error:
+        raise runtime_error(what, error) from error
+
+
+def require_complete(folder: Path) -> None:
+    """Refuse a folder that lacks files.
+
+    Raises:
+        WeightsUnavailableError: The message lists what is missing.
+    """
+    if missing := missing_files(folder):
+        raise WeightsUnavailableError(
+            f"{folder} lacks {', '.join(missing)}: the folder {foreign.folder_problem(folder)}"
+        )
+
+
+class settled(Generic[T]):
+    """A property that is computed once per instance, under the instance's lock.
+
+    functools' `cached_property` has one lock for all instances before Python 3.12, so that one model's download would
+    hold up another's; and none since, so that two threads would both compute.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        # Reached only until the value is in the instance's dictionary, which goes first.
+        with instance._lock:
+            if self._name not in instance.__dict__:
+                instance.__dict__[self._name] = self._compute(instance)
+            value: T = instance.__dict__[self._name]
+            return value
+
+
+class ResolvedModel(Generic[S]):
+    """One choice of model, resolved step by step, each step once and only when it is needed.
+
+    A name costs nothing until it is used: a recorded name has its facts at once, a folder after reading small files, a
+    name on the hub without a record after fetching them.
+    """
+
+    def __init__(self, choice: ModelChoice, stamp: Stamp = ()) -> None:
+        self.choice = choice
+        self._stamp = stamp
+        self.reset()
+
+    def reset(self) -> None:
+        """Take a new lock: at the start, and in a child process."""
+        self._lock = threading.RLock()
+
+    @property
+    def _catalog(self) -> Catalog:
+        return plugins().catalog
+
+    @settled
+    def _resolved(self) -> ModelSpec | Path | None:
+        return self._catalog.resolve(self.choice.model, pinned=self.choice.revision is not None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the model folder, if the name is one or its record has one."""
+        found = self._resolved
+        return found if found is None or isinstance(found, Path) else found.folder
+
+    @settled
+    def recorded(self) -> S | None:
+        """Return the record, `None` for a folder or a name without one.
+
+        Raises:
+            UnknownModelError: The name is a known mistake, or nearly a recorded one.
+            ArgumentError: The record is of the other kind.
+        """
+        spec = self._resolved
+        if spec is None or isinstance(spec, Path):
+            return None
+        if not isinstance(spec, self.choice.kind):
+            is_reranker = isinstance(spec, RerankerSpec)
+            other, what = ("Reranker", "a reranker") if is_reranker else ("Embedder", "an embedding model")
+            raise WrongKindError(f"{spec.id} is {what}", use=f"{other}({spec.id!r})")
+        if self.choice.like is not None:
+            raise ArgumentError(f"like={self.choice.like!r} is for models without a record; {spec.id} has one")
+        if self.choice.revision is not None and self.choice.revision != spec.revision:
+            spec = replace(spec, revision=self.choice.revision)
+        return cast("S", spec)
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong without loading or downloading anything."""
+        recorded = self.recorded
+        trust, revision = self.choice.trust_remote_code, self.choice.revision
+        # A record's own revision names what is here: stores keep it, and give it back.
+        if self.folder is not None and revision is not None and self._resolved != recorded:
+            kind = "comes with its package" if self.recorded is not None else "is a folder"
+            raise ArgumentError(f"revision={revision!r} is for models on the hub; {self.choice.model!r} {kind}")
+        if trust and self.folder is None and not (revision and COMMIT.fullmatch(revision)):
+            raise ArgumentError(
+                f"trust_remote_code=True runs code from {self.choice.model!r}; pin what you have read: revision='<40 "
+                "hex digits>'"
+            )
+        if recorded is not None or self.folder is not None:
+            backend = self.backend_for(self.spec)
+            if isinstance(self._resolved, Path):
+                require_complete(self._resolved)
+            if revision is not None and not backend.needs_files and self._resolved != recorded:
+                raise ArgumentError(
+                    f"revision={revision!r} is for models on the hub; {self.spec.id} has no files there"
+                )
+
+    @settled
+    def spec(self) -> S:
+        """Return the facts about the model. May read small files, or fetch a model without a record."""
+        if self.recorded is not None:
+            return self.recorded
+        files = self.files
+        like: Any = self._like()
+        spec: ModelSpec
+        if self.choice.kind is EmbeddingSpec:
+            spec = identify_embedder(files, self._catalog.family(files.architecture, EmbeddingSpec), like=like)
+        else:
+            spec = identify_reranker(files, self._catalog.family(files.architecture, RerankerSpec), like=like)
+        if self.folder is None:
+            spec = replace(spec, id=self.choice.model, revision=self.cached.revision)
+        return cast("S", spec)
+
+    def _like(self) -> S | None:
+        if self.choice.like is None:
+            return None
+        spec = self._catalog.find_model(self.choice.like)
+        if spec is None:
+            raise self._catalog.unknown(self.choice.like)
+        if not isinstance(spec, self.choice.kind):
+            raise ArgumentError(f"like={self.choice.like!r} is a model of another kind")
+        return cast("S", spec)
+
+    @settled
+    def cached(self) -> CachedModel:
+        """Return the files from the hub, fetching them if they are missing."""
+        choice = self.choice
+        return fetch(
+            ModelSource.of(
+                choice.model,
+                self.recorded,
+                revision=choice.revision,
+                cache_dir=foreign.path_of(choice.cache_dir, "cache_dir") if choice.cache_dir else None,
+                local_files_only=choice.local_files_only,
+                code=choice.trust_remote_code,
+                kind=choice.kind,
+            )
+        )
+
+    @property
+    def _place(self) -> Path:
+        return self.folder if self.folder is not None else self.cached.folder
+
+    @settled
+    def _known(self) -> Stamp:
+        """Return what the files looked like before the first of them was read."""
+        return self._stamp or folder_stamp(self._place)
+
+    @settled
+    def files(self) -> ModelFiles:
+        """Return the small files of the model."""
+        _ = self._known
+        return read_files(self._place, trusted=self.choice.trust_remote_code)
+
+    @property
+    def unused_prompts(self) -> list[str]:
+        """Return the names of a folder's prompts that nothing uses."""
+        return [] if self.recorded is not None else unused_prompts(self.files, self.spec)
+
+    @settled
+    def weights(self) -> str:
+        """Return what names the weights: a commit id, or a digest of a folder. Settled once, at the latest at load."""
+        if self.folder is not None:
+            known = self._known
+            digest = weights_digest(self.folder)
+            # Facts of one model and a digest of another would name a space that nobody has.
+            check_unchanged(self.folder, known)
+            return digest
+        revision = self.spec.revision
+        # A branch or tag may point elsewhere tomorrow; what was fetched has a commit.
+        return revision if self._is_settled(revision) else self.cached.revision
+
+    def _is_settled(self, revision: str) -> bool:
+        return COMMIT.fullmatch(revision) is not None or not self.backend.needs_files
+
+    def backend_for(self, spec: S) -> Backend:
+        """Return the runtime that serves the model."""
+        found, refusals = plugins(), self._refusals(spec)
+        serving = (item for item in runtimes_for(found.catalog, spec) if item.name not in refusals)
+        available = tuple(item.name for item in serving if not item.missing())
+        preferred = None if self.choice.backend is not None else found.preferred_backend(spec, available)
+        return choose_runtime(found.catalog, spec, self.choice.backend, preferred, refusals)
+
+    def _refusals(self, spec: S) -> dict[str, str]:
+        # A record says all that a runtime asks; its files may not be here yet.
+        return {} if self.recorded is not None else refusals_of(self._catalog, spec, self.files)
+
+    @property
+    def backend_reason(self) -> str:
+        """Say why this runtime runs the model and not another."""
+        if self.choice.backend is not None:
+            return "asked for"
+        chosen, refusals = self.backend, self._refusals(self.spec)
+        best = choose_runtime(self._catalog, self.spec, None, None, refusals)
+        return passed_over(self._catalog, self.spec, chosen, refusals) if chosen is best else "a plugin chose it"
+
+    @settled
+    def backend(self) -> Backend:
+        """Return the runtime that serves the model, chosen once."""
+        return self.backend_for(self.spec)
+
+    @property
+    def device_and_dtype(self) -> tuple[str, str]:
+        """Return the device and number format in use."""
+        if "_chosen" not in self.__dict__:
+            # Before the lock: threads that are refused at exit are held for a while, and should not queue for it.
+            exiting.check()
+        return self._chosen
+
+    @settled
+    def _chosen(self) -> tuple[str, str]:
+        failed = f"the runtime {self.backend.name!r} failed to choose a device for {self.spec.id}"
+        with exiting.native(), runtime_errors(failed):
+            device, dtype = self.backend.resolve(self.spec, self.choice.device, self.choice.dtype)
+        if dtype in self.spec.banned_dtypes:
+            raise ArgumentError(f"{self.spec.id} gives wrong results in {dtype}; use dtype='float32' or 'bfloat16'")
+        return device, dtype

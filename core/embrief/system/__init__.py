@@ -1,0 +1,1 @@
+"""The process, the machine and the environment that this runs in. Knows nothing of models."""
