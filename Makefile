@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= auto
 ARGS ?=
+JOBS ?= 2
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -40,6 +41,7 @@ help:  ## Show this list
 	@echo "make clean       remove caches and builds (make distclean: and $(VENV))"
 	@echo
 	@echo "PYTHON=python3.12   the interpreter to use     VENV=path    the environment (default .venv)"
+	@echo "JOBS=0              make test in one process, as a debugger needs it (by default it takes two)"
 	@echo "TORCH=cuda          torch's default build      ARGS='...'   passed on, as in make test ARGS='-k prompts'"
 
 # ---- The two commands -------------------------------------------------------------------------
@@ -48,7 +50,7 @@ demo: check $(VENV)/.done-demo  ## embrief demo
 	@"$(BIN)/embrief" demo $(ARGS)
 
 test: check $(VENV)/.done-test  ## pytest
-	@"$(PY)" -m pytest $(ARGS)
+	@"$(PY)" -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 quick: check $(VENV)/.done-test
 	@echo "Runs: the prompts of every record, vector spaces, the facades, vectors and scores against the oracles,"

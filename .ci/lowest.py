@@ -123,7 +123,20 @@ def run_tests(folder: Path, arguments: list[str]) -> int:
     python = make_environment(folder / "venv")
     pip(python, "install", "-c", str(PINS), "-e", ".[all,test]")
     report = folder / "report.xml"
-    pytest = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "junit_family=xunit1"]
+    pytest = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "junit_family=xunit1",
+    ]
     env = os.environ | {"EMBRIEF_LOWEST": "1"}
     done = subprocess.run(
         [*pytest, f"--junitxml={report}", *arguments],

@@ -5,8 +5,8 @@ import sys
 from importlib.util import find_spec
 
 import pytest
-from embrief.cli.demonstration import corpus
 
+from embrief.evaluation import corpus
 from embrief.evaluation.corpus import MAX_CHARACTERS, MIN_CHARACTERS, Entry, corpus_id, read_corpus
 
 LONG = "Copies one thing to another place, and says so in a sentence that is long enough to be found by."

@@ -593,7 +593,7 @@ def test_several_widths_of_one_run(fake: FakeRuntime) -> None:
 
 
 def test_what_is_settled_once_is_computed_once_and_holds_up_no_other_instance() -> None:
-    from embrief.serving.loading import settled
+    from embrief.serving.resolving import settled
 
     class Slow:
         def __init__(self) -> None:

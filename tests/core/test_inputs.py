@@ -33,8 +33,8 @@ from embrief import (
     NonFiniteVectorError,
     Reranker,
     TruncationWarning,
-    arguments,
 )
+from embrief.facades import arguments
 from embrief.facts import vectors as core_vectors
 from embrief.testing import FakeRuntime
 

@@ -25,10 +25,9 @@ from embrief import (
     NonFiniteVectorError,
     OutOfMemoryError,
     Reranker,
-    jobs,
-    scheduler,
 )
 from embrief.runtimes.base import RunOptions
+from embrief.serving import jobs, scheduler
 from embrief.testing import FakeRuntime
 from embrief.wrapping import to_lists
 

@@ -11,7 +11,7 @@ import pytest
 import embrief.system.installed
 from embrief.errors import EmbriefError, MissingDependencyError
 
-ROOT = Path(embrief.system.installed.__file__).resolve().parents[2]
+ROOT = Path(embrief.system.installed.__file__).resolve().parents[3]
 
 WRAPPERS = [
     ("llama_index_embrief", "llama_index.core", "llama-index"),
@@ -49,9 +49,9 @@ def load(file):
 
 def checkout(folder):
     """Copy the module to where it lies in a checkout."""
-    (folder / "core" / "embrief").mkdir(parents=True)
+    (folder / "core" / "embrief" / "system").mkdir(parents=True)
     (folder / "pyproject.toml").touch()
-    return shutil.copy(embrief.system.installed.__file__, folder / "core" / "embrief")
+    return shutil.copy(embrief.system.installed.__file__, folder / "core" / "embrief" / "system")
 
 
 def test_in_a_checkout_the_checkout_is_installed(tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_in_a_checkout_the_checkout_is_installed(tmp_path, monkeypatch):
 
 
 def test_where_the_package_was_installed_its_name_is_used(tmp_path):
-    site = tmp_path / "lib" / "python3" / "site-packages" / "embrief"
+    site = tmp_path / "lib" / "python3" / "site-packages" / "embrief" / "system"
     site.mkdir(parents=True)
     module = load(shutil.copy(embrief.system.installed.__file__, site))
     assert module.install_command("torch") == 'pip install "embrief[torch]"'

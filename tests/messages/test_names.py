@@ -52,7 +52,9 @@ ODD_NAMES = [
 
 @pytest.mark.parametrize("kind", CONSTRUCTORS)
 def test_names_that_the_hub_refuses_are_refused_at_once(kind, monkeypatch):
-    monkeypatch.setattr("embrief.serving.loading.fetch", lambda source: pytest.fail(f"asked the hub for {source.id!r}"))
+    monkeypatch.setattr(
+        "embrief.serving.resolving.fetch", lambda source: pytest.fail(f"asked the hub for {source.id!r}")
+    )
     for name in ODD_NAMES:
         with pytest.raises(EmbriefError) as caught:
             kind(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import (
@@ -87,7 +87,15 @@ class settled(Generic[T]):
         self._name = compute.__name__
         self.__doc__ = compute.__doc__
 
-    def __get__(self, instance: Any, owner: type) -> T:
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: Any, owner: type) -> T | Self:
+        if instance is None:
+            return self
         # Reached only until the value is in the instance's dictionary, which goes first.
         with instance._lock:
             if self._name not in instance.__dict__:

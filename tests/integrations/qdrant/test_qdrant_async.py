@@ -12,7 +12,7 @@ from qdrant_client.models import Document, PointStruct, PointVectors, Prefetch
 
 from embrief import Embedder, Reranker
 from embrief.errors import ArgumentError, ArgumentTypeError, SpaceMismatchError
-from embrief.serving.loading import SharedModel
+from embrief.serving.resolving import ResolvedModel
 from qdrant_embrief import (
     acheck_collection,
     acreate_collection,
@@ -87,17 +87,17 @@ async def test_helpers_never_stop_the_event_loop(aclient, fake):
 def slow_facts(monkeypatch):
     """Facts that take their time to come, as those of a model without a record do; keeps who waited for them."""
     waited = []
-    facts = SharedModel.spec.fget
+    facts = ResolvedModel.__dict__["spec"].__get__
 
     def spec(shared):
         waited.append(threading.current_thread().name)
         if len(waited) == 1:
             time.sleep(0.4)  # where a download happens
-        return facts(shared)
+        return facts(shared, ResolvedModel)
 
     def start():
         waited.clear()
-        monkeypatch.setattr(SharedModel, "spec", property(spec))
+        monkeypatch.setattr(ResolvedModel, "spec", property(spec))
         return waited
 
     return start
