@@ -2,7 +2,7 @@
 """Adds a model with prompts of its own. As a plugin, the two marked parts are the whole file: see docs/plugins.md."""
 
 import embrief
-from embrief import EmbeddingPrompts, EmbeddingSpec, Task, hookimpl
+from embrief import EmbeddingPrompts, EmbeddingSpec, Task, Template, hookimpl
 
 # --- the plugin's file: a record ...
 NOTES = EmbeddingSpec(
@@ -15,7 +15,7 @@ NOTES = EmbeddingSpec(
     context=512,
     padding_side="right",
     pooling="none",  # a real model: "last", "mean" or "cls"
-    prompts=EmbeddingPrompts(tasks=(Task("retrieval", query="question: ", document="note: "),)),
+    prompts=EmbeddingPrompts(tasks=(Task("retrieval", Template("question: "), Template("note: ")),)),
     final_token=None,
 )
 

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from embrief.discovery.integrations import Integration
     from embrief.facades.embedder import Embedder, EmbeddingResult
     from embrief.facades.reranker import RankedDocument, RankedItem, Reranker
-    from embrief.facts.prompts import RenderedPair
+    from embrief.facts.prompts import Rendered, Source
     from embrief.facts.space import VectorSpace
-    from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, RerankPrompt, Task
+    from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task, Template
     from embrief.runtimes.base import (
         Backend,
         Batched,
@@ -102,15 +102,16 @@ __all__ = [
     "Prepared",
     "RankedDocument",
     "RankedItem",
-    "RenderedPair",
+    "Rendered",
     "RerankBackend",
-    "RerankPrompt",
     "Reranker",
     "RerankerSpec",
     "RunOptions",
     "Scored",
+    "Source",
     "SpaceMismatchError",
     "Task",
+    "Template",
     "TruncationWarning",
     "UnknownModelError",
     "UnsupportedVersionError",
@@ -141,7 +142,10 @@ _LATER = {
     ),
     "embrief.discovery.hookspecs": ("hookimpl",),
     "embrief.discovery.integrations": ("Integration",),
-    "embrief.facts.prompts": ("RenderedPair",),
+    "embrief.facts.prompts": (
+        "Rendered",
+        "Source",
+    ),
     "embrief.facades.reranker": (
         "RankedDocument",
         "RankedItem",
@@ -153,16 +157,25 @@ _LATER = {
         "EmbeddingSpec",
         "ModelSpec",
         "RerankerSpec",
-        "RerankPrompt",
         "Task",
+        "Template",
     ),
 }
 """What is imported when it is first asked for: numpy and all that computes is not needed to catch an error, to write a
 plugin, or to show a command's help."""
 
+_GONE = {
+    "RenderedPair": "texts and pairs are both embrief.Rendered, with head, body (the document of a pair) and tail",
+    "RerankPrompt": "a RerankerSpec has template=embrief.Template(head, tail) and default_instruction=",
+}
+"""What plugins imported before the contract of this release, and what there is instead."""
+
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
+        if name in _GONE:
+            # No AttributeError, which `from embrief import ...` replaces by a message of its own.
+            raise ImportError(f"embrief.{name} is gone: {_GONE[name]}", name=__name__)
         for module, names in _LATER.items():
             if name in names:
                 import importlib

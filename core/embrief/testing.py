@@ -12,6 +12,7 @@ Examples:
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,9 +25,9 @@ import numpy as np
 
 from embrief.discovery.plugins import catalog
 from embrief.errors import ArgumentError, ModelMismatchError, WeightsUnavailableError
-from embrief.facts.prompts import RenderedPair, render_pair
+from embrief.facts.prompts import Rendered, Source, fill, pair_template, render
 from embrief.facts.records import gemma, qwen3
-from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.facts.specs import NO_PROMPT, EmbeddingSpec, ModelSpec, RerankerSpec, Template
 from embrief.files.folders import missing_files
 from embrief.files.identify import verify_files
 from embrief.files.model_files import ModelFiles, read_files
@@ -76,7 +77,7 @@ class FakeRuntime:
     width: int = 64
     texts: list[str] = field(default_factory=list)
     """Every rendered text that was embedded, in order."""
-    pairs: list[RenderedPair] = field(default_factory=list)
+    pairs: list[Rendered] = field(default_factory=list)
     """Every rendered pair that was scored, in order."""
     runs: list[int] = field(default_factory=list)
     """The number of texts or pairs of each run."""
@@ -184,12 +185,13 @@ class _FakeEmbedder:
         self._model = HashBackend(request.spec)
         self._busy = threading.Lock()
 
-    def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
-        self._runtime._enter(texts, self._busy)
-        self._runtime.texts.extend(texts)
+    def encode(self, texts: Sequence[Rendered], options: RunOptions) -> Encoded:
+        whole = [item.text for item in texts]
+        self._runtime._enter(whole, self._busy)
+        self._runtime.texts.extend(whole)
         return self._model.encode(texts, replace(options, dim=None))
 
-    def check(self, inputs: Sequence[str], options: RunOptions) -> None:
+    def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
         self._model.check(inputs, options)
 
     def close(self) -> None:
@@ -201,13 +203,12 @@ class _FakeReranker:
         self._runtime = runtime
         self._busy = threading.Lock()
 
-    def score(self, pairs: Sequence[RenderedPair], options: RunOptions) -> Scored:
-        self._runtime._enter([pair.document for pair in pairs], self._busy)
+    def score(self, pairs: Sequence[Rendered], options: RunOptions) -> Scored:
+        self._runtime._enter([pair.body for pair in pairs], self._busy)
         self._runtime.pairs.extend(pairs)
         logits = []
         for pair in pairs:
-            query = pair.head.rpartition("<Query>: ")[2].partition("\n")[0]
-            shared = set(query.lower().split()) & set(pair.document.lower().split())
+            shared = set((pair.source.query or "").lower().split()) & set(pair.body.lower().split())
             logits.append(float(len(shared)) - 1.0)
         count = len(pairs)
         return Scored(np.array(logits), np.zeros(count, np.int64), np.zeros(count, np.bool_))
@@ -224,20 +225,20 @@ class _BatchedFake:
         self.padded = runtime.padded
         self._runtime = runtime
 
-    def _prepared(self, inputs: Sequence[Any], texts: Sequence[str], options: RunOptions) -> Prepared:
-        counts = np.array([_words(text) for text in texts], np.int64)
+    def _prepared(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
+        counts = np.array([_words(item) for item in inputs], np.int64)
         truncated = counts > options.max_tokens
         if options.refuse_long and truncated.any():
             index = int(np.argmax(truncated))
             raise too_long(index, int(counts[index]), options)
         return Prepared(list(inputs), np.minimum(counts, options.max_tokens), counts, truncated)
 
-    def _check_memory(self, texts: Sequence[str]) -> None:
-        sizes = [_words(text) for text in texts]
+    def _check_memory(self, rows: Sequence[Rendered]) -> None:
+        sizes = [_words(item) for item in rows]
         cost = max(sizes) * len(sizes) if self.padded else sum(sizes)
         if self._runtime.memory is not None and cost > self._runtime.memory:
             # Counted: an attempt is a run, too.
-            self._runtime.runs.append(len(texts))
+            self._runtime.runs.append(len(rows))
             raise MemoryError(f"no room for {cost} tokens")
 
     def close(self) -> None:
@@ -249,10 +250,10 @@ class _BatchedFakeEmbedder(_BatchedFake, BatchedEmbedder):
         super().__init__(runtime)
         self._whole = whole
 
-    def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
-        return self._prepared(inputs, inputs, options)
+    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
+        return self._prepared(inputs, options)
 
-    def run(self, rows: Sequence[str]) -> NDArray[Any]:
+    def run(self, rows: Sequence[Rendered]) -> NDArray[Any]:
         self._check_memory(rows)
         return self._whole.encode(rows, RunOptions(max_tokens=10**6)).vectors
 
@@ -262,16 +263,16 @@ class _BatchedFakeReranker(_BatchedFake, BatchedReranker):
         super().__init__(runtime)
         self._whole = whole
 
-    def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
-        return self._prepared(inputs, [pair.head + pair.document for pair in inputs], options)
+    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
+        return self._prepared(inputs, options)
 
-    def run(self, rows: Sequence[RenderedPair]) -> NDArray[Any]:
-        self._check_memory([pair.head + pair.document for pair in rows])
+    def run(self, rows: Sequence[Rendered]) -> NDArray[Any]:
+        self._check_memory(rows)
         return self._whole.score(rows, RunOptions(max_tokens=10**6)).logits
 
 
-def _words(text: str) -> int:
-    return max(len(text.split()), 1)
+def _words(item: Rendered) -> int:
+    return max(len((item.head + item.body).split()), 1)
 
 
 _PROBES = (
@@ -298,7 +299,7 @@ def check_embedding_backend(backend: EmbeddingBackend, spec: EmbeddingSpec, *, t
         AssertionError: It does not; the message says what.
     """
     options = RunOptions(max_tokens=spec.max_tokens)
-    texts = list(_PROBES)
+    texts = [Rendered("", text) for text in _PROBES]
     batch = backend.encode(texts, options)
     _require(
         batch.vectors.shape == (len(texts), spec.dim),
@@ -331,7 +332,7 @@ def check_rerank_backend(backend: RerankBackend, spec: RerankerSpec, *, toleranc
         AssertionError: It does not; the message says what.
     """
     options = RunOptions(max_tokens=spec.max_tokens)
-    pairs = [render_pair("which planet is red", text, spec.prompt, None) for text in _PROBES]
+    pairs = _probe_pairs(spec)
     batch = backend.score(pairs, options)
     _require(batch.logits.shape == (len(pairs),), f"scores of shape {(len(pairs),)}, not {batch.logits.shape}")
     _require(bool(np.isfinite(batch.logits).all()), "finite scores")
@@ -390,11 +391,11 @@ def _record_problems(spec: ModelSpec, backend: Backend) -> list[str]:
     if spec.max_tokens > spec.context:
         problems.append(f"max_tokens={spec.max_tokens} is more than context={spec.context}")
     if isinstance(spec, RerankerSpec):
-        head = spec.prompt.head
-        problems += [f"the head of the prompt needs {{query}} once: {head!r}"] * (head.count("{query}") != 1)
+        head = spec.template.head
+        problems += [f"the head of the template needs {{query}} once: {head!r}"] * (head.count("{query}") != 1)
         problems += ["true_token and false_token are the same"] * (spec.true_token == spec.false_token)
-        if spec.prompt.default_instruction and not spec.prompt.instructed:
-            problems.append("there is a default_instruction, and the head has no place {instruction}")
+        if spec.default_instruction and not spec.instructed:
+            problems.append("there is a default_instruction, and the template has no place {instruction}")
         return problems
     assert isinstance(spec, EmbeddingSpec)
     prompts = spec.prompts
@@ -405,21 +406,34 @@ def _record_problems(spec: ModelSpec, backend: Backend) -> list[str]:
     names = [name for task in prompts.tasks for name in (task.name, *task.aliases)]
     problems += [f"two tasks have the name {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
     for task in prompts.tasks:
-        if task.titled is not None and task.titled.count("{title}") != 1:
-            problems.append(f"the titled prompt of {task.name!r} needs {{title}} once: {task.titled!r}")
+        if task.titled is not None and _slots(task.titled) != ["title"]:
+            problems.append(f"the titled prompt of {task.name!r} needs {{title}} once: {_shown(task.titled)}")
         problems += [
-            f"the {role} prompt of {task.name!r} has a place that nothing fills: {text!r}"
-            for role, text in (("query", task.query), ("document", task.document))
-            if any(slot in text for slot in ("{instruction}", "{title}", "{query}"))
+            f"the {role} prompt of {task.name!r} has a place that nothing fills: {_shown(template)}"
+            for role, template in (("query", task.query), ("document", task.document))
+            if _slots(template)
         ]
-    if prompts.instructed is not None and prompts.instructed.count("{instruction}") != 1:
-        problems.append(f"the instructed prompt needs {{instruction}} once: {prompts.instructed!r}")
+    if prompts.instructed is not None and _slots(prompts.instructed) != ["instruction"]:
+        problems.append(f"the instructed prompt needs {{instruction}} once: {_shown(prompts.instructed)}")
     default = prompts.default_instruction
-    if default is not None and (prompts.instructed or "").replace("{instruction}", default) != prompts.tasks[0].query:
+    if default is not None and fill(prompts.instructed or NO_PROMPT, instruction=default) != prompts.tasks[0].query:
         problems.append(
             f"default_instruction={default!r} in the instructed prompt is not the first task's query prompt"
         )
     return problems
+
+
+def _slots(template: Template) -> list[str]:
+    """Return the places that a template has, in order."""
+    return re.findall(r"\{(instruction|title|query)\}", template.head + template.tail)
+
+
+def _shown(template: Template) -> str:
+    return repr(template.head + template.tail)
+
+
+def _probe_pairs(spec: RerankerSpec) -> list[Rendered]:
+    return render(_PROBES, *pair_template("which planet is red", spec, None))
 
 
 def _check_files(spec: ModelSpec, files: ModelFiles) -> None:
@@ -440,15 +454,15 @@ def _answers(backend: Backend, spec: ModelSpec, folder: Path | None) -> NDArray[
         assert backend.load_reranker is not None
         with closing(backend.load_reranker(request)) as reranker:
             check_rerank_backend(reranker, spec)
-            pairs = [render_pair("which planet is red", text, spec.prompt, None) for text in _PROBES]
-            return reranker.score(pairs, options).logits
+            return reranker.score(_probe_pairs(spec), options).logits
     assert isinstance(spec, EmbeddingSpec)
     assert backend.load_embedder is not None
     with closing(backend.load_embedder(request)) as embedder:
         check_embedding_backend(embedder, spec)
-        prompts = dict.fromkeys(prompt for task in spec.prompts.tasks for prompt in (task.query, task.document))
-        whole = embedder.encode([prompt + text for prompt in prompts for text in _PROBES], options)
-        cut = embedder.encode(_PROBES, replace(options, max_tokens=_FEW_TOKENS))
+        around = dict.fromkeys(template for task in spec.prompts.tasks for template in (task.query, task.document))
+        texts = [item for template in around for item in render(_PROBES, template, Source())]
+        whole = embedder.encode(texts, options)
+        cut = embedder.encode(render(_PROBES, NO_PROMPT, Source()), replace(options, max_tokens=_FEW_TOKENS))
         vectors = np.concatenate([whole.vectors, cut.vectors])
         unit: NDArray[Any] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit

@@ -22,7 +22,7 @@ _OPEN = (
     "Given a title, retrieve what stands below it",
     "Given a task, find the Python function that does it",
     "Retrieve semantically similar text",
-    EMBEDDING_PROMPTS.tasks[1].query.removeprefix("Instruct: ").removesuffix("\nQuery:"),
+    EMBEDDING_PROMPTS.tasks[1].query.head.removeprefix("Instruct: ").removesuffix("\nQuery:"),
     "Given a scientific question, retrieve abstracts that answer it",
     "Given a question about software, find the answer in its documentation or code",
 )

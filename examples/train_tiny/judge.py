@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen3Model
 
-from embrief.facts.records.qwen3 import RERANK_PROMPT
+from embrief.facts.records.qwen3 import RERANK_TEMPLATE
 
 QUERIES = 12
 """Queries per step."""
@@ -112,10 +112,10 @@ def _without(query: str, text: str) -> str:
 
 
 def _row(tokenizer: Tokenizer, instruction: str, query: str, text: str) -> list[int]:
-    head = RERANK_PROMPT.head.replace("{instruction}", instruction).replace("{query}", query)
+    head = RERANK_TEMPLATE.head.replace("{instruction}", instruction).replace("{query}", query)
     start = tokenizer.encode(head, add_special_tokens=False).ids
     document = tokenizer.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
-    return [*start, *document, *tokenizer.encode(RERANK_PROMPT.tail, add_special_tokens=False).ids]
+    return [*start, *document, *tokenizer.encode(RERANK_TEMPLATE.tail, add_special_tokens=False).ids]
 
 
 def _loss(logits: Tensor, opinions: Tensor) -> Tensor:

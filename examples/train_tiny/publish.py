@@ -44,7 +44,7 @@ def embedder(model: Qwen3Model, tokenizer: Tokenizer, folder: Path) -> None:
     _json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, **pooling, "include_prompt": True})
     task = EMBEDDING_PROMPTS.tasks[0]
     settings = {
-        "prompts": {"query": task.query, "document": task.document},
+        "prompts": {"query": task.query.head, "document": task.document.head},
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
     }

@@ -428,4 +428,4 @@ def test_a_ranking_template_gives_the_prompt_byte_for_byte():
         chat_template(reranker.spec.prompt)
     )
     messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
-    assert template.render(messages=messages) == pair.head + pair.document + pair.tail
+    assert template.render(messages=messages) == pair.head + pair.body + pair.tail

@@ -16,8 +16,8 @@ from embrief import (
     EmbeddingSpec,
     Reranker,
     RerankerSpec,
-    RerankPrompt,
     Task,
+    Template,
     WeightsUnavailableError,
     plugins,
 )
@@ -72,11 +72,15 @@ def test_a_record_needs_no_registration() -> None:
         assert plugins().catalog.find_model("never/registered") is None
 
 
-QWEN_TASK = Task("retrieval", "Instruct: Find\nQuery:", "")
+def task(query: str) -> Task:
+    return Task("retrieval", Template(query), Template())
+
+
+QWEN_TASK = task("Instruct: Find\nQuery:")
 FIRST = Embedder("Qwen/Qwen3-Embedding-0.6B").spec.prompts.tasks[0]
 
 
-def prompts(*tasks: Task, **rest: str) -> dict[str, object]:
+def prompts(*tasks: Task, **rest: object) -> dict[str, object]:
     return {"prompts": EmbeddingPrompts(tasks=tasks, **rest)}
 
 
@@ -85,8 +89,8 @@ WRONG = {
     "dim": ({"dim": 32, "mrl": ()}, "dim is 48, recorded is 32"),
     "pooling": ({"pooling": "mean"}, "pooling is 'last', recorded is 'mean'"),
     "architecture": ({"architecture": "gemma3_text", "final_token": None}, "model_type is 'qwen3'"),
-    "query prompt": (prompts(Task("retrieval", "query: ", "")), "the prompt 'query' is 'Instruct: "),
-    "document prompt": (prompts(replace(FIRST, document="text: ")), "the prompt 'document' is '', recorded"),
+    "query prompt": (prompts(task("query: ")), "the prompt 'query' is 'Instruct: "),
+    "document prompt": (prompts(replace(FIRST, document=Template("text: "))), "the prompt 'document' is '', recorded"),
     "final token": ({"final_token": "<|im_end|>"}, "im_end"),
     "context": ({"context": 2048, "max_tokens": 1024}, "context=2048, and its config.json has 1024 positions"),
     "more tokens than context": ({"max_tokens": 1025, "context": 1024}, "max_tokens=1025 is more than context=1024"),
@@ -95,12 +99,14 @@ WRONG = {
     "no source": ({"source": ""}, "it has no source"),
     "no licence": ({"license": ""}, "it has no license"),
     "no task": (prompts(), "it has no task"),
-    "two tasks of one name": (prompts(QWEN_TASK, Task("sts", "", "", aliases=("retrieval",))), "two tasks have"),
-    "no place in titled": (prompts(Task("retrieval", "", "", titled="title: ")), "needs {title} once"),
-    "a place in a query": (prompts(Task("retrieval", "Instruct: {instruction}", "")), "a place that nothing fills"),
-    "no place in instructed": (prompts(QWEN_TASK, instructed="Instruct: "), "needs {instruction} once"),
+    "two tasks of one name": (
+        prompts(QWEN_TASK, Task("sts", Template(), Template(), aliases=("retrieval",))), "two tasks have",
+    ),
+    "no place in titled": (prompts(replace(task(""), titled=Template("title: "))), "needs {title} once"),
+    "a place in a query": (prompts(task("Instruct: {instruction}")), "a place that nothing fills"),
+    "no place in instructed": (prompts(QWEN_TASK, instructed=Template("Instruct: ")), "needs {instruction} once"),
     "another default": (
-        prompts(QWEN_TASK, instructed="Instruct: {instruction}\nQuery:", default_instruction="Look"),
+        prompts(QWEN_TASK, instructed=Template("Instruct: {instruction}\nQuery:"), default_instruction="Look"),
         "is not the first task's query prompt",
     ),
 }  # fmt: skip
@@ -115,10 +121,10 @@ def test_a_wrong_record_is_refused(what: str, qwen3: EmbeddingSpec, qwen3_folder
 
 
 WRONG_RERANKERS = {
-    "no place for the query": ({"prompt": RerankPrompt("<Query>: ", "")}, "needs {query} once"),
+    "no place for the query": ({"template": Template("<Query>: ")}, "needs {query} once"),
     "one answer": ({"false_token": "yes"}, "true_token and false_token are the same"),
     "no place for the instruction": (
-        {"prompt": RerankPrompt("{query}", "", default_instruction="Find")}, "has no place {instruction}",
+        {"template": Template("{query}"), "default_instruction": "Find"}, "has no place {instruction}",
     ),
     "an answer of many tokens": ({"true_token": "affirmative"}, "affirmative"),
     "architecture": ({"architecture": "bert"}, "model_type is 'qwen3', recorded is 'bert'"),
@@ -168,9 +174,10 @@ def test_runtimes_that_do_something_else(fault: str, message: str, qwen3: Embedd
     class Differs(EngineEmbedder):
         def prepare(self, inputs, options):  # type: ignore[no-untyped-def]
             if fault == "prompt":
-                inputs = [text.removeprefix("Instruct: ") for text in inputs]
+                inputs = [replace(item, head=item.head.removeprefix("Instruct: ")) for item in inputs]
             elif fault == "cut":
-                inputs = [text[-options.max_tokens :] if options.max_tokens < 20 else text for text in inputs]
+                few = options.max_tokens < 20
+                inputs = [replace(item, body=item.body[-options.max_tokens :]) if few else item for item in inputs]
             return super().prepare(inputs, options)
 
         def run(self, rows):  # type: ignore[no-untyped-def]

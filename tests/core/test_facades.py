@@ -262,7 +262,7 @@ class Nan:
 
     def encode(self, texts, options):
         vectors = np.ones((len(texts), 64), np.float32)
-        vectors[[index for index, text in enumerate(texts) if "bad" in text], 5] = np.nan
+        vectors[[index for index, item in enumerate(texts) if "bad" in item.body], 5] = np.nan
         return Encoded(vectors, np.ones(len(texts), np.int64), np.zeros(len(texts), bool))
 
     def close(self) -> None: ...

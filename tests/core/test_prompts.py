@@ -68,7 +68,7 @@ def check_embedder(embedder: Embedder, golden: dict) -> None:
 
 def check_reranker(reranker: Reranker, golden: dict) -> None:
     pair = reranker.render("Q", "D")
-    assert [pair.head, pair.document, pair.tail] == golden["pair"]
+    assert [pair.head, pair.body, pair.tail] == golden["pair"]
     if "instructed" in golden:
         assert reranker.render("Q", "D", instruction="I").head == golden["instructed"]
     else:
@@ -95,7 +95,7 @@ def test_every_prompt_name_of_the_gemma_card_is_known(name: str, task: str) -> N
 def test_every_record_keeps_the_default_instruction_in_its_default_prompt() -> None:
     for spec in catalog().models.values():
         if isinstance(spec, EmbeddingSpec) and spec.prompts.default_instruction:
-            assert spec.prompts.default_instruction in spec.prompts.tasks[0].query
+            assert spec.prompts.default_instruction in spec.prompts.tasks[0].query.head
 
 
 def test_precedence_call_over_constructor_over_record() -> None:
@@ -141,7 +141,7 @@ def test_awkward_text_passes_unaltered(text: str) -> None:
     assert gemma.render(text, role="document", title="{title}{text}") == "title: {title}{text} | text: " + text
     pair = reranker.render("{instruction}{query}" + text, text, instruction="{query}")
     assert f"<Instruct>: {{query}}\n<Query>: {{instruction}}{{query}}{text}\n<Document>: " in pair.head
-    assert pair.document == text
+    assert pair.body == text
 
 
 def test_rerank_instruction_precedence() -> None:
@@ -155,7 +155,7 @@ def test_rerank_instruction_precedence() -> None:
 def test_a_classifier_takes_a_query_as_it_is_and_no_instruction() -> None:
     reranker = Reranker("BAAI/bge-reranker-v2-m3")
     pair = reranker.render("q {query}", "d")
-    assert (pair.head, pair.document, pair.tail) == ("q {query}", "d", "")
+    assert (pair.head, pair.body, pair.tail) == ("q {query}", "d", "")
     with pytest.raises(ArgumentError, match="no place for an instruction"):
         reranker.score("q", ["d"], instruction="x")
 

@@ -35,7 +35,7 @@ def expected(folder: Path, pairs: list[tuple[str, str]], like: Reranker) -> list
     found = []
     for query, document in pairs:
         pair = like.render(query, document)
-        ids = tokenizer(f"{pair.head}{pair.document}{pair.tail}", return_tensors="pt", add_special_tokens=False)
+        ids = tokenizer(f"{pair.head}{pair.body}{pair.tail}", return_tensors="pt", add_special_tokens=False)
         with torch.no_grad():
             found.append(float(model(**ids).logits[0, 0]))
     return found

@@ -202,7 +202,7 @@ def scores_of(folder: Path, rows: Sequence[list[int]]) -> np.ndarray:
 
 def pair_ids(folder: Path, reranker: Reranker, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
     rendered = [reranker.render(*pair) for pair in pairs]
-    bodies = ids_of(folder, [pair.head + pair.document for pair in rendered], special=False)
+    bodies = ids_of(folder, [pair.head + pair.body for pair in rendered], special=False)
     tails = ids_of(folder, [pair.tail for pair in rendered], special=False)
     return [body + tail for body, tail in zip(bodies, tails, strict=True)]
 

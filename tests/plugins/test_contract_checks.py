@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import embrief
-from embrief import EmbeddingSpec, Encoded, RenderedPair, RerankerSpec, RunOptions, Scored
+from embrief import EmbeddingSpec, Encoded, Rendered, RerankerSpec, RunOptions, Scored
 from embrief.runtimes.hashing import HashBackend
 from embrief.serving.choosing import runtimes_for
 from embrief.testing import FakeRuntime, check_embedding_backend, check_rerank_backend
@@ -117,10 +117,8 @@ class Scores:
     def __init__(self, spoil: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         self._spoil = spoil
 
-    def score(self, pairs: list[RenderedPair], options: RunOptions) -> Scored:
-        logits = np.array(
-            [len(set(pair.document) & set("red planet")) - 3.0 + len(pair.document) / 100 for pair in pairs]
-        )
+    def score(self, pairs: list[Rendered], options: RunOptions) -> Scored:
+        logits = np.array([len(set(pair.body) & set("red planet")) - 3.0 + len(pair.body) / 100 for pair in pairs])
         count = len(pairs)
         if self._spoil:
             logits = self._spoil(logits)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.bench.workloads import Workload
-    from embrief.facts.specs import RerankPrompt
+    from embrief.facts.specs import RerankerSpec
 
 Result = NDArray[np.float32]
 DEFAULT_BATCH = 32
@@ -137,7 +137,7 @@ class PlainReranker:
         from embrief import Reranker
 
         with Reranker(folder) as reranker:
-            template = chat_template(reranker.spec.prompt)
+            template = chat_template(reranker.spec)
         with quiet():
             self._model: Any = CrossEncoder(
                 str(folder),
@@ -197,16 +197,16 @@ def check_ids(work: Workload, plain: PlainEmbedder | PlainReranker) -> None:
             )
 
 
-def chat_template(prompt: RerankPrompt) -> str:
+def chat_template(spec: RerankerSpec) -> str:
     """Return a Jinja template with the roles `query` and `document` that gives a rerank prompt byte for byte."""
-    before, after = prompt.head.split("{query}")
-    instruction = json.dumps(prompt.default_instruction or "")
+    before, after = spec.template.head.split("{query}")
+    instruction = json.dumps(spec.default_instruction or "")
     parts = [json.dumps(part) for part in before.split("{instruction}")]
     return (
         "{%- for message in messages -%}"
         f"{{%- if message['role'] == 'query' -%}}{{{{- {f' + {instruction} + '.join(parts)} + message['content'] -}}}}"
         f"{{%- elif message['role'] == 'document' -%}}"
-        f"{{{{- {json.dumps(after)} + message['content'] + {json.dumps(prompt.tail)} -}}}}"
+        f"{{{{- {json.dumps(after)} + message['content'] + {json.dumps(spec.template.tail)} -}}}}"
         "{%- endif -%}{%- endfor -%}"
     )
 

@@ -15,7 +15,7 @@ from embrief.errors import (
     UnknownModelError,
 )
 from embrief.facts.records.mistaken import MISTAKEN_NAMES
-from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec, Template
 from embrief.files import foreign
 from embrief.runtimes.base import Backend
 
@@ -34,6 +34,18 @@ def _digits(text: str) -> str:
 def _require_name(name: object, what: str) -> None:
     if not isinstance(name, str) or not name:
         raise ArgumentError(f"the name of a {what} is a string that is not empty, not {name!r}")
+
+
+def _no_template(spec: ModelSpec) -> object:
+    """Return a prompt that is something else, `None` if there is none. Plugins are seldom type-checked."""
+    if isinstance(spec, RerankerSpec):
+        templates: list[object] = [spec.template]
+    elif isinstance(spec, EmbeddingSpec):
+        templates = [item for task in spec.prompts.tasks for item in (task.query, task.document, task.titled)]
+        templates.append(spec.prompts.instructed)
+    else:
+        return None
+    return next((item for item in templates if item is not None and not isinstance(item, Template)), None)
 
 
 class Catalog:
@@ -65,6 +77,11 @@ class Catalog:
         aliases: object = spec.aliases
         if not isinstance(aliases, tuple) or not all(isinstance(name, str) for name in (spec.id, *aliases)):
             raise ArgumentError(f"the id of a model is a string and its aliases are a tuple of strings: {spec.id!r}")
+        if (old := _no_template(spec)) is not None:
+            raise ArgumentError(
+                f"the record {spec.id!r} has a prompt that is no embrief.Template but {old!r}: write "
+                "Template(head, tail), where the text follows the head and the tail follows the text"
+            )
         if not spec.id or not spec.revision:
             raise ArgumentError(f"the record {spec.id!r} needs an id and a revision, which name its vectors' space")
         names = [spec.id, *spec.aliases]

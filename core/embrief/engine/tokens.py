@@ -71,11 +71,6 @@ class TextTokenizer:
         """Return the ids of each text alone."""
         return self._encode(texts, special=False)
 
-    def opening(self, prompt: str) -> IdRow:
-        """Return the ids that a text with this prompt begins with, as far as the next characters do not change them."""
-        row = self.whole([prompt])[0]
-        return row[: len(row) - self.end]
-
     def single(self, token: str, label: str) -> int:
         """Return the one id of a short text.
 

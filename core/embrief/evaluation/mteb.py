@@ -132,7 +132,7 @@ class MtebReranker:
             **options: What other libraries need.
         """
         given = _prompt(task_metadata.prompt, "query")
-        queries, instructions = _queries(list(inputs1), given, instructed=self.reranker.spec.prompt.instructed)
+        queries, instructions = _queries(list(inputs1), given, instructed=self.reranker.spec.instructed)
         documents = _column(list(inputs2), "text")
         scores = np.empty(len(queries), np.float32)
         for instruction, places in _together(instructions):
@@ -206,9 +206,7 @@ def _meta(spec: ModelSpec, fingerprint: str, max_tokens: int, **more: Any) -> An
             "max_tokens": max_tokens,
             "license": spec.license or None,
             "use_instructions": (
-                spec.prompts.instructed is not None
-                if isinstance(spec, EmbeddingSpec)
-                else "{instruction}" in spec.prompt.head  # type: ignore[attr-defined]
+                spec.prompts.instructed is not None if isinstance(spec, EmbeddingSpec) else spec.instructed  # type: ignore[attr-defined]
             ),
             **more,
         }

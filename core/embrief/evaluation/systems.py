@@ -226,7 +226,7 @@ def rerank(judge: Reranker, found: RetrievalSet, ranking: Ranking, top: int, ins
 
 def _asked_with(judge: Reranker, instruction: str | None) -> Reranker:
     """Return the reranker with an instruction, or as it is if there is none or it cannot follow one."""
-    return judge.with_instruction(instruction) if instruction and judge.spec.prompt.instructed else judge
+    return judge.with_instruction(instruction) if instruction and judge.spec.instructed else judge
 
 
 def _named(found: RetrievalSet, places: NDArray[np.int64]) -> Ranking:

@@ -22,7 +22,16 @@ from embrief.facades import arguments
 from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
 from embrief.facades.progress import Progress, progress_bar
 from embrief.facades.streaming import Block, ablocks, blocks
-from embrief.facts.prompts import PromptChoice, active_task, check_choice, document_prefix, query_prefix
+from embrief.facts.prompts import (
+    PromptChoice,
+    Rendered,
+    Source,
+    active_task,
+    check_choice,
+    document_template,
+    query_template,
+    render,
+)
 from embrief.facts.space import LOCAL, VectorSpace
 from embrief.facts.specs import EmbeddingSpec, Role, Truncate
 from embrief.facts.vectors import Matrix, Vector, row_blocks, spread
@@ -167,23 +176,26 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     @property
     def dim(self) -> int:
         """Values per vector."""
-        return self._settings.dim or self.spec.default_dim or self.spec.dim
+        return self._dim(self.spec)
+
+    def _dim(self, spec: EmbeddingSpec) -> int:
+        return self._settings.dim or spec.default_dim or spec.dim
 
     @property
     def space(self) -> VectorSpace:
         """The space of the vectors. Known without loading weights (a folder's small parts are read)."""
-        return self._space(PromptChoice())
+        return self._space(self.spec, PromptChoice())
 
-    def _space(self, call: PromptChoice) -> VectorSpace:
-        spec = self.spec
+    def _space(self, spec: EmbeddingSpec, call: PromptChoice) -> VectorSpace:
         task = active_task(spec.prompts, call, self._settings.prompt_choice, model=spec.id)
         folder = self._shared.folder
         return VectorSpace(
             model=LOCAL if folder is not None else spec.id,
             weights=self._shared.weights,
             pooling=spec.pooling,
-            document_prompt=task.document,
-            dim=self.dim,
+            document_prompt=task.document.head,
+            document_tail=task.document.tail,
+            dim=self._dim(spec),
             normalize=self._settings.normalize,
             lexical=spec.lexical,
             label=folder.name if folder is not None else "",
@@ -241,12 +253,19 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     ) -> str:
         """Return the exact string that the tokenizer gets for a text, without loading anything."""
         arguments.text(text, "text")
-        return self._render([text], role, PromptChoice(instruction, task), None if title is None else [title])[0]
+        return self._render(
+            self.spec, [text], role, PromptChoice(instruction, task), None if title is None else [title]
+        )[0].text
 
     def _render(
-        self, texts: list[str], role: Role, call: PromptChoice, titles: Sequence[str | None] | None
-    ) -> list[str]:
-        spec, default = self.spec, self._settings.prompt_choice
+        self,
+        spec: EmbeddingSpec,
+        texts: list[str],
+        role: Role,
+        call: PromptChoice,
+        titles: Sequence[str | None] | None,
+    ) -> list[Rendered]:
+        default = self._settings.prompt_choice
         if role not in ("query", "document"):
             raise ArgumentError(f"role={role!r} is not known; use 'query' or 'document'")
         arguments.optional_text(call.instruction, "instruction")
@@ -259,17 +278,21 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
                 )
             if titles is not None:
                 raise ArgumentError("titles belong to documents; a query has none")
-            prefix = query_prefix(spec.prompts, call, default, model=spec.id)
-            return [prefix + text for text in texts]
+            return render(texts, *query_template(spec.prompts, call, default, model=spec.id))
         if call.instruction is not None:
             raise ArgumentError(
                 f"instruction={call.instruction!r} is for queries; documents are embedded once for all instructions"
             )
         applies = active_task(spec.prompts, call, default, model=spec.id)
-        return [
-            document_prefix(applies, title, model=spec.id, index=index) + text
-            for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True))
-        ]
+        plain = Source("document")
+        if titles is None:
+            return render(texts, applies.document, plain)
+        found: list[Rendered] = []
+        for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True)):
+            around = document_template(applies, title, model=spec.id, index=index)
+            source = Source("document", title=title) if title else plain
+            found.append(Rendered(around.head, text, around.tail, source))
+        return found
 
     def encode(
         self,
@@ -315,18 +338,15 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         spec, settings = self.spec, self._settings
         items = arguments.texts(texts, "texts", start=start)
         with placed(range(start, start + len(items))):
-            rendered = self._render(items, role, call, titles)
-        space, dim = self._space(call), self.dim
-        rows: dict[str, int] = {}
+            rendered = self._render(spec, items, role, call, titles)
+        space, dim = self._space(spec, call), self._dim(spec)
+        rows: dict[Rendered, int] = {}
         # The row of each text among the distinct ones. The table goes right away: a corpus makes it large.
         order = np.fromiter((rows.setdefault(text, len(rows)) for text in rendered), np.int64, len(rendered))
         distinct = list(rows)
         del rows
-        prompts = {whole[: len(whole) - len(text)] for whole, text in zip(rendered, items, strict=True)}
         shown = _Shown(progress, order, start)
-        options = replace(
-            self._options(dim), prompts=tuple(sorted(prompts - {""})), on_progress=shown.advance if progress else None
-        )
+        options = replace(self._options(spec, dim), on_progress=shown.advance if progress else None)
 
         def finish(encoded: Encoded | None) -> EmbeddingResult:
             if encoded is None:
@@ -394,7 +414,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
                 ),
                 whole.token_counts,
                 whole.truncated,
-                view._space(PromptChoice(instruction, task)),
+                view._space(view.spec, PromptChoice(instruction, task)),
             )
             for dim, view in views.items()
         }
@@ -605,9 +625,9 @@ def _bar(texts: object, progress: bool) -> AbstractContextManager[Progress]:
     return progress_bar(len(texts) if isinstance(texts, Sized) else None)
 
 
-def _longest(inputs: Sequence[str]) -> range:
+def _longest(inputs: Sequence[Rendered]) -> range:
     """Return the place of the longest input, as a range that is empty without inputs."""
-    first = max(range(len(inputs)), key=lambda place: len(inputs[place]), default=0)
+    first = max(range(len(inputs)), key=lambda place: len(inputs[place].text), default=0)
     return range(first, min(first + 1, len(inputs)))
 
 

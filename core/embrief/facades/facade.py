@@ -236,9 +236,9 @@ class Facade(Generic[S, B]):
             twin._check_spec()
         return twin
 
-    def _options(self, dim: int | None = None) -> RunOptions:
+    def _options(self, spec: S, dim: int | None = None) -> RunOptions:
         return RunOptions(
-            max_tokens=self.max_tokens,
+            max_tokens=self._settings.max_tokens or spec.max_tokens,
             refuse_long=self._settings.truncate == "error",
             batch_tokens=self._settings.batch_tokens,
             dim=dim,

@@ -14,7 +14,7 @@ import numpy as np
 from embrief.errors import ArgumentError, BackendError, TruncationWarning, warn
 from embrief.facades import arguments
 from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
-from embrief.facts.prompts import RenderedPair, render_pair
+from embrief.facts.prompts import Rendered, pair_template, render
 from embrief.facts.specs import RerankerSpec, Truncate
 from embrief.facts.vectors import check_finite
 from embrief.runtimes.base import RerankBackend, Scored
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from embrief.facts.prompts import Source
+    from embrief.facts.specs import Template
 
 T = TypeVar("T")
 
@@ -130,7 +133,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
     @staticmethod
     def _check_instruction(instruction: str | None, spec: RerankerSpec) -> None:
         arguments.optional_text(instruction, "instruction")
-        if instruction and not spec.prompt.instructed:
+        if instruction and not spec.instructed:
             raise ArgumentError(
                 f"{spec.id} has no place for an instruction, so instruction={instruction!r} would do nothing; leave "
                 "it out, or use a model that follows instructions such as Qwen/Qwen3-Reranker-0.6B"
@@ -160,12 +163,14 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         arguments.optional_text(instruction, "instruction")
         return self._view(instruction=instruction)
 
-    def render(self, query: str, document: str, *, instruction: str | None = None) -> RenderedPair:
+    def render(self, query: str, document: str, *, instruction: str | None = None) -> Rendered:
         """Return the exact strings for one pair, without loading anything."""
-        spec = self.spec
+        texts = [arguments.text(document, "document")]
+        return render(texts, *self._around(arguments.text(query, "query"), self.spec, instruction))[0]
+
+    def _around(self, query: str, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:
         self._check_instruction(instruction, spec)
-        chosen = instruction if instruction is not None else self._settings.instruction
-        return render_pair(arguments.text(query, "query"), arguments.text(document, "document"), spec.prompt, chosen)
+        return pair_template(query, spec, instruction if instruction is not None else self._settings.instruction)
 
     def score(self, query: str, documents: Sequence[str], *, instruction: str | None = None) -> NDArray[np.float32]:
         """Return how relevant each document is to the query.
@@ -205,25 +210,28 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         self, query: str, documents: Sequence[str], instruction: str | None
     ) -> Plan[Scored, NDArray[np.float32]]:
         items = arguments.texts(documents, "documents")
-        arguments.text(query, "query")
-        return self._plan([(query, item) for item in items], instruction)
+        spec = self.spec
+        around = self._around(arguments.text(query, "query"), spec, instruction)
+        return self._planned(render(items, *around), spec)
 
     def _plan(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Plan[Scored, NDArray[np.float32]]:
-        """Check and render the pairs. Loads nothing."""
-        self._check_instruction(instruction, self.spec)
-        rendered = [
-            self.render(query, document, instruction=instruction) for query, document in arguments.pairs(pairs, "pairs")
-        ]
-        options = self._options()
+        spec = self.spec
+        self._check_instruction(instruction, spec)
+        items = arguments.pairs(pairs, "pairs")
+        around = {query: self._around(query, spec, instruction) for query in dict.fromkeys(query for query, _ in items)}
+        return self._planned([render([document], *around[query])[0] for query, document in items], spec)
+
+    def _planned(self, rendered: list[Rendered], spec: RerankerSpec) -> Plan[Scored, NDArray[np.float32]]:
+        options = self._options(spec)
         request = Request(
             inputs=rendered,
             options=options,
             whole=lambda backend: cast("RerankBackend", backend).score(rendered, options),
             collect=Scored,
         )
-        return Plan(request, partial(self._finish, len(rendered)))
+        return Plan(request, partial(self._finish, len(rendered), options.max_tokens))
 
-    def _finish(self, count: int, scored: Scored | None) -> NDArray[np.float32]:
+    def _finish(self, count: int, max_tokens: int, scored: Scored | None) -> NDArray[np.float32]:
         if scored is None:
             return np.empty(0, np.float32)
         logits = np.asarray(scored.logits, np.float64)
@@ -233,7 +241,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         cut = np.flatnonzero(scored.truncated)
         if len(cut) and self._settings.truncate == "warn":
             warn(
-                f"{len(cut)} of {count} documents do not fit into {self.max_tokens} tokens with the query and "
+                f"{len(cut)} of {count} documents do not fit into {max_tokens} tokens with the query and "
                 f"lost their end (first at index {cut[0]}); split them, raise max_tokens, or pass truncate='error' "
                 "or 'silent'",
                 TruncationWarning,
@@ -333,7 +341,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         default = self._settings.instruction
         return {
             **super().info(),
-            "instruction": default if default is not None else self.spec.prompt.default_instruction,
+            "instruction": default if default is not None else self.spec.default_instruction,
             "scoring": self.spec.scoring,
         }
 

@@ -7,13 +7,20 @@ braces, newlines, blanks and any Unicode of the caller's pass unaltered. `None` 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from embrief.errors import ArgumentError
+from embrief.facts.specs import NO_PROMPT, Template
 
 if TYPE_CHECKING:
-    from embrief.facts.specs import EmbeddingPrompts, RerankPrompt, Task
+    from collections.abc import Iterable
+
+    from embrief.facts.specs import EmbeddingPrompts, RerankerSpec, Task
+
+_SLOT = re.compile(r"\{(instruction|title|query)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,68 @@ class PromptChoice:
     def given(self) -> bool:
         """Return whether this level asks for anything."""
         return self.instruction is not None or self.task is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a rendered value was made of, for servers that put the prompt around a text by themselves.
+
+    Besides the text, which is the value's body. One object serves all texts of a call that have it in common.
+    """
+
+    role: Literal["query", "document", "pair"] = "document"
+    query: str | None = None
+    """The query of a pair."""
+    instruction: str | None = None
+    """The instruction in force, in the caller's words or the model's own; `None` where there is none."""
+    title: str | None = None
+    """The title of a document."""
+
+
+_DOCUMENT = Source()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One text, or one (query, document) pair, with its template around it: what a model gets.
+
+    Two are equal if the model gets the same.
+    """
+
+    head: str
+    """What stands before the body: a prompt, or a reranker's template with the query in it. Tokenised in one piece with
+    the body, since a byte-pair merge may cross the seam."""
+    body: str
+    """The caller's text, or the document of a pair. The only part that may be cut, at its end."""
+    tail: str = ""
+    """What stands behind the body, tokenised by itself. Never cut."""
+    source: Source = field(default=_DOCUMENT, compare=False)
+
+    @property
+    def text(self) -> str:
+        """Return the whole, as one string."""
+        return self.head + self.body + self.tail
+
+    @property
+    def key(self) -> bytes:
+        """Return 32 bytes that name what the model gets: for caches. Equal values have equal keys, on every machine."""
+        digest = hashlib.sha256()
+        for part in (self.head, self.body, self.tail):
+            data = part.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.digest()
+
+
+def fill(template: Template, **values: str) -> Template:
+    """Return a template with its slots `{instruction}`, `{title}` and `{query}` filled, as far as they are given.
+
+    What is filled in is not looked at again: a query that contains "{instruction}" stays as it is.
+    """
+
+    def put(part: str) -> str:
+        return _SLOT.sub(lambda slot: values.get(slot[1], slot[0]), part)
+
+    return Template(put(template.head), put(template.tail))
 
 
 def find_task(prompts: EmbeddingPrompts, name: str, *, model: str) -> Task:
@@ -67,18 +136,22 @@ def active_task(prompts: EmbeddingPrompts, call: PromptChoice, default: PromptCh
     return prompts.tasks[0] if name is None else find_task(prompts, name, model=model)
 
 
-def query_prefix(prompts: EmbeddingPrompts, call: PromptChoice, default: PromptChoice, *, model: str) -> str:
-    """Return what stands before a query."""
+def query_template(
+    prompts: EmbeddingPrompts, call: PromptChoice, default: PromptChoice, *, model: str
+) -> tuple[Template, Source]:
+    """Return what stands around a query, and what that says."""
     choice = call if call.given else default
     if choice.instruction == "":
-        return ""
+        return NO_PROMPT, Source("query")
     if choice.instruction is not None and prompts.instructed is not None:
-        return prompts.instructed.replace("{instruction}", choice.instruction)
-    return active_task(prompts, call, default, model=model).query
+        return fill(prompts.instructed, instruction=choice.instruction), Source("query", instruction=choice.instruction)
+    task = active_task(prompts, call, default, model=model)
+    own = prompts.default_instruction if task is prompts.tasks[0] else None
+    return task.query, Source("query", instruction=own)
 
 
-def document_prefix(task: Task, title: str | None, *, model: str, index: int | None = None) -> str:
-    """Return what stands before a document.
+def document_template(task: Task, title: str | None, *, model: str, index: int | None = None) -> Template:
+    """Return what stands around a document.
 
     Raises:
         ArgumentError: There is a title and the task's prompt has no place for one.
@@ -91,34 +164,25 @@ def document_prefix(task: Task, title: str | None, *, model: str, index: int | N
             "put the title into the text instead",
             index=index,
         )
-    return task.titled.replace("{title}", title)
+    return fill(task.titled, title=title)
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedPair:
-    """One (query, document) pair, ready for a reranker. Only `document` may be truncated."""
-
-    head: str
-    document: str
-    tail: str
-
-
-def render_pair(query: str, document: str, prompt: RerankPrompt, instruction: str | None) -> RenderedPair:
-    """Return the exact strings for one pair.
+def pair_template(query: str, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:
+    """Return what stands around the documents of a query, and what that says.
 
     Args:
         query: The query.
-        document: The document.
-        prompt: The model's template.
-        instruction: The instruction in force, `None` for the template's own.
+        spec: The model.
+        instruction: The instruction in force, `None` for the model's own.
     """
-    text = instruction if instruction is not None else prompt.default_instruction or ""
-    # Split first: a query that contains "{instruction}" must stay as it is.
-    before, slot, after = prompt.head.partition("{query}")
-    if not slot:
-        raise ArgumentError(f"the head of a rerank prompt needs the slot {{query}}: {prompt.head!r}")
-    return RenderedPair(
-        before.replace("{instruction}", text) + query + after.replace("{instruction}", text),
-        document,
-        prompt.tail,
-    )
+    if "{query}" not in spec.template.head:
+        raise ArgumentError(f"the head of a reranker's template needs the slot {{query}}: {spec.template.head!r}")
+    text = instruction if instruction is not None else spec.default_instruction
+    filled = fill(spec.template, query=query, instruction=text or "")
+    return filled, Source("pair", query, text if spec.instructed else None)
+
+
+def render(texts: Iterable[str], around: Template, source: Source) -> list[Rendered]:
+    """Return texts with one template around each."""
+    head, tail = around.head, around.tail
+    return [Rendered(head, text, tail, source) for text in texts]

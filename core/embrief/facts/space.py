@@ -45,6 +45,8 @@ class VectorSpace:
     """Whether vectors compare spelling only."""
     label: str = field(default="", compare=False)
     """A name for people, such as the folder's. Not part of the identity."""
+    document_tail: str = ""
+    """What stands behind a document, byte for byte."""
 
     @property
     def id(self) -> str:

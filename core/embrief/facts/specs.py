@@ -18,16 +18,35 @@ on a template, or by that of an encoder that reads pairs."""
 
 
 @dataclass(frozen=True, slots=True)
+class Template:
+    """What stands around a text, byte for byte: the text follows the head directly, and the tail follows the text.
+
+    The head and the text are tokenised in one piece, the tail by itself, and the tail is never cut. `{instruction}`,
+    `{title}` and `{query}` mark places, in templates that are for one of them.
+    """
+
+    head: str = ""
+    tail: str = ""
+
+    def has(self, slot: str) -> bool:
+        """Return whether there is a place for `"instruction"`, `"title"` or `"query"`."""
+        return f"{{{slot}}}" in self.head or f"{{{slot}}}" in self.tail
+
+
+NO_PROMPT = Template()
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """The prompts of one task. Each is a prefix, byte for byte; the text follows directly."""
+    """The prompts of one task."""
 
     name: str
-    query: str
-    """Prefix of a query."""
-    document: str
-    """Prefix of a document that has no title."""
-    titled: str | None = None
-    """Prefix of a document with a title; `{title}` marks its place. `None`: this task has no place for titles."""
+    query: Template
+    """Around a query."""
+    document: Template
+    """Around a document that has no title."""
+    titled: Template | None = None
+    """Around a document with a title; `{title}` marks its place. `None`: this task has no place for titles."""
     aliases: tuple[str, ...] = ()
 
 
@@ -37,26 +56,10 @@ class EmbeddingPrompts:
 
     tasks: tuple[Task, ...]
     """The first is the default."""
-    instructed: str | None = None
-    """Prefix of a query with an instruction of the caller's; `{instruction}` marks its place. `None`: no such place."""
+    instructed: Template | None = None
+    """Around a query with an instruction of the caller's; `{instruction}` marks its place. `None`: no such place."""
     default_instruction: str | None = None
     """The instruction inside the default task's query prompt, where the model's authors call it one."""
-
-
-@dataclass(frozen=True, slots=True)
-class RerankPrompt:
-    """The template around one (query, document) pair; `{instruction}` and `{query}` mark their places in `head`."""
-
-    head: str
-    """Everything before the document."""
-    tail: str
-    """Everything after the document. Never truncated."""
-    default_instruction: str | None = None
-
-    @property
-    def instructed(self) -> bool:
-        """Whether there is a place for an instruction."""
-        return "{instruction}" in self.head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,13 @@ class RerankerSpec(ModelSpec):
     """A model that scores how well a document answers a query."""
 
     scoring: Scoring
-    prompt: RerankPrompt
+    template: Template
+    """Around the document of a pair; `{query}` and, for models that follow one, `{instruction}` mark their places."""
+    default_instruction: str | None = None
     true_token: str = field(default="yes")
     false_token: str = field(default="no")
+
+    @property
+    def instructed(self) -> bool:
+        """Whether there is a place for an instruction."""
+        return self.template.has("instruction")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from embrief.errors import warn
-from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, RerankerSpec, Task
+from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, RerankerSpec, Task, Template
 
 if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
@@ -23,22 +23,25 @@ _SIDED = re.compile(
 
 def embedding_prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> EmbeddingPrompts:
     """Return the prompts in force: the folder's own beat the family's."""
-    own = files.prompts
-    if own is None:
-        return family or EmbeddingPrompts(tasks=(Task("retrieval", "", "", aliases=("query", "document")),))
+    if files.prompts is None:
+        return family or EmbeddingPrompts(
+            tasks=(Task("retrieval", NO_PROMPT, NO_PROMPT, aliases=("query", "document")),)
+        )
+    # Prefixes: sentence-transformers has nothing that stands behind a text.
+    own = {name: Template(prompt) for name, prompt in files.prompts.items()}
     default = files.default_prompt or ""
-    fallback = own.get(default, "")
+    fallback = own.get(default, NO_PROMPT)
     plain = {_named(name)[1]: own[name] for name in sorted(own, key=_rank) if not _named(name)[0]}
     # A default whose name says a side is not for the other.
     query, document = (
-        plain.get(side, fallback if _named(default)[1] in ("", side) else "") for side in ("query", "document")
+        plain.get(side, fallback if _named(default)[1] in ("", side) else NO_PROMPT) for side in ("query", "document")
     )
     aliases: tuple[str, ...] = ("query", "document")
     pairs = {task for task, side in map(_named, own) if task and side}
-    if len(pairs) == 1 and not fallback and not plain.keys() & {"query", "document"}:
+    if len(pairs) == 1 and fallback == NO_PROMPT and not plain.keys() & {"query", "document"}:
         # One pair under longer names, such as search_query and search_document, is what they are for.
         longer = {_named(name)[1]: name for name in own if _named(name)[0] in pairs and _named(name)[1]}
-        query, document = (own[longer[side]] if side in longer else "" for side in ("query", "document"))
+        query, document = (own[longer[side]] if side in longer else NO_PROMPT for side in ("query", "document"))
         aliases += tuple(longer.values())
     retrieval = Task("retrieval", query, document, aliases=aliases)
     others: dict[str, Task] = {}
@@ -92,7 +95,7 @@ def unused_prompts(files: ModelFiles, spec: ModelSpec) -> list[str]:
     """Return the names of the folder's prompts that nothing here uses on the side that their names say."""
     own = files.prompts or {}
     if isinstance(spec, RerankerSpec):
-        return [name for name, prompt in own.items() if prompt not in ("", spec.prompt.default_instruction)]
+        return [name for name, prompt in own.items() if prompt not in ("", spec.default_instruction)]
     return [name for name, prompt in own.items() if prompt not in _used(spec, name)]
 
 
@@ -103,7 +106,8 @@ def _used(spec: ModelSpec, name: str) -> tuple[str, ...]:
     task = next((task for task in tasks if name == task.name or name in task.aliases), None if whole else tasks[0])
     if task is None:
         return ()
-    return (task.query,) if side == "query" else (task.document,) if side else (task.query, task.document)
+    used = (task.query,) if side == "query" else (task.document,) if side else (task.query, task.document)
+    return tuple(template.head for template in used)
 
 
 def report_unused(files: ModelFiles, spec: ModelSpec) -> None:
@@ -117,7 +121,7 @@ def report_unused(files: ModelFiles, spec: ModelSpec) -> None:
         )
 
 
-def _fits(query: str, family: EmbeddingPrompts) -> bool:
+def _fits(query: Template, family: EmbeddingPrompts) -> bool:
     """Return whether a folder's query prompt is of its family's kind: none, the family's, or with other words in it."""
-    before, _, after = (family.instructed or "").partition("{instruction}")
-    return not query or (bool(before) and query.startswith(before) and query.endswith(after))
+    before, _, after = (family.instructed or NO_PROMPT).head.partition("{instruction}")
+    return query == NO_PROMPT or (bool(before) and query.head.startswith(before) and query.head.endswith(after))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embrief.errors import AmbiguousModelError, ModelMismatchError, WrongKindError, warn
-from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec, RerankPrompt
+from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec, Template
 from embrief.files.folder_prompts import DOCUMENT_NAMES, QUERY_NAMES, embedding_prompts, report_unused
 from embrief.files.json_files import optional_object
 from embrief.files.modules import after_pooling
@@ -166,7 +166,7 @@ def identify_reranker(
             context=context,
             padding_side="right",
             scoring="classifier",
-            prompt=RerankPrompt(head="{query}", tail=""),
+            template=Template("{query}"),
             source=str(files.folder),
         )
         report_unused(files, spec)
@@ -187,10 +187,9 @@ def identify_reranker(
             use=f"Embedder({str(files.folder)!r})",
         )
     own = (files.prompts or {}).get(files.default_prompt or "")
-    prompt = replace(family.prompt, default_instruction=own) if own is not None else family.prompt
     spec = replace(
         family,
-        prompt=prompt,
+        default_instruction=own if own is not None else family.default_instruction,
         scoring="label" if classifier else family.scoring,
         id=files.folder.name,
         revision="",
@@ -242,7 +241,7 @@ def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
         else:
             wrong.append(f"modules.json has no Pooling but {list(files.kinds)}")
         first = spec.prompts.tasks[0]
-        for names, recorded in ((QUERY_NAMES, first.query), (DOCUMENT_NAMES, first.document)):
+        for names, recorded in ((QUERY_NAMES, first.query.head), (DOCUMENT_NAMES, first.document.head)):
             own = files.prompts or {}
             found = next((own[name] for name in names if name in own), None)
             if found is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embrief.facts.prompts import RenderedPair
+    from embrief.facts.prompts import Rendered
     from embrief.files.model_files import ModelFiles
 
 
@@ -44,8 +44,6 @@ class RunOptions:
     """Tokens per batch, padding included; `None` lets the runtime choose."""
     dim: int | None = None
     """Width that will be kept. A runtime that can produce it natively may; others return the full width."""
-    prompts: tuple[str, ...] = ()
-    """The prompts that stand before the texts. A limit that leaves room for nothing else is refused."""
     on_progress: Callable[[int], None] | None = None
     """Called with the number of texts just finished."""
 
@@ -119,7 +117,7 @@ class Batched(Protocol):
     side_by_side: int = 1
     """Rows that run at the same time: where a batch is full, it has a multiple of them."""
 
-    def prepare(self, inputs: Sequence[Any], options: RunOptions) -> Prepared:
+    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Turn rendered texts or pairs into rows. Called from any thread, also from several at once.
 
         Raises:
@@ -137,7 +135,7 @@ class Batched(Protocol):
 class Checking(Protocol):
     """What a loaded model that is not `Batched` may offer, so that stores find a text that is too long beforehand."""
 
-    def check(self, inputs: Sequence[Any], options: RunOptions) -> None:
+    def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
         """Raise what `encode` or `score` would raise about the lengths of these inputs, and compute nothing."""
 
 
@@ -182,7 +180,7 @@ def _run_all(backend: Batched, prepared: Prepared, options: RunOptions) -> NDArr
 class BatchedEmbedder(Batched, Protocol):
     """Base for a `Batched` embedding model: gives it the `encode` that every runtime has."""
 
-    def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
+    def encode(self, texts: Sequence[Rendered], options: RunOptions) -> Encoded:
         """Return one pooled vector per rendered text. Adds no prompt."""
         prepared = self.prepare(texts, options)
         return Encoded(_run_all(self, prepared, options), prepared.token_counts, prepared.truncated)
@@ -191,7 +189,7 @@ class BatchedEmbedder(Batched, Protocol):
 class BatchedReranker(Batched, Protocol):
     """Base for a `Batched` reranker: gives it the `score` that every runtime has."""
 
-    def score(self, pairs: Sequence[RenderedPair], options: RunOptions) -> Scored:
+    def score(self, pairs: Sequence[Rendered], options: RunOptions) -> Scored:
         """Return the log-odds of relevance of each rendered pair. Cuts documents only."""
         prepared = self.prepare(pairs, options)
         return Scored(_run_all(self, prepared, options), prepared.token_counts, prepared.truncated)
@@ -200,7 +198,7 @@ class BatchedReranker(Batched, Protocol):
 class EmbeddingBackend(Protocol):
     """A loaded embedding model. One call runs at a time."""
 
-    def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
+    def encode(self, texts: Sequence[Rendered], options: RunOptions) -> Encoded:
         """Return one pooled vector per rendered text. Adds no prompt."""
 
     def close(self) -> None:
@@ -210,7 +208,7 @@ class EmbeddingBackend(Protocol):
 class RerankBackend(Protocol):
     """A loaded reranker. One call runs at a time."""
 
-    def score(self, pairs: Sequence[RenderedPair], options: RunOptions) -> Scored:
+    def score(self, pairs: Sequence[Rendered], options: RunOptions) -> Scored:
         """Return one score per rendered pair. Cuts documents only."""
 
     def close(self) -> None:

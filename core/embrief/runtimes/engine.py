@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from embrief.engine.prefix import Prefix, PrefixCache
     from embrief.engine.stack import Stack
     from embrief.engine.tokens import TextTokenizer
-    from embrief.facts.prompts import RenderedPair
+    from embrief.facts.prompts import Rendered
     from embrief.facts.specs import ModelSpec
 
 _SHORTEST_PREFIX = 4
@@ -166,14 +166,19 @@ class EngineEmbedder(_Engine, BatchedEmbedder):
         if (width := self._head.width) != spec.dim:
             raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
 
-    def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
+    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Tokenise texts and cut them to the limit."""
+        found = torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options)
+        return self._prepared(found, self._openings(inputs, found.ids) if self._shares else [0] * len(inputs))
+
+    def _openings(self, inputs: Sequence[Rendered], rows: list[IdRow]) -> list[int]:
+        """Return how many ids of each row are its prompt's: all but those that change with what follows."""
         from embrief.engine.prefix import common_run
 
-        found = torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options)
-        openings = [self._tokenizer.opening(prompt) for prompt in options.prompts]
-        shared = [max((common_run(opening, row) for opening in openings), default=0) for row in found.ids]
-        return self._prepared(found, shared)
+        heads = list(dict.fromkeys(item.head for item in inputs))
+        end = self._tokenizer.end
+        known = {head: row[: len(row) - end] for head, row in zip(heads, self._tokenizer.whole(heads), strict=True)}
+        return [common_run(known[item.head], row) if item.head else 0 for item, row in zip(inputs, rows, strict=True)]
 
     def run(self, rows: Sequence[Any]) -> NDArray[Any]:
         """Return the pooled vectors of a batch."""
@@ -208,7 +213,7 @@ class EngineReranker(_Engine, BatchedReranker):
         (table,) = self._checkpoint.read({name: (self._model.vocabulary, self._model.hidden_size)})
         return table[yes].float() - table[no].float()
 
-    def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
+    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
         found, parts = pair_ids(inputs, self._tokenizer.plain, options)
         return self._prepared(found, self._shared([pair.head for pair in inputs], parts, found.ids))

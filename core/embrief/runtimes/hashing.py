@@ -18,6 +18,7 @@ from embrief.runtimes.base import Encoded, RunOptions, too_long
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from embrief.facts.prompts import Rendered
     from embrief.facts.specs import EmbeddingSpec
 
 _WORD = re.compile(r"\w+|[^\w\s]", re.UNICODE)
@@ -101,14 +102,14 @@ class HashBackend:
     def __init__(self, spec: EmbeddingSpec) -> None:
         self._dim = spec.dim
 
-    def check(self, inputs: Sequence[str], options: RunOptions) -> None:
+    def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
         """Refuse texts over the limit that may not be cut."""
         if options.refuse_long:
-            for index, text in enumerate(inputs):
-                if (tokens := len(_words(text))) > options.max_tokens:
+            for index, item in enumerate(inputs):
+                if (tokens := len(_words(item.text))) > options.max_tokens:
                     raise too_long(index, tokens, options)
 
-    def encode(self, texts: Sequence[str], options: RunOptions) -> Encoded:
+    def encode(self, texts: Sequence[Rendered], options: RunOptions) -> Encoded:
         """Return one hashed vector per text, as wide as `options.dim` asks. Its tokens are words and signs."""
         dim = options.dim or self._dim
         self.check(texts, options)
@@ -116,7 +117,7 @@ class HashBackend:
         counts = np.empty(len(texts), np.int64)
         # The words of all texts at once would take more memory than the vectors.
         for start in range(0, len(texts), _BLOCK):
-            words = [_words(text) for text in texts[start : start + _BLOCK]]
+            words = [_words(item.text) for item in texts[start : start + _BLOCK]]
             rows = slice(start, start + len(words))
             counts[rows] = [len(text) for text in words]
             vectors[rows] = _hash_block([text[: options.max_tokens] for text in words], dim)

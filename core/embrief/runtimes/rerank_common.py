@@ -16,12 +16,12 @@ from embrief.runtimes.torch_common import IdRow, Tokenized
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embrief.facts.prompts import RenderedPair
+    from embrief.facts.prompts import Rendered
     from embrief.runtimes.base import RunOptions
 
 
 def pair_ids(
-    pairs: Sequence[RenderedPair], encode: Callable[[Sequence[str]], list[IdRow]], options: RunOptions
+    pairs: Sequence[Rendered], encode: Callable[[Sequence[str]], list[IdRow]], options: RunOptions
 ) -> tuple[Tokenized, dict[str, IdRow]]:
     """Cut the end of each document so that head, document and tail fit; the tail always stays whole.
 
@@ -34,7 +34,7 @@ def pair_ids(
     texts = list(dict.fromkeys(part for pair in pairs for part in (pair.head, pair.tail)))
     parts = dict(zip(texts, encode(texts), strict=True))
     # Head and document are tokenised in one piece: a byte-pair merge may cross the seam.
-    bodies = encode([pair.head + pair.document for pair in pairs])
+    bodies = encode([pair.head + pair.body for pair in pairs])
     rows: list[IdRow] = []
     counts: list[int] = []
     for index, (pair, body) in enumerate(zip(pairs, bodies, strict=True)):

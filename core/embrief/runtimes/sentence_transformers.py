@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from embrief.errors import ModelMismatchError
+from embrief.facts.prompts import Rendered
 from embrief.files.folders import stored_tensors
 from embrief.files.modules import transformer_folder
 from embrief.files.tensors import BUFFERS_AND_HEADS
@@ -50,13 +51,13 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
         torch_common.check_final_token(self._tokenizer, self._spec)
         self._encode = partial(torch_common.encode, self._tokenizer)
         self._end = torch_common.final_tokens(self._tokenizer, "probe")
-        width = self.encode(["probe"], RunOptions(max_tokens=8)).vectors.shape[1]
+        width = self.encode([Rendered("", "probe")], RunOptions(max_tokens=8)).vectors.shape[1]
         if width != self._spec.dim:
             raise ModelMismatchError(
                 f"{self._spec.id} gives {width} values per vector, its record says {self._spec.dim}"
             )
 
-    def prepare(self, inputs: Sequence[str], options: RunOptions) -> Prepared:
+    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Return the token ids of each text."""
         tokens = torch_common.tokenize(self._encode, self._end, inputs, options)
         if self._rows is not None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from embrief.engine.tokens import TextTokenizer
+    from embrief.facts.prompts import Rendered
     from embrief.facts.specs import EmbeddingSpec, ModelSpec
     from embrief.runtimes.base import RunOptions
 
@@ -163,9 +164,9 @@ class Tokenized:
 
 
 def tokenize(
-    encode: Callable[[Sequence[str]], list[IdRow]], end: int, texts: Sequence[str], options: RunOptions
+    encode: Callable[[Sequence[str]], list[IdRow]], end: int, texts: Sequence[Rendered], options: RunOptions
 ) -> Tokenized:
-    """Return token ids with special tokens; a text over the limit loses its end but keeps the final special tokens.
+    """Return token ids with special tokens; a text over the limit loses its end, but keeps tail and final specials.
 
     Args:
         encode: Gives the ids of whole texts.
@@ -176,17 +177,34 @@ def tokenize(
     Raises:
         InputTooLongError: A text is over the limit and may not be cut, or its prompt alone fills the limit.
     """
-    ids = encode(texts)
+    ids = encode([item.head + item.body for item in texts])
+    tails = _tails(encode, end, texts)
+    if any(map(len, tails)):
+        ids = [
+            np.concatenate((row[: len(row) - end], tail, row[len(row) - end :]))
+            for row, tail in zip(ids, tails, strict=True)
+        ]
     counts = np.fromiter(map(len, ids), np.int64, len(ids))
     truncated = counts > options.max_tokens
     long = np.flatnonzero(truncated).tolist()
     if long and options.refuse_long:
         raise too_long(long[0], int(counts[long[0]]), options)
     if long:
-        _check_room(encode, [texts[index] for index in long], long, options)
+        _check_room(encode, texts, tails, long, options)
         for index in long:
-            ids[index] = cut(ids[index], options.max_tokens, end)
+            ids[index] = cut(ids[index], options.max_tokens, len(tails[index]) + end)
     return Tokenized(ids, counts, truncated)
+
+
+def _tails(encode: Callable[[Sequence[str]], list[IdRow]], end: int, texts: Sequence[Rendered]) -> list[IdRow]:
+    """Return the ids of what stands behind each text, without special tokens."""
+    nothing = np.empty(0, np.int32)
+    start = len(encode([""])[0]) - end if any(item.tail for item in texts) else 0
+    known = {"": nothing}
+    for tail in dict.fromkeys(item.tail for item in texts if item.tail):
+        row = encode([tail])[0]
+        known[tail] = row[start : len(row) - end]
+    return [known[item.tail] for item in texts]
 
 
 def check_tensor_names(missing: Iterable[str], surplus: Iterable[str], label: str, *, unused: re.Pattern[str]) -> None:
@@ -343,16 +361,19 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[IdRow]:
 
 
 def _check_room(
-    encode: Callable[[Sequence[str]], list[IdRow]], texts: list[str], places: list[int], options: RunOptions
+    encode: Callable[[Sequence[str]], list[IdRow]],
+    texts: Sequence[Rendered],
+    tails: Sequence[IdRow],
+    places: list[int],
+    options: RunOptions,
 ) -> None:
     """Refuse a limit that cuts a text off whole: all such texts would get one vector."""
+    heads = {texts[place].head: place for place in reversed(places)}
     # Without a prompt there are special tokens still.
-    for prompt in (*options.prompts, ""):
-        tokens = len(encode([prompt])[0])
+    for (_, place), row in zip(heads.items(), encode(list(heads)), strict=True):
+        tokens = len(row) + len(tails[place])
         if tokens >= options.max_tokens:
-            index = next((place for place, text in zip(places, texts, strict=True) if text.startswith(prompt)), None)
-            if index is not None:
-                raise no_room(index, tokens, options)
+            raise no_room(place, tokens, options)
 
 
 def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embrief.facts.prompts import RenderedPair
+    from embrief.facts.prompts import Rendered
     from embrief.facts.specs import RerankerSpec
 
 
@@ -37,13 +37,13 @@ class _Reranker(BatchedReranker):
         self._model = model
         torch_common.check_vocabulary(torch_common.beyond(tokenizer, model), self._spec.id)
 
-    def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
+    def _ids(self, pairs: Sequence[Rendered], options: RunOptions) -> torch_common.Tokenized:
         raise NotImplementedError
 
     def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
         raise NotImplementedError
 
-    def prepare(self, inputs: Sequence[RenderedPair], options: RunOptions) -> Prepared:
+    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Return the token ids of each pair, and which part each belongs to if the model is told."""
         tokens = self._ids(inputs, options)
         rows = list(zip(tokens.ids, tokens.types or repeat(None), strict=False))
@@ -77,7 +77,7 @@ class _TemplateReranker(_Reranker):
         found = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return [np.array(row, np.int32) for row in found]
 
-    def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
+    def _ids(self, pairs: Sequence[Rendered], options: RunOptions) -> torch_common.Tokenized:
         return pair_ids(pairs, self._encode, options)[0]
 
     def _logits(self, ids: Any, mask: Any, types: Any) -> Any:
@@ -130,9 +130,9 @@ class ClassifierReranker(_Reranker):
         super().__init__(request, _load_tokenizer(request), _load(AutoModelForSequenceClassification, request))
         self._end = torch_common.final_tokens(self._tokenizer, "probe", "probe")
 
-    def _ids(self, pairs: Sequence[RenderedPair], options: RunOptions) -> torch_common.Tokenized:
+    def _ids(self, pairs: Sequence[Rendered], options: RunOptions) -> torch_common.Tokenized:
         heads = [pair.head for pair in pairs]
-        documents = [pair.document for pair in pairs]
+        documents = [pair.body for pair in pairs]
         # A query without a document shows whether there is room for one.
         queries = list(dict.fromkeys(heads))
         for query, ids in zip(queries, self._tokenizer(queries, [""] * len(queries))["input_ids"], strict=True):

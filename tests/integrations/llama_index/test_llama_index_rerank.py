@@ -86,7 +86,7 @@ async def test_order_scores_and_top_n(fake: FakeRuntime) -> None:
 def test_the_model_reads_the_embed_text(fake: FakeRuntime) -> None:
     node = TextNode(text="t", metadata={"a": "1", "b": "2"}, excluded_embed_metadata_keys=["b"])
     Qwen3Rerank(fake.reranker).postprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
-    assert [pair.document for pair in fake.pairs] == ["a: 1\n\nt"]
+    assert [pair.body for pair in fake.pairs] == ["a: 1\n\nt"]
 
 
 async def test_inputs_are_not_changed(fake: FakeRuntime) -> None:

@@ -355,7 +355,7 @@ def test_reranking_orders_anew_and_changes_no_hit(planets, embedder, fake):
     assert hits[0].score == next(
         hit.score for hit in query_texts(planets, "docs", embedder, "has rings") if hit.id == 2
     )
-    assert {pair.document for pair in fake.pairs} == set(PLANETS)
+    assert {pair.body for pair in fake.pairs} == set(PLANETS)
     assert "<Instruct>: Judge\n<Query>: has rings" in fake.pairs[0].head
 
 

@@ -5,21 +5,22 @@ Source: model card and config_sentence_transformers.json of google/embeddinggemm
 
 from __future__ import annotations
 
-from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, Task
+from embrief.facts.prompts import fill
+from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, Task, Template
 
-DOCUMENT = "title: none | text: "
-TITLED = "title: {title} | text: "
-INSTRUCTED = "task: {instruction} | query: "
+DOCUMENT = Template("title: none | text: ")
+TITLED = Template("title: {title} | text: ")
+INSTRUCTED = Template("task: {instruction} | query: ")
 
 
 def _search(name: str, description: str, *aliases: str) -> Task:
     """A task in which short queries look for documents."""
-    return Task(name, f"task: {description} | query: ", DOCUMENT, TITLED, aliases)
+    return Task(name, fill(INSTRUCTED, instruction=description), DOCUMENT, TITLED, aliases)
 
 
 def _symmetric(name: str, description: str, *aliases: str) -> Task:
     """A task in which both sides are texts of the same kind."""
-    prompt = f"task: {description} | query: "
+    prompt = fill(INSTRUCTED, instruction=description)
     return Task(name, prompt, prompt, None, aliases)
 
 

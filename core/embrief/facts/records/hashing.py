@@ -5,7 +5,7 @@ For demonstrations, tests and as a baseline to beat. It compares spelling (words
 
 from __future__ import annotations
 
-from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, Task
+from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, Task
 
 MODELS = (
     EmbeddingSpec(
@@ -22,7 +22,7 @@ MODELS = (
         context=1_000_000,
         pooling="none",
         padding_side="right",
-        prompts=EmbeddingPrompts(tasks=(Task("retrieval", "", "", aliases=("query", "document")),)),
+        prompts=EmbeddingPrompts(tasks=(Task("retrieval", NO_PROMPT, NO_PROMPT, aliases=("query", "document")),)),
         final_token=None,
         lexical=True,
         verified=True,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, RerankerSpec, RerankPrompt, Task
+from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, RerankerSpec, Task, Template
 
-NO_PROMPTS = EmbeddingPrompts(tasks=(Task("retrieval", "", "", aliases=("query", "document")),))
-NO_TEMPLATE = RerankPrompt(head="{query}", tail="")
+NO_PROMPTS = EmbeddingPrompts(tasks=(Task("retrieval", NO_PROMPT, NO_PROMPT, aliases=("query", "document")),))
+NO_TEMPLATE = Template("{query}")
 
 MODELS = (
     EmbeddingSpec(
@@ -54,7 +54,7 @@ MODELS = (
         context=8192,
         padding_side="right",
         scoring="classifier",
-        prompt=NO_TEMPLATE,
+        template=NO_TEMPLATE,
         source="https://huggingface.co/BAAI/bge-reranker-v2-m3",
     ),
 )

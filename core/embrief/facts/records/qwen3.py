@@ -5,9 +5,10 @@ Source: model cards and https://github.com/QwenLM/Qwen3-Embedding (README, examp
 
 from __future__ import annotations
 
-from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, RerankerSpec, RerankPrompt, Task
+from embrief.facts.prompts import fill
+from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, RerankerSpec, Task, Template
 
-INSTRUCTED = "Instruct: {instruction}\nQuery:"
+INSTRUCTED = Template("Instruct: {instruction}\nQuery:")
 RETRIEVAL = "Given a web search query, retrieve relevant passages that answer the query"
 JUDGE = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
@@ -15,19 +16,19 @@ JUDGE = (
 )
 
 
-def _prompt(instruction: str) -> str:
-    return INSTRUCTED.replace("{instruction}", instruction)
+def _prompt(instruction: str) -> Template:
+    return fill(INSTRUCTED, instruction=instruction)
 
 
 # Besides retrieval, the instructions are those of the official evaluation and of the task list that it published. They
 # are spelled as published, mistakes included, because the models were measured with these bytes.
 EMBEDDING_PROMPTS = EmbeddingPrompts(
     tasks=(
-        Task("retrieval", _prompt(RETRIEVAL), "", aliases=("query", "document")),
+        Task("retrieval", _prompt(RETRIEVAL), NO_PROMPT, aliases=("query", "document")),
         Task(
             "code_retrieval",
             _prompt("Given a question about coding, retrieval code or passage that can solve user's question"),
-            "",
+            NO_PROMPT,
         ),
         Task(
             "sentence_similarity",
@@ -46,13 +47,12 @@ EMBEDDING_PROMPTS = EmbeddingPrompts(
     default_instruction=RETRIEVAL,
 )
 
-RERANK_PROMPT = RerankPrompt(
+RERANK_TEMPLATE = Template(
     head=(
         f"<|im_start|>system\n{JUDGE}<|im_end|>\n<|im_start|>user\n"
         "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: "
     ),
     tail="<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
-    default_instruction=RETRIEVAL,
 )
 
 
@@ -92,7 +92,8 @@ def _reranker(size: str, revision: str, hidden_size: int, parameters: int) -> Re
         context=40960,
         padding_side="left",
         scoring="yes_no",
-        prompt=RERANK_PROMPT,
+        template=RERANK_TEMPLATE,
+        default_instruction=RETRIEVAL,
         defines_family=size == "0.6B",
         source=f"https://huggingface.co/Qwen/Qwen3-Reranker-{size}",
     )

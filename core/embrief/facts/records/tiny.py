@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embrief.facts.records.qwen3 import EMBEDDING_PROMPTS, RERANK_PROMPT
+from embrief.facts.records.qwen3 import EMBEDDING_PROMPTS, RERANK_TEMPLATE, RETRIEVAL
 from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, RerankerSpec
 
 _FOLDER = Path(__file__).parent
@@ -51,7 +51,8 @@ MODELS = (
         context=1024,
         padding_side="left",
         scoring="yes_no",
-        prompt=RERANK_PROMPT,
+        template=RERANK_TEMPLATE,
+        default_instruction=RETRIEVAL,
         verified=True,
         aliases=("tiny-reranker",),
         source=_SOURCE,

@@ -8,9 +8,9 @@ from embrief import (
     EmbeddingSpec,
     Encoded,
     RerankerSpec,
-    RerankPrompt,
     Scored,
     Task,
+    Template,
     hookimpl,
 )
 
@@ -27,14 +27,12 @@ LETTERS = EmbeddingSpec(
     id="acme/letters",
     dim=26,
     pooling="none",
-    prompts=EmbeddingPrompts(tasks=(Task("retrieval", "", ""),)),
+    prompts=EmbeddingPrompts(tasks=(Task("retrieval", Template(), Template()),)),
     final_token=None,
     lexical=True,
     **FACTS,
 )
-SHARED_LETTERS = RerankerSpec(
-    id="acme/shared-letters", scoring="classifier", prompt=RerankPrompt(head="{query}", tail=""), **FACTS
-)
+SHARED_LETTERS = RerankerSpec(id="acme/shared-letters", scoring="classifier", template=Template("{query}"), **FACTS)
 
 
 def count_letters(text):
@@ -50,6 +48,7 @@ class LettersBackend:
     """An embedding model: how often each letter occurs."""
 
     def encode(self, texts, options):
+        texts = [item.text for item in texts]
         counts, truncated = lengths(texts, options)
         vectors = np.stack([count_letters(text[: options.max_tokens]) for text in texts])
         return Encoded(vectors, counts, truncated)
@@ -62,8 +61,8 @@ class SharedLettersBackend:
     """A reranker: how many letters query and document have in common."""
 
     def score(self, pairs, options):
-        counts, truncated = lengths([pair.head + pair.document for pair in pairs], options)
-        shared = [len(set(pair.head) & set(pair.document[: options.max_tokens])) for pair in pairs]
+        counts, truncated = lengths([pair.head + pair.body for pair in pairs], options)
+        shared = [len(set(pair.head) & set(pair.body[: options.max_tokens])) for pair in pairs]
         return Scored(np.array(shared, np.float32) - 5, counts, truncated)
 
     def close(self):

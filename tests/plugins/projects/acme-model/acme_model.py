@@ -1,6 +1,6 @@
 """A plugin that adds a model, which an existing runtime serves."""
 
-from embrief import EmbeddingPrompts, EmbeddingSpec, Task, hookimpl
+from embrief import EmbeddingPrompts, EmbeddingSpec, Task, Template, hookimpl
 
 NOTES = EmbeddingSpec(
     id="acme/notes",
@@ -12,7 +12,9 @@ NOTES = EmbeddingSpec(
     context=512,
     padding_side="right",
     pooling="none",
-    prompts=EmbeddingPrompts(tasks=(Task("retrieval", "ask: ", "note: "),), instructed="{instruction}: "),
+    prompts=EmbeddingPrompts(
+        tasks=(Task("retrieval", Template("ask: "), Template("note: ")),), instructed=Template("{instruction}: ")
+    ),
     final_token=None,
     lexical=True,
     aliases=("notes",),
