@@ -48,18 +48,22 @@ if TYPE_CHECKING:
     from embrief.facades.reranker import RankedDocument, RankedItem, Reranker
     from embrief.facts.prompts import Rendered, Source
     from embrief.facts.space import VectorSpace
-    from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task, Template
+    from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task, Template
     from embrief.runtimes.base import (
-        Backend,
+        Ask,
         Batched,
         BatchedEmbedder,
         BatchedReranker,
         EmbeddingBackend,
         Encoded,
         LoadRequest,
+        Offer,
         Prepared,
+        Refusal,
         RerankBackend,
         RunOptions,
+        Runtime,
+        RuntimeOptions,
         Scored,
     )
 
@@ -69,7 +73,8 @@ __all__ = [
     "AmbiguousModelError",
     "ArgumentError",
     "ArgumentTypeError",
-    "Backend",
+    "Artifact",
+    "Ask",
     "BackendError",
     "Batched",
     "BatchedEmbedder",
@@ -95,6 +100,7 @@ __all__ = [
     "NewerFormatError",
     "NonFiniteVectorError",
     "NotEnoughSpaceError",
+    "Offer",
     "OutOfMemoryError",
     "PartlyStoredError",
     "PluginError",
@@ -102,11 +108,14 @@ __all__ = [
     "Prepared",
     "RankedDocument",
     "RankedItem",
+    "Refusal",
     "Rendered",
     "RerankBackend",
     "Reranker",
     "RerankerSpec",
     "RunOptions",
+    "Runtime",
+    "RuntimeOptions",
     "Scored",
     "Source",
     "SpaceMismatchError",
@@ -124,16 +133,20 @@ __all__ = [
 
 _LATER = {
     "embrief.runtimes.base": (
-        "Backend",
+        "Ask",
         "Batched",
         "BatchedEmbedder",
         "BatchedReranker",
         "EmbeddingBackend",
         "Encoded",
         "LoadRequest",
+        "Offer",
         "Prepared",
+        "Refusal",
         "RerankBackend",
         "RunOptions",
+        "Runtime",
+        "RuntimeOptions",
         "Scored",
     ),
     "embrief.facades.embedder": (
@@ -149,10 +162,12 @@ _LATER = {
     "embrief.facades.reranker": (
         "RankedDocument",
         "RankedItem",
+        "Refusal",
         "Reranker",
     ),
     "embrief.facts.space": ("VectorSpace",),
     "embrief.facts.specs": (
+        "Artifact",
         "EmbeddingPrompts",
         "EmbeddingSpec",
         "ModelSpec",
@@ -165,6 +180,7 @@ _LATER = {
 plugin, or to show a command's help."""
 
 _GONE = {
+    "Backend": "a runtime derives from embrief.Runtime, with offer(spec, ask) and load(request); register an instance",
     "RenderedPair": "texts and pairs are both embrief.Rendered, with head, body (the document of a pair) and tail",
     "RerankPrompt": "a RerankerSpec has template=embrief.Template(head, tail) and default_instruction=",
 }

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from embrief.errors import EmbriefError, NewerFormatError, SpaceMismatchError
+from embrief.discovery.plugins import plugins
+from embrief.errors import ArgumentError, EmbriefError, NewerFormatError, SpaceMismatchError
 from embrief.facts.space import VectorSpace
+from embrief.files.foreign import is_hub_id
+from embrief.files.weights import COMMIT
 
 KEY = "embrief_space"
 """The metadata key under which a store keeps its space."""
@@ -58,6 +61,32 @@ def unreadable(where: str, why: str) -> SpaceMismatchError:
         f"{where} has a vector space stamp that cannot be read: {why}. Nothing is known about its vectors: put the "
         "stamp back from a copy or, if you are sure which embedder made them, write that embedder's stamp over it; "
         "otherwise embed the documents again into a new collection"
+    )
+
+
+def stored_model(model: object, revision: object, *, where: str) -> str:
+    """Return a model's name as it came back from a store, if it may be used.
+
+    Whoever can write to a store can put anything there. A name may decide nothing but which published weights are used:
+    the id of a record, or `owner/name` at a commit. Never a path, an address, an alias, a branch, or options of a
+    runtime: where and how a model runs is for this program, and not for the store, to say.
+
+    Args:
+        model: What the store says.
+        revision: The commit that it says.
+        where: Name of the store, for the message.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
+    if isinstance(model, str):
+        if model in plugins().catalog.models:
+            return model
+        if is_hub_id(model) and isinstance(revision, str) and COMMIT.fullmatch(revision):
+            return model
+    raise ArgumentError(
+        f"{where} names the model {str(model)[:200]!r} (revision {str(revision)[:80]!r}), and what comes from a store "
+        "may only be the id of a recorded model, or 'owner/name' with a full commit id; pass the model yourself"
     )
 
 

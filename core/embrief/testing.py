@@ -25,27 +25,30 @@ import numpy as np
 
 from embrief.discovery.plugins import catalog
 from embrief.errors import ArgumentError, ModelMismatchError, WeightsUnavailableError
-from embrief.facts.prompts import Rendered, Source, fill, pair_template, render
+from embrief.facts.prompts import Rendered, RenderedTexts, Source, fill, pair_template
 from embrief.facts.records import gemma, qwen3
 from embrief.facts.specs import NO_PROMPT, EmbeddingSpec, ModelSpec, RerankerSpec, Template
 from embrief.files.folders import missing_files
 from embrief.files.identify import verify_files
 from embrief.files.model_files import ModelFiles, read_files
 from embrief.runtimes.base import (
-    Backend,
+    Ask,
     BatchedEmbedder,
     BatchedReranker,
     EmbeddingBackend,
     Encoded,
     LoadRequest,
+    Offer,
     Prepared,
+    Refusal,
     RerankBackend,
     RunOptions,
+    Runtime,
     Scored,
     too_long,
 )
 from embrief.runtimes.hashing import HashBackend
-from embrief.serving.choosing import choose_runtime, refusals_of, runtimes_for
+from embrief.serving.choosing import Choice, ask_all, best
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -134,16 +137,7 @@ class FakeRuntime:
     def __enter__(self) -> Self:
         for spec in self._models():
             catalog().add_model(spec)
-        catalog().add_backend(
-            Backend(
-                name=self._name,
-                supports=lambda spec: spec.architecture == self._name,
-                resolve=lambda spec, device, dtype: ("cpu", "float32"),
-                load_embedder=lambda request: self._load(self._embedder(request)),
-                load_reranker=lambda request: self._load(self._reranker()),
-                needs_files=False,
-            )
-        )
+        catalog().add_backend(_Fake(self))
         return self
 
     def __exit__(
@@ -175,6 +169,23 @@ class FakeRuntime:
                 self.fault(texts)
         finally:
             busy.release()
+
+
+class _Fake(Runtime):
+    """The runtime of one `FakeRuntime`: its own models, in float32 wherever it is asked to be."""
+
+    def __init__(self, fake: FakeRuntime) -> None:
+        self.name = fake._name
+        self._fake = fake
+
+    def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
+        if spec.architecture != self.name:
+            return Refusal("runs its own models only")
+        return Offer(device="cpu", dtype="float32")
+
+    def load(self, request: LoadRequest) -> EmbeddingBackend | RerankBackend:
+        embeds = isinstance(request.spec, EmbeddingSpec)
+        return self._fake._load(self._fake._embedder(request) if embeds else self._fake._reranker())
 
 
 class _FakeEmbedder:
@@ -363,20 +374,26 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
     """
     found = catalog()
     # Says what is missing if there is none.
-    best = choose_runtime(found, spec, None, None)
-    if problems := _record_problems(spec, best):
+    serves = best(found, spec)
+    if problems := _record_problems(spec, serves.offer):
         raise AssertionError(f"the record of {spec.id}: {'; '.join(problems)}")
     place = Path(folder).expanduser() if folder is not None else spec.folder
-    if best.needs_files and place is None:
+    if serves.offer.artifact is not None and place is None:
         raise ArgumentError(f"{spec.id} is checked against its files: give the folder that holds them")
     try:
         files = None if place is None else read_files(place)
         if files is not None:
             _check_files(spec, files)
-        refusals = {} if files is None else refusals_of(found, spec, files)
-        serving = [backend for backend in runtimes_for(found, spec) if backend.name not in refusals]
-        usable = [backend for backend in serving if not backend.missing() and (place or not backend.needs_files)]
-        answers = {backend.name: _answers(backend, spec, place) for backend in usable}
+        offers = {
+            runtime: answer
+            for runtime, answer in ask_all(found, spec, device="cpu", dtype="float32", files=files).items()
+            if isinstance(answer, Offer) and not answer.leaves_machine
+        }
+        answers = {
+            runtime.name: _answers(runtime, offer, spec, place)
+            for runtime, offer in offers.items()
+            if not runtime.missing() and (place is not None or offer.artifact is None)
+        }
     except ModelMismatchError as error:
         raise AssertionError(str(error)) from error
     (first, expected), *others = answers.items()
@@ -385,8 +402,8 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
             raise AssertionError(f"the runtimes {first} and {name} give different results for {spec.id}")
 
 
-def _record_problems(spec: ModelSpec, backend: Backend) -> list[str]:
-    """Say what is wrong with a record by itself, given the runtime that would serve it."""
+def _record_problems(spec: ModelSpec, offer: Offer) -> list[str]:
+    """Say what is wrong with a record by itself, given the offer of the runtime that would serve it."""
     problems = [f"it has no {name}" for name in ("id", "revision", "license", "source") if not getattr(spec, name)]
     if spec.max_tokens > spec.context:
         problems.append(f"max_tokens={spec.max_tokens} is more than context={spec.context}")
@@ -399,7 +416,7 @@ def _record_problems(spec: ModelSpec, backend: Backend) -> list[str]:
         return problems
     assert isinstance(spec, EmbeddingSpec)
     prompts = spec.prompts
-    if not backend.native_dims and any(not 0 < width <= spec.dim for width in spec.mrl):
+    if not offer.native_dims and any(not 0 < width <= spec.dim for width in spec.mrl):
         problems.append(f"mrl has widths that are not between 1 and dim={spec.dim}")
     if not prompts.tasks:
         return [*problems, "it has no task; a model without prompts has one with empty ones"]
@@ -432,8 +449,8 @@ def _shown(template: Template) -> str:
     return repr(template.head + template.tail)
 
 
-def _probe_pairs(spec: RerankerSpec) -> list[Rendered]:
-    return render(_PROBES, *pair_template("which planet is red", spec, None))
+def _probe_pairs(spec: RerankerSpec) -> Sequence[Rendered]:
+    return RenderedTexts(_PROBES, *pair_template("which planet is red", spec, None))
 
 
 def _check_files(spec: ModelSpec, files: ModelFiles) -> None:
@@ -445,24 +462,27 @@ def _check_files(spec: ModelSpec, files: ModelFiles) -> None:
         raise AssertionError(f"{spec.id} has context={spec.context}, and its config.json has {files.context} positions")
 
 
-def _answers(backend: Backend, spec: ModelSpec, folder: Path | None) -> NDArray[Any]:
+def _answers(runtime: Runtime, offer: Offer, spec: ModelSpec, folder: Path | None) -> NDArray[Any]:
     """Check one runtime; return unit vectors for texts with every prompt of the record, or log-odds of pairs."""
-    device, dtype = backend.resolve(spec, "cpu", "float32")
-    request = LoadRequest(spec, folder if backend.needs_files else None, device, dtype)
+    ask = Ask(device="cpu", dtype="float32", options=runtime.Options())
+    settled = Choice(runtime, ask, offer).settled(spec).offer
+    request = LoadRequest(
+        spec, folder if settled.artifact is not None else None, settled.device, settled.dtype, artifact=settled.artifact
+    )
+    model: Any = runtime.load(request)
     options = RunOptions(max_tokens=spec.max_tokens)
     if isinstance(spec, RerankerSpec):
-        assert backend.load_reranker is not None
-        with closing(backend.load_reranker(request)) as reranker:
+        with closing(model) as reranker:
             check_rerank_backend(reranker, spec)
-            return reranker.score(_probe_pairs(spec), options).logits
+            logits: NDArray[Any] = reranker.score(_probe_pairs(spec), options).logits
+            return logits
     assert isinstance(spec, EmbeddingSpec)
-    assert backend.load_embedder is not None
-    with closing(backend.load_embedder(request)) as embedder:
+    with closing(model) as embedder:
         check_embedding_backend(embedder, spec)
         around = dict.fromkeys(template for task in spec.prompts.tasks for template in (task.query, task.document))
-        texts = [item for template in around for item in render(_PROBES, template, Source())]
+        texts = [item for template in around for item in RenderedTexts(_PROBES, template, Source())]
         whole = embedder.encode(texts, options)
-        cut = embedder.encode(render(_PROBES, NO_PROMPT, Source()), replace(options, max_tokens=_FEW_TOKENS))
+        cut = embedder.encode(RenderedTexts(_PROBES, NO_PROMPT, Source()), replace(options, max_tokens=_FEW_TOKENS))
         vectors = np.concatenate([whole.vectors, cut.vectors])
         unit: NDArray[Any] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit

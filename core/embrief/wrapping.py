@@ -8,6 +8,7 @@ from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+from embrief.discovery.plugins import plugins
 from embrief.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -20,6 +21,8 @@ from embrief.facades import arguments, synonyms
 from embrief.facades.arguments import count, listed, positive, texts, titles, unicode
 from embrief.facades.embedder import Embedder
 from embrief.facades.reranker import Reranker
+from embrief.runtimes.base import RuntimeOptions
+from embrief.serving.choosing import named
 from embrief.serving.jobs import in_short
 from embrief.system.installed import install_command
 
@@ -33,6 +36,7 @@ __all__ = [
     "EmbedderOptions",
     "RerankerOptions",
     "ato_lists",
+    "backend_name",
     "choose_facade",
     "count",
     "listed",
@@ -40,6 +44,7 @@ __all__ = [
     "missing_framework",
     "plain_number",
     "positive",
+    "recorded_id",
     "storing",
     "texts",
     "titles",
@@ -54,7 +59,7 @@ _BLOCK = 256
 class RerankerOptions(TypedDict, total=False):
     """Keywords of a reranker's constructor, without the model; `Reranker` says what they mean."""
 
-    backend: str | None
+    backend: str | RuntimeOptions | None
     revision: str | None
     instruction: str | None
     device: str
@@ -161,6 +166,17 @@ def missing_framework(package: str, framework: str, *, extra: str, error: Import
     return MissingDependencyError(
         f"{package} needs {framework}, which cannot be imported ({error}): {install_command(extra)}"
     )
+
+
+def backend_name(backend: str | RuntimeOptions | None) -> str | None:
+    """Return what a wrapper writes down of `backend=`: the runtime's name. Where it runs is for each machine to say."""
+    return named(plugins().catalog, backend).name if isinstance(backend, RuntimeOptions) else backend
+
+
+def recorded_id(model: str) -> str:
+    """Return the id of a recorded model that is called by an alias, and every other name as it is."""
+    spec = plugins().catalog.find_model(model)
+    return model if spec is None else spec.id
 
 
 def plain_number(value: object) -> object:

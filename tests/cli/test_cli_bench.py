@@ -425,7 +425,7 @@ def test_a_ranking_template_gives_the_prompt_byte_for_byte():
     query, document = '  what "is" {query} \\n?', "line\n\n{instruction} 'x' {{ y }}  "
     pair = reranker.render(query, document)
     template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
-        chat_template(reranker.spec.prompt)
+        chat_template(reranker.spec)
     )
     messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
     assert template.render(messages=messages) == pair.head + pair.body + pair.tail

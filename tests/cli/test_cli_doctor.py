@@ -60,7 +60,7 @@ def fake_torch(monkeypatch, *, gpus=0, mps=False, native=True, cpu=()):
     torch.cpu = types.SimpleNamespace(get_capabilities=lambda: dict.fromkeys(cpu, True))
     torch.__spec__ = types.SimpleNamespace(name="torch")
     monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setattr("embrief.runtimes.base.Backend.missing", lambda self: ())
+    monkeypatch.setattr("embrief.runtimes.base.Runtime.missing", lambda self: ())
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_nothing_is_approved_that_does_not_load(tmp_path, qwen3_folder, damage, 
 
 
 def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr("embrief.runtimes.base.Backend.missing", lambda self: self.requires)
+    monkeypatch.setattr("embrief.runtimes.base.Runtime.missing", lambda self: self.requires)
     result = run("Qwen/Qwen3-Embedding-0.6B")
     assert result.exit_code == 1
     assert install_command("torch") in " ".join(result.output.split())

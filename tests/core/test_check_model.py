@@ -22,6 +22,7 @@ from embrief import (
     plugins,
 )
 from embrief.facts.records import built_in_models
+from embrief.runtimes.built_in import Engine
 from embrief.runtimes.engine import EngineEmbedder
 from embrief.testing import FakeRuntime, check_model
 
@@ -184,11 +185,17 @@ def test_runtimes_that_do_something_else(fault: str, message: str, qwen3: Embedd
             values = super().run(rows)
             return values[::-1] if fault == "order" else values
 
+    class Other(Engine):
+        name = "differs"
+        preference = Engine.preference + 1
+
+        def load(self, request):  # type: ignore[no-untyped-def]
+            return Differs(request)
+
     catalog = plugins().catalog
     engine = catalog.backends["engine"]
-    differs = replace(engine, name="differs", load_embedder=Differs, preference=engine.preference + 1)
     catalog.backends.pop("engine")
-    catalog.add_backend(differs)
+    catalog.add_backend(Other())
     try:
         with pytest.raises(AssertionError, match=message):
             check_model(qwen3, qwen3_folder)

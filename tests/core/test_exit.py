@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -83,6 +84,17 @@ asyncio.run(main())
 }
 
 
+def of_threads(errors: str) -> str:
+    """Leave out the errors of daemon threads that live to see them, where an exit takes long, whole or cut off."""
+    first, *threads = errors.split("Exception in thread ")
+    for told in threads:
+        ends = re.search(r"^(?:[\w.]+)(?:Error|Exception|Interrupt)\b.*\n?", told, re.MULTILINE)
+        if ends is not None:
+            assert "embrief.errors.ClosedError" in ends[0], errors[-2000:]
+            first += told[ends.end() :]
+    return first
+
+
 def run(code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", HEAD + code]
     return subprocess.run(command, capture_output=True, text=True, timeout=HANG)
@@ -106,8 +118,7 @@ def test_no_exit_aborts_or_hangs(shape: str) -> None:
         ]
         for process in started:
             _, errors = process.communicate(timeout=HANG)
-            # On a machine that takes long over an exit, daemon threads live to see their error.
-            told = errors.count("Traceback") - errors.count("embrief.errors.ClosedError")
+            told = of_threads(errors).count("Traceback")
             assert (process.returncode, told) == (expected, shape in ("exception", "sigint")), (shape, errors[-2000:])
 
 
@@ -143,7 +154,7 @@ def work():
     over.set()
 threading.Thread(target=work, daemon=True).start()
 """)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, of_threads(done.stderr)) == (0, "")
     assert done.stdout.startswith("True False 7 the interpreter is exiting, so no model runs any more; ")
     assert done.stdout.count("exiting") == 1
 
@@ -160,7 +171,7 @@ def first():
     print(threading.active_count(), flush=True)
 """
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    assert (done.returncode, done.stdout, of_threads(done.stderr)) == (0, "1\n", "")
 
 
 def test_a_call_that_waits_when_the_exit_begins_gets_an_error() -> None:
@@ -195,7 +206,7 @@ def released():
 threading.Thread(target=released, daemon=True).start()
 """
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, of_threads(done.stderr)) == (0, "")
     assert done.stdout.splitlines() == ["first", "refused refused joined"]
 
 
@@ -208,7 +219,7 @@ import embrief.testing as testing
 reached, release = threading.Event(), threading.Event()
 def prepare(self, inputs, options):
     reached.set(); release.wait(); print("tokenised", flush=True)
-    return self._prepared(inputs, inputs, options)
+    return self._prepared(inputs, options)
 testing._BatchedFakeEmbedder.prepare = prepare
 fake = FakeRuntime(batch_tokens=1, fault=lambda texts: print("ran", flush=True)).__enter__()
 embedder = Embedder(fake.qwen3).load()
@@ -217,7 +228,7 @@ reached.wait()
 atexit.register(threading.Timer(0.3, release.set).start)
 """
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "tokenised\n", "")
+    assert (done.returncode, done.stdout, of_threads(done.stderr)) == (0, "tokenised\n", "")
 
 
 def test_async_calls_are_served_until_the_last_thread_of_the_program_ends() -> None:
@@ -233,7 +244,7 @@ def work():
 threading.Thread(target=work).start()
 """
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "(64,)\n", "")
+    assert (done.returncode, done.stdout, of_threads(done.stderr)) == (0, "(64,)\n", "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends itself a signal")
@@ -256,4 +267,4 @@ reached.wait()
 atexit.register(release.set)
 """
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "finished\n", "")
+    assert (done.returncode, done.stdout, of_threads(done.stderr)) == (0, "finished\n", "")

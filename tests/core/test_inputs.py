@@ -339,7 +339,7 @@ def test_nan_in_what_is_cut_off_is_still_found(batch_tokens: int | None) -> None
 
         def broken(texts, options):
             found = encode(texts, options)
-            found.vectors[[text == "bad" for text in texts], -1] = np.nan
+            found.vectors[[item.body == "bad" for item in texts], -1] = np.nan
             return found
 
         inner.encode = broken

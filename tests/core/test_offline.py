@@ -8,7 +8,7 @@ from embrief import plugins
 from embrief.cli.offline import OfflineModels, offline_models
 from embrief.facts.records import LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER
 from embrief.runtimes import base
-from embrief.serving.choosing import needs_download
+from embrief.serving.choosing import to_fetch
 
 NEEDED = ("torch", "tokenizers", "safetensors")
 
@@ -31,4 +31,4 @@ def test_no_other_runtime_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_they_need_no_download() -> None:
     catalog = plugins().catalog
     for name in (LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER):
-        assert not needs_download(catalog, catalog.models[name])
+        assert to_fetch(catalog, catalog.models[name]) is None

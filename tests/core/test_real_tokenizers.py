@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from embrief import Embedder, ModelMismatchError, Reranker, RunOptions
+from embrief.facts.prompts import Rendered
 from embrief.runtimes import torch_common
 
 transformers = pytest.importorskip("transformers")
@@ -19,7 +20,8 @@ QUERY = "What is the capital of China?"
 
 def tokenize(tokenizer, texts: list[str], options: RunOptions) -> torch_common.Tokenized:
     end = torch_common.final_tokens(tokenizer, "probe")
-    return torch_common.tokenize(partial(torch_common.encode, tokenizer), end, texts, options)
+    rendered = [Rendered("", text) for text in texts]
+    return torch_common.tokenize(partial(torch_common.encode, tokenizer), end, rendered, options)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,6 @@ def test_the_engine_has_the_ids_of_transformers(tokenizers: Path, data: Path, na
         return
     for limit in (3, 7):
         options = RunOptions(max_tokens=limit)
-        rows = torch_common.tokenize(ours.whole, ours.end, texts, options).ids
+        rows = torch_common.tokenize(ours.whole, ours.end, [Rendered("", text) for text in texts], options).ids
         for text, row in zip(texts, rows, strict=True):
             assert row.tolist() == theirs(text, truncation=True, max_length=limit)["input_ids"], text

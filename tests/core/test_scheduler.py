@@ -26,6 +26,7 @@ from embrief import (
     OutOfMemoryError,
     Reranker,
 )
+from embrief.facts.prompts import Rendered
 from embrief.runtimes.base import RunOptions
 from embrief.serving import jobs, scheduler
 from embrief.testing import FakeRuntime
@@ -392,9 +393,9 @@ def test_a_vector_that_is_not_finite_fails_only_its_call(fake: Holding, monkeypa
     backend = embedder._shared.model.load()
     run = backend.run  # type: ignore[attr-defined]
 
-    def spoilt(rows: Sequence[str]) -> np.ndarray:
+    def spoilt(rows: Sequence[Rendered]) -> np.ndarray:
         values: np.ndarray = run(rows)
-        values[[row == "BAD" for row in rows]] = np.nan
+        values[[row.body == "BAD" for row in rows]] = np.nan
         return values
 
     monkeypatch.setattr(backend, "run", spoilt)
@@ -596,7 +597,9 @@ def test_the_public_encode_and_score_give_what_the_scheduler_gives(fake: Holding
     embedder = Embedder(fake.qwen3, normalize=False)
     texts = [f"{'w ' * (number % 7)}{number}" for number in range(50)]
     done: list[int] = []
-    direct = embedder._shared.model.load().encode(texts, RunOptions(max_tokens=99, on_progress=done.append))
+    direct = embedder._shared.model.load().encode(
+        [Rendered("", text) for text in texts], RunOptions(max_tokens=99, on_progress=done.append)
+    )
     np.testing.assert_array_equal(direct.vectors, embedder.embed_documents(texts))
     assert sum(done) == 50
     assert len(done) > 1

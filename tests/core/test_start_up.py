@@ -43,7 +43,7 @@ def command(*arguments: str) -> str:
     [
         ("import embrief", set()),
         ("from embrief import ArgumentError, EmbriefError, plugins", set()),
-        ("from embrief import hookimpl, EmbeddingSpec, Backend", {"pluggy", "importlib.metadata", "email", "json"}),
+        ("from embrief import hookimpl, EmbeddingSpec, Runtime", {"pluggy", "importlib.metadata", "email", "json"}),
         ("from embrief import Embedder, Reranker", {"numpy", "json"}),
         (command("--help"), {"typer", "json"}),
         (command("--version"), {"typer", "json"}),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embrief import ArgumentError, Embedder, ModelMismatchError, Reranker
+from embrief import ArgumentError, Embedder, ModelMismatchError, PluginWarning, Reranker
 
 pytest.importorskip("sentence_transformers")
 
@@ -231,25 +231,39 @@ def test_the_engine_needs_neither_transformers_nor_sentence_transformers(
     assert done.stdout.splitlines() == ["(48,) (2, 48)", "engine", "(2,)", "[]"]
 
 
-def test_a_runtime_whose_refusal_raises_is_passed_over(qwen3_folder: Path) -> None:
+def test_a_runtime_that_fails_when_it_is_asked_is_passed_over(qwen3_folder: Path) -> None:
     from embrief.discovery.catalog import Catalog
     from embrief.files.model_files import read_files
-    from embrief.runtimes.base import Backend
-    from embrief.serving.choosing import choose_runtime, passed_over, refusals_of
+    from embrief.runtimes.base import Ask, Offer, Runtime
+    from embrief.serving.choosing import ask_all, choose, choose_named, passed_over
 
-    def broken(spec: object, files: object) -> str | None:
-        raise SystemExit("the end")
+    class Whole(Runtime):
+        name = "whole"
+
+        def offer(self, spec, ask):  # type: ignore[no-untyped-def]
+            return Offer(device="cpu", dtype="float32")
+
+        def load(self, request):  # type: ignore[no-untyped-def]
+            raise AssertionError("never loaded")
+
+    class Broken(Whole):
+        name = "broken"
+        preference = 5
+
+        def offer(self, spec, ask):  # type: ignore[no-untyped-def]
+            raise SystemExit("the end")
 
     told: list[tuple[str, str]] = []
     spec = Embedder(qwen3_folder).spec
     catalog = Catalog(lambda name, problem: told.append((name, problem)))
-    common = {"supports": lambda spec: True, "resolve": lambda *asked: ("cpu", "float32"), "load_embedder": print}
-    catalog.add_backend(Backend(name="broken", refusal=broken, preference=5, **common))
-    catalog.add_backend(Backend(name="whole", **common))
-    refusals = refusals_of(catalog, spec, read_files(qwen3_folder))
-    chosen = choose_runtime(catalog, spec, None, None, refusals)
+    catalog.add_backend(Broken())
+    catalog.add_backend(Whole())
+    files = read_files(qwen3_folder)
+    with pytest.warns(PluginWarning, match="the end"):
+        answers = ask_all(catalog, spec, files=files)
+    chosen, _ = choose(spec, answers)
     assert chosen.name == "whole"
-    assert "the end" in passed_over(catalog, spec, chosen, refusals)
+    assert "the end" in passed_over(spec, chosen, answers)
     assert [name for name, _ in told] == ["broken"]
     with pytest.raises(ArgumentError, match="the end"):
-        choose_runtime(catalog, spec, "broken", None, refusals)
+        choose_named(catalog, spec, "broken", Ask(files=files))

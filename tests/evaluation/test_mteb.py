@@ -69,10 +69,10 @@ def rendered(monkeypatch):
     seen = {"query": [], "document": []}
     original = Embedder._render
 
-    def noted(self, texts, role, call, titles=None):
-        found = original(self, texts, role, call, titles)
+    def noted(self, spec, texts, role, call, titles=None):
+        found = original(self, spec, texts, role, call, titles)
         if list(texts) != [""]:  # a look at the prompt alone
-            seen[role] += found
+            seen[role] += [item.text for item in found]
         return found
 
     monkeypatch.setattr(Embedder, "_render", noted)

@@ -10,7 +10,7 @@ import pytest
 import embrief
 from embrief import EmbeddingSpec, Encoded, Rendered, RerankerSpec, RunOptions, Scored
 from embrief.runtimes.hashing import HashBackend
-from embrief.serving.choosing import runtimes_for
+from embrief.serving.choosing import serving
 from embrief.testing import FakeRuntime, check_embedding_backend, check_rerank_backend
 
 HASH = embrief.Embedder("embrief/hash").spec
@@ -106,9 +106,7 @@ def test_rounding_within_the_tolerance_is_accepted_and_beyond_it_refused():
 
 def loaded(spec: EmbeddingSpec | RerankerSpec):
     """What the runtime that serves a record loads."""
-    backend = runtimes_for(embrief.plugins().catalog, spec)[0]
-    load = backend.load_embedder if isinstance(spec, EmbeddingSpec) else backend.load_reranker
-    return load(embrief.LoadRequest(spec, None, "cpu", "float32"))
+    return serving(embrief.plugins().catalog, spec)[0].load(embrief.LoadRequest(spec, None, "cpu", "float32"))
 
 
 class Scores:

@@ -51,7 +51,7 @@ def test_it_shows_broken_ones_beside_those_that_work(process, acme_site, hostile
     [
         ("bad_selector_raises", "select_backend failed"),
         ("bad_selector_unknown", "select_backend failed"),
-        ("bad_supports_raises", "failed when asked whether it supports"),
+        ("bad_offer_raises", "failed when asked whether it runs"),
     ],
 )
 def test_what_fails_only_when_it_is_asked_shows_too(process, acme_site, hostile_site, name, problem):

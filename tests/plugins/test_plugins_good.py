@@ -143,12 +143,21 @@ print(json.dumps([chosen, acme_chooser.ASKED]))
 
 
 SELECTOR = """
-from embrief import Backend, hookimpl
+from embrief import Offer, Refusal, Runtime, hookimpl
+
+class Other(Runtime):
+    name = __name__
+    preference = -2
+
+    def offer(self, spec, ask):
+        return Offer(device="cpu", dtype="float32") if spec.architecture == "hash" else Refusal("hashes")
+
+    def load(self, request):
+        raise AssertionError("never loaded")
 
 @hookimpl
 def register_backends(register):
-    register(Backend(name=__name__, supports=lambda spec: spec.architecture == "hash", load_embedder=id, preference=-2,
-                     resolve=lambda spec, device, dtype: ("cpu", "float32"), needs_files=False))
+    register(Other())
 
 @hookimpl{arguments}
 def select_backend(available):

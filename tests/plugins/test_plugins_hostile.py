@@ -61,7 +61,7 @@ HOSTILE: dict[str, tuple[list[str], list[str]]] = {
             "an EmbeddingSpec or a RerankerSpec, not object",
             "an EmbeddingSpec or a RerankerSpec, not EmbeddingPrompts",
             "'bad/no-revision' needs an id and a revision",
-            "described by a Backend, not str",
+            "a runtime is an embrief.Runtime, not str",
             "described by an Integration, not dict",
         ],
         ["bad/after-garbage"],
@@ -73,8 +73,9 @@ HOSTILE: dict[str, tuple[list[str], list[str]]] = {
             "name of a backend.*not None",
             "name of a backend.*not ''",
             "'bad-preference' needs.*an int for preference",
-            "'bad-supports' needs callables",
-            "'bad-requires' needs.*a tuple of import names",
+            "'bad-options' needs a subclass of embrief.RuntimeOptions",
+            "register an instance, Odd\\(\\), not the class",
+            "'bad-requires' needs.*tuples of strings for requires",
             "name of a integration.*not None|name of an integration.*not None",
         ],
         ["bad/after-bad-fields"],
@@ -239,12 +240,12 @@ print(json.dumps([chosen, [str(w.message) for w in caught]]))
 
 
 def test_a_runtime_that_fails_when_asked_for_support_takes_no_model_with_it(process, acme_site, hostile_site):
-    answer = process.probe(acme_site, hostile_site, plugins=f"{GOOD},bad_supports_raises")
+    answer = process.probe(acme_site, hostile_site, plugins=f"{GOOD},bad_offer_raises")
     require_unharmed(answer)
-    (problem,) = report_of(answer, "bad_supports_raises")["problems"]
-    assert "'bad-supports-raises' failed when asked whether it supports" in problem
+    (problem,) = report_of(answer, "bad_offer_raises")["problems"]
+    assert "'bad-offer-raises' failed when asked whether it runs" in problem
     assert len(answer["warnings"]) == 1
-    assert "bad-supports-raises" in answer["warnings"][0]
+    assert "bad-offer-raises" in answer["warnings"][0]
     assert "no_such_field" in answer["warnings"][0]
 
 
@@ -341,7 +342,7 @@ def test_hostile_files_are_all_tried():
         "stolen_entry_point",
         "twin",
         "same_module",
-        "supports_raises",
+        "offer_raises",
         "missing_parent",
         "half_registered",
     }

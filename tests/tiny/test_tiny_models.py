@@ -62,9 +62,9 @@ def test_scores_are_those_of_transformers(reranking: RerankerSpec):
     with Reranker(reranking.id, dtype="float32", device="cpu") as ours:
         expected = []
         for query, document in PAIRS:
-            prompt = reranking.prompt
-            head = prompt.head.replace("{instruction}", prompt.default_instruction).replace("{query}", query)
-            ids = tokenizer(head + document + prompt.tail, add_special_tokens=False, return_tensors="pt").input_ids
+            template = reranking.template
+            head = template.head.replace("{instruction}", reranking.default_instruction).replace("{query}", query)
+            ids = tokenizer(head + document + template.tail, add_special_tokens=False, return_tensors="pt").input_ids
             with torch.no_grad():
                 logits = model(ids).logits[0, -1, answers]
             expected.append(float(logits.softmax(dim=-1)[0]))

@@ -198,6 +198,6 @@ def test_yes_and_no_swapped(reranking: RerankerSpec, candidates, judged_right, r
 
 def test_suffix_cut(reranking: RerankerSpec, candidates, judged_right, record_property):
     """What the model reads is then the end of the document, not the place where it is asked to answer."""
-    prompt = replace(reranking.prompt, tail="")
-    with registered(replace(reranking, prompt=prompt)) as name:
+    template = replace(reranking.template, tail="")
+    with registered(replace(reranking, template=template)) as name:
         assert worse(judged_right, judged(name, candidates), record_property) > 0.1

@@ -139,7 +139,7 @@ def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
     _json(
         folder / "config_sentence_transformers.json",
         {
-            "prompts": {"query": task.query, "document": task.document},
+            "prompts": {"query": task.query.head, "document": task.document.head},
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },

@@ -14,7 +14,7 @@ import embrief
 from embrief.cli import plugins as plugin_command
 from embrief.errors import MissingDependencyError
 from embrief.files.weights import cache_folder
-from embrief.serving.choosing import choose_runtime
+from embrief.serving.choosing import best
 from embrief.system.installed import installed_version
 from embrief.system.machine import processor
 
@@ -108,13 +108,13 @@ def _auto(spec: ModelSpec | None, known: Catalog) -> dict[str, Any]:
     if spec is None:
         return {"device": None, "dtype": None, "why": "there is no model"}
     try:
-        backend = choose_runtime(known, spec, None, None)
-        device, dtype = backend.resolve(spec, "auto", "auto")
+        offer = best(known, spec).settled(spec).offer
     except MissingDependencyError as error:
         return {"device": None, "dtype": None, "why": str(error)}
     except Exception as error:
         return {"device": None, "dtype": None, "why": f"{type(error).__name__}: {error}"}
-    if not backend.needs_files:
+    device, dtype = offer.device, offer.dtype
+    if offer.artifact is None:
         return {"device": device, "dtype": dtype, "why": f"{spec.id} is built in"}
     place = {"cuda": "torch sees CUDA", "mps": "torch sees MPS and no CUDA"}.get(
         device.partition(":")[0], "torch sees neither CUDA nor MPS"

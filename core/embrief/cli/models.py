@@ -12,7 +12,7 @@ from embrief.cli.paths import expanded
 from embrief.errors import MissingDependencyError
 from embrief.facts.specs import EmbeddingSpec, ModelSpec
 from embrief.files.weights import CachedModel, cached_models
-from embrief.serving.choosing import needs_download
+from embrief.serving.choosing import to_fetch
 from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _describe(spec: ModelSpec, known: Catalog, cached: list[CachedModel] | None)
         "gated": spec.gated,
         "verified": spec.verified,
         "lexical": isinstance(spec, EmbeddingSpec) and spec.lexical,
-        "needs_download": needs_download(known, spec),
+        "needs_download": to_fetch(known, spec) is not None,
         "cached": revisions if cached is not None else None,
         "source": spec.source,
     }

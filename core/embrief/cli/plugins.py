@@ -11,7 +11,7 @@ import typer
 from embrief.cli.output import console, plain, print_json, print_table, table, yes_no
 from embrief.discovery.plugins import VARIABLE, Plugins
 from embrief.errors import PluginWarning
-from embrief.serving.choosing import runtimes_for
+from embrief.serving.choosing import serving
 
 
 def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -55,8 +55,8 @@ def discover() -> Plugins:
         found = discovered()
         for spec in list(found.catalog.models.values()):
             # A hook that fails when it is asked shows only if it is asked.
-            serving = runtimes_for(found.catalog, spec)
-            found.preferred_backend(spec, tuple(backend.name for backend in serving if not backend.missing()))
+            able = [runtime for runtime in serving(found.catalog, spec) if not runtime.missing()]
+            found.preferred_backend(spec, tuple(runtime.name for runtime in able))
         return found
 
 

@@ -26,17 +26,18 @@ def pull(
     """Download a model, safetensors only."""
     from embrief.discovery.plugins import catalog
     from embrief.facades import arguments
-    from embrief.serving.choosing import needs_download
+    from embrief.serving.choosing import to_fetch
 
     arguments.revision(revision)
     known = catalog()
     found = known.resolve(model, pinned=revision is not None)
     if isinstance(found, Path):
         raise ArgumentError(f"{found} is a folder on this machine; there is nothing to download")
-    if found is not None and not needs_download(known, found):
+    artifact = to_fetch(known, found) if found is not None else None
+    if found is not None and artifact is None:
         typer.echo(f"{found.id} is built in; there is nothing to download")
         return
-    wanted = ModelSource.of(model, found, revision=revision, cache_dir=cache_dir)
+    wanted = ModelSource.of(model, found, revision=revision, cache_dir=cache_dir, artifact=artifact)
     there = find_cached(wanted) is not None
     if not there:
         typer.echo(f"Getting {wanted.id} at revision {wanted.revision or 'main'}", err=True)

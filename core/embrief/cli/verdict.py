@@ -18,7 +18,7 @@ from embrief.files.foreign import GGUF, is_gguf
 from embrief.files.modules import read_modules, transformer_folder
 from embrief.files.tensors import read_tensors
 from embrief.files.weights import ModelSource, find_cached
-from embrief.serving.choosing import needs_download
+from embrief.serving.choosing import to_fetch
 
 if TYPE_CHECKING:
     from embrief.discovery.catalog import Catalog
@@ -77,7 +77,7 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
         problem = f"it needs {least / 2**30:.1f} GiB at least, and {used['device']} has {(room or 0) / 2**30:.1f} GiB"
     if problem is None and facade is not None and folder is not None and dtype is not None:
         problem = _load(type(facade), name, dtype)
-    here = folder is not None or (spec is not None and not needs_download(known, spec))
+    here = folder is not None or (spec is not None and to_fetch(known, spec) is None)
     data["verdict"] = {
         "works": problem is None,
         "loaded": problem is None and here,

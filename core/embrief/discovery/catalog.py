@@ -17,7 +17,7 @@ from embrief.errors import (
 from embrief.facts.records.mistaken import MISTAKEN_NAMES
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec, Template
 from embrief.files import foreign
-from embrief.runtimes.base import Backend
+from embrief.runtimes.base import Runtime, RuntimeOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +48,10 @@ def _no_template(spec: ModelSpec) -> object:
     return next((item for item in templates if item is not None and not isinstance(item, Template)), None)
 
 
+def _is_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+
+
 class Catalog:
     """All that is registered. Names are looked up without regard to case; a taken name is refused."""
 
@@ -59,7 +63,7 @@ class Catalog:
         """
         self._on_fault = on_fault
         self.models: dict[str, ModelSpec] = {}
-        self.backends: dict[str, Backend] = {}
+        self.backends: dict[str, Runtime] = {}
         self.integrations: dict[str, Integration] = {}
         self._names: dict[str, str] = {}
         self._faulty: set[str] = set()
@@ -91,27 +95,41 @@ class Catalog:
         self.models[spec.id] = spec
         self._names.update({name.lower(): spec.id for name in names})
 
-    def add_backend(self, backend: Backend) -> None:
+    def add_backend(self, backend: Runtime) -> None:
         """Register a runtime.
 
         Raises:
-            ArgumentError: It is not a description of a runtime.
-            DuplicateNameError: The name is taken.
+            ArgumentError: It is no `Runtime`, or lacks something.
+            DuplicateNameError: The name is taken, or its options belong to another runtime.
         """
-        if not isinstance(backend, Backend):
-            raise ArgumentError(f"a runtime is described by a Backend, not {type(backend).__name__}")
-        _require_name(backend.name, "backend")
-        preference: object = backend.preference
-        requires: object = backend.requires
-        callables = all(map(callable, (backend.supports, backend.resolve)))
-        if not (callables and isinstance(preference, int) and isinstance(requires, tuple)):
+        if isinstance(backend, type) and issubclass(backend, Runtime):
+            raise ArgumentError(f"register an instance, {backend.__name__}(), not the class")
+        if not isinstance(backend, Runtime):
+            raise ArgumentError(f"a runtime is an embrief.Runtime, not {type(backend).__name__}")
+        # Plugins are seldom type-checked.
+        values: dict[str, object] = {
+            name: getattr(backend, name, None)
+            for name in ("name", "preference", "requires", "devices", "dtypes", "Options")
+        }
+        _require_name(values["name"], "backend")
+        tuples = (values["requires"], values["devices"], values["dtypes"])
+        if not (isinstance(values["preference"], int) and all(map(_is_names, tuples))):
             raise ArgumentError(
-                f"the backend {backend.name!r} needs callables for supports and resolve, an int for preference and a "
-                "tuple of import names for requires"
+                f"the backend {backend.name!r} needs an int for preference and tuples of strings for requires, devices "
+                "and dtypes"
             )
+        options = values["Options"]
+        if not (isinstance(options, type) and issubclass(options, RuntimeOptions)):
+            raise ArgumentError(f"the backend {backend.name!r} needs a subclass of embrief.RuntimeOptions for Options")
         if backend.name in self.backends:
             raise DuplicateNameError(f"the backend name {backend.name!r} is taken")
+        if options is not RuntimeOptions and (owner := self.runtime_of(options)) is not None:
+            raise DuplicateNameError(f"the options {options.__name__} already belong to the backend {owner.name!r}")
         self.backends[backend.name] = backend
+
+    def runtime_of(self, options: type[RuntimeOptions]) -> Runtime | None:
+        """Return the runtime whose options these are, `None` if there is none."""
+        return next((item for item in self.backends.values() if item.Options is options), None)
 
     def add_integration(self, integration: Integration) -> None:
         """Register a framework.

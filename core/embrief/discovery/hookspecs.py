@@ -10,7 +10,7 @@ import pluggy
 if TYPE_CHECKING:
     from embrief.discovery.integrations import Integration
     from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import Backend
+    from embrief.runtimes.base import Runtime
 
 hookspec = pluggy.HookspecMarker("embrief")
 hookimpl = pluggy.HookimplMarker("embrief")
@@ -22,7 +22,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
 
 
 @hookspec
-def register_backends(register: Callable[[Backend], None]) -> None:
+def register_backends(register: Callable[[Runtime], None]) -> None:
     """Call `register(backend)` for each runtime to add. Must not import the runtime."""
 
 

@@ -208,7 +208,7 @@ def _discover() -> Plugins:
     from embrief.discovery import hookspecs
     from embrief.discovery.catalog import Catalog
     from embrief.facts.records import built_in_models
-    from embrief.runtimes.built_in import ENGINE, HASH, SENTENCE_TRANSFORMERS
+    from embrief.runtimes.built_in import RUNTIMES
 
     reports: list[PluginReport] = []
 
@@ -222,7 +222,7 @@ def _discover() -> Plugins:
     manager.add_hookspecs(hookspecs)
     for spec in built_in_models():
         catalog.add_model(spec)
-    for backend in (ENGINE, HASH, SENTENCE_TRANSFORMERS):
+    for backend in RUNTIMES:
         catalog.add_backend(backend)
     taken: dict[str, str] = {}
     for point in _entry_points(reports):

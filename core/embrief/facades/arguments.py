@@ -12,10 +12,10 @@ from typing import Any, cast, get_args
 from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.facades import synonyms
 from embrief.facts.specs import EmbeddingSpec, Truncate
+from embrief.runtimes.base import Runtime, RuntimeOptions
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_DEVICE = re.compile(r"[a-z_]+|(?!(?:auto|cpu|mps):)[a-z_]+:\d+")
 _REVISION = re.compile(r"[\w@+-][\w@+./-]{0,199}", re.ASCII)
-_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 def keywords(kind: type) -> list[str]:
@@ -262,15 +262,37 @@ def count(value: object, what: str) -> int:
     return found
 
 
-def runtime(device: object, dtype: object, truncate: object) -> None:
-    """Check the names of device, number format and truncation."""
-    if not isinstance(device, str) or not _DEVICE.fullmatch(device):
-        raise ArgumentError(f"device={device!r} is not known; use 'auto', 'cpu', 'cuda', 'cuda:<n>' or 'mps'")
+def backend(value: object) -> None:
+    """Refuse what is neither the name of a runtime nor its options."""
+    if not isinstance(value, RuntimeOptions):
+        if isinstance(value, type) and issubclass(value, RuntimeOptions):
+            raise ArgumentTypeError(
+                f"backend is {value.__name__}(...), an instance of a runtime's options, not their class"
+            )
+        optional_text(value, "backend")
+
+
+def runtime(device: object, dtype: object, truncate: object, runtimes: Iterable[Runtime]) -> None:
+    """Check the names of device, number format and truncation: some runtime must know them."""
+    known = list(runtimes)
+    devices = dict.fromkeys(name for item in known for name in item.devices)
+    dtypes = ["auto", *dict.fromkeys(name for item in known for name in item.dtypes)]
+    if not isinstance(device, str) or not _DEVICE.fullmatch(device) or _kind(device) not in ("auto", *devices):
+        names = ["auto", *(form for name in devices for form in ((name, f"{name}:<n>") if name == "cuda" else (name,)))]
+        raise ArgumentError(f"device={device!r} is not known; use {_either(names)}")
     # Strings first: a framework's own dtype, or an array, compares in ways of its own.
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ArgumentError(f"dtype={dtype!r} is not known; use one of {', '.join(map(repr, _DTYPES))}")
+    if not isinstance(dtype, str) or dtype not in dtypes:
+        raise ArgumentError(f"dtype={dtype!r} is not known; use one of {', '.join(map(repr, dtypes))}")
     if not isinstance(truncate, str) or truncate not in get_args(Truncate):
         raise ArgumentError(f"truncate={truncate!r} is not known; use one of {', '.join(get_args(Truncate))}")
+
+
+def _kind(device: str) -> str:
+    return device.partition(":")[0]
+
+
+def _either(names: list[str]) -> str:
+    return f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
 
 
 def dim(value: int | None, spec: EmbeddingSpec) -> None:

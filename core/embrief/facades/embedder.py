@@ -25,12 +25,12 @@ from embrief.facades.streaming import Block, ablocks, blocks
 from embrief.facts.prompts import (
     PromptChoice,
     Rendered,
+    RenderedTexts,
     Source,
     active_task,
     check_choice,
     document_template,
     query_template,
-    render,
 )
 from embrief.facts.space import LOCAL, VectorSpace
 from embrief.facts.specs import EmbeddingSpec, Role, Truncate
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
+
+    from embrief.runtimes.base import RuntimeOptions
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,7 +101,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         self,
         model: str | Path = "Qwen/Qwen3-Embedding-0.6B",
         *,
-        backend: str | None = None,
+        backend: str | RuntimeOptions | None = None,
         revision: str | None = None,
         dim: int | None = None,
         instruction: str | None = None,
@@ -120,7 +122,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
         Args:
             model: A recorded name (`embrief models` lists them), a folder, or an id on the hub.
-            backend: The runtime; by default the best installed one that serves the model.
+            backend: The runtime, by its name or its options; by default the best installed one that serves the model.
             revision: Commit on the hub; by default the recorded one.
             dim: Values per vector; the model must have been trained to be cut to it (MRL).
             instruction: What queries are for, in a sentence. `None`: the model's default; `""`: no prompt at all.
@@ -207,15 +209,16 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
         For caches: equal fingerprints and equal texts give equal vectors, between processors up to rounding.
         """
-        dtype = self._shared.device_and_dtype[1]
+        offer = self._shared.offer
         # Under truncate="error" a long text has no vector; a cache must not answer with one that was cut.
         cut = "refused" if self._settings.truncate == "error" else "cut"
         parts = (
             self.space.id,
             self._shared.backend.name,
-            dtype,
+            offer.dtype,
             str(self.max_tokens),
             cut,
+            *([offer.identity] if offer.identity else []),
         )
         return "ef1-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -264,7 +267,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         role: Role,
         call: PromptChoice,
         titles: Sequence[str | None] | None,
-    ) -> list[Rendered]:
+    ) -> Sequence[Rendered]:
         default = self._settings.prompt_choice
         if role not in ("query", "document"):
             raise ArgumentError(f"role={role!r} is not known; use 'query' or 'document'")
@@ -278,7 +281,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
                 )
             if titles is not None:
                 raise ArgumentError("titles belong to documents; a query has none")
-            return render(texts, *query_template(spec.prompts, call, default, model=spec.id))
+            return RenderedTexts(texts, *query_template(spec.prompts, call, default, model=spec.id))
         if call.instruction is not None:
             raise ArgumentError(
                 f"instruction={call.instruction!r} is for queries; documents are embedded once for all instructions"
@@ -286,7 +289,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         applies = active_task(spec.prompts, call, default, model=spec.id)
         plain = Source("document")
         if titles is None:
-            return render(texts, applies.document, plain)
+            return RenderedTexts(texts, applies.document, plain)
         found: list[Rendered] = []
         for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True)):
             around = document_template(applies, title, model=spec.id, index=index)
@@ -340,11 +343,8 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         with placed(range(start, start + len(items))):
             rendered = self._render(spec, items, role, call, titles)
         space, dim = self._space(spec, call), self._dim(spec)
-        rows: dict[Rendered, int] = {}
-        # The row of each text among the distinct ones. The table goes right away: a corpus makes it large.
-        order = np.fromiter((rows.setdefault(text, len(rows)) for text in rendered), np.int64, len(rendered))
-        distinct = list(rows)
-        del rows
+        distinct, order = _merged(rendered)
+        del rendered, items
         shown = _Shown(progress, order, start)
         options = replace(self._options(spec, dim), on_progress=shown.advance if progress else None)
 
@@ -400,7 +400,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         widths = [arguments.count(dim, f"dims[{index}]") for index, dim in enumerate(arguments.listed(dims, "dims"))]
         views = {dim: self.with_dim(dim) for dim in widths}
         call = partial(Embedder.encode, texts=texts, role=role, titles=titles, instruction=instruction, task=task)
-        if self._shared.backend.native_dims:
+        if self._shared.native_dims:
             return {dim: call(view) for dim, view in views.items()}
         whole = call(self._view(dim=self.spec.dim, normalize=False))
         return {
@@ -623,6 +623,15 @@ def _bar(texts: object, progress: bool) -> AbstractContextManager[Progress]:
     if not progress:
         return nullcontext(Progress())
     return progress_bar(len(texts) if isinstance(texts, Sized) else None)
+
+
+def _merged(rendered: Sequence[Rendered]) -> tuple[Sequence[Rendered], NDArray[np.int64]]:
+    """Return the distinct ones among texts, and the place of each text there."""
+    rows: dict[Any, int] = {}
+    keys: Sequence[Any] = rendered.bodies if isinstance(rendered, RenderedTexts) else rendered
+    order = np.fromiter((rows.setdefault(key, len(rows)) for key in keys), np.int64, len(keys))
+    distinct: list[Any] = list(rows)
+    return rendered.of(distinct) if isinstance(rendered, RenderedTexts) else distinct, order
 
 
 def _longest(inputs: Sequence[Rendered]) -> range:

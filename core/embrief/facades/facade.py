@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
+from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, UnknownModelError
 from embrief.facades import arguments
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec, Truncate
 from embrief.files import foreign
-from embrief.runtimes.base import EmbeddingBackend, RerankBackend, RunOptions
+from embrief.runtimes.base import EmbeddingBackend, RerankBackend, RunOptions, RuntimeOptions
 from embrief.serving.loading import LoadedModel, SharedModel, shared_model
 from embrief.serving.resolving import ModelChoice
 
@@ -33,7 +34,7 @@ class Settings:
     """The constructor's arguments that both facades take: plain values that travel in pickles and configurations."""
 
     model: str
-    backend: str | None = None
+    backend: str | RuntimeOptions | None = None
     revision: str | None = None
     instruction: str | None = None
     device: str = "auto"
@@ -45,6 +46,10 @@ class Settings:
     local_files_only: bool = False
     trust_remote_code: bool = False
     like: str | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return the arguments by their names. A runtime's options are one value."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def choice(self, kind: type[EmbeddingSpec] | type[RerankerSpec]) -> ModelChoice:
         """Return the part that decides which model is loaded."""
@@ -113,9 +118,10 @@ class Facade(Generic[S, B]):
 
     def _start(self, settings: Settings) -> None:
         """Check the arguments and find the shared model. Loads nothing."""
-        for what in ("backend", "revision", "instruction", "like"):
+        for what in ("revision", "instruction", "like"):
             arguments.optional_text(getattr(settings, what), what)
-        arguments.runtime(settings.device, settings.dtype, settings.truncate)
+        arguments.backend(settings.backend)
+        arguments.runtime(settings.device, settings.dtype, settings.truncate, plugins().catalog.backends.values())
         arguments.revision(settings.revision)
         arguments.flag(settings.local_files_only, "local_files_only")
         arguments.flag(settings.trust_remote_code, "trust_remote_code")
@@ -247,7 +253,7 @@ class Facade(Generic[S, B]):
     def info(self) -> dict[str, Any]:
         """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
         shared, spec = self._shared, self.spec
-        device, dtype = shared.device_and_dtype
+        offer = shared.offer
         return {
             "model": spec.id,
             "revision": spec.revision or None,
@@ -258,8 +264,8 @@ class Facade(Generic[S, B]):
             "unused_prompts": shared.unused_prompts,
             "backend": shared.backend.name,
             "backend_reason": shared.backend_reason,
-            "device": device,
-            "dtype": dtype,
+            "device": offer.device,
+            "dtype": offer.dtype,
             "max_tokens": self.max_tokens,
             "truncate": self._settings.truncate,
             "loaded": shared.loaded,
@@ -267,7 +273,7 @@ class Facade(Generic[S, B]):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), asdict(self._settings))
+        return _rebuild, (type(self), self._settings.values())
 
     def __copy__(self) -> Self:
         return self._view()
@@ -277,8 +283,8 @@ class Facade(Generic[S, B]):
         return self._view()
 
     def __repr__(self) -> str:
-        default: dict[str, Any] = asdict(type(self._settings)(model=""))
-        settings: dict[str, Any] = asdict(self._settings)
+        default: dict[str, Any] = type(self._settings)(model="").values()
+        settings: dict[str, Any] = self._settings.values()
         given: list[str] = [
             f"{key}={value!r}" for key, value in settings.items() if value != default[key] and key != "model"
         ]

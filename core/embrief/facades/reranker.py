@@ -14,7 +14,7 @@ import numpy as np
 from embrief.errors import ArgumentError, BackendError, TruncationWarning, warn
 from embrief.facades import arguments
 from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
-from embrief.facts.prompts import Rendered, pair_template, render
+from embrief.facts.prompts import Rendered, RenderedTexts, pair_template
 from embrief.facts.specs import RerankerSpec, Truncate
 from embrief.facts.vectors import check_finite
 from embrief.runtimes.base import RerankBackend, Scored
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from embrief.facts.prompts import Source
     from embrief.facts.specs import Template
+    from embrief.runtimes.base import RuntimeOptions
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         self,
         model: str | Path = "Qwen/Qwen3-Reranker-0.6B",
         *,
-        backend: str | None = None,
+        backend: str | RuntimeOptions | None = None,
         revision: str | None = None,
         instruction: str | None = None,
         device: str = "auto",
@@ -86,7 +87,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
 
         Args:
             model: A recorded name, a folder, or an id on the hub.
-            backend: The runtime; by default the best installed one that serves the model.
+            backend: The runtime, by its name or its options; by default the best installed one that serves the model.
             revision: Commit on the hub; by default the recorded one.
             instruction: What makes a document relevant, in a sentence. `None`: the model's default; `""`: an empty one.
             device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`.
@@ -145,16 +146,17 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
 
         For caches: equal fingerprints and equal pairs give equal scores.
         """
-        settings = self._settings
+        settings, offer = self._settings, self._shared.offer
         pair = self.render("", "")
         parts = (
             self._shared.weights,
             self._shared.backend.name,
-            self._shared.device_and_dtype[1],
+            offer.dtype,
             str(self.max_tokens),
             "refused" if settings.truncate == "error" else "cut",
             pair.head,
             pair.tail,
+            *([offer.identity] if offer.identity else []),
         )
         return "rf1-" + hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -166,7 +168,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
     def render(self, query: str, document: str, *, instruction: str | None = None) -> Rendered:
         """Return the exact strings for one pair, without loading anything."""
         texts = [arguments.text(document, "document")]
-        return render(texts, *self._around(arguments.text(query, "query"), self.spec, instruction))[0]
+        return RenderedTexts(texts, *self._around(arguments.text(query, "query"), self.spec, instruction))[0]
 
     def _around(self, query: str, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:
         self._check_instruction(instruction, spec)
@@ -212,16 +214,16 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         items = arguments.texts(documents, "documents")
         spec = self.spec
         around = self._around(arguments.text(query, "query"), spec, instruction)
-        return self._planned(render(items, *around), spec)
+        return self._planned(RenderedTexts(items, *around), spec)
 
     def _plan(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Plan[Scored, NDArray[np.float32]]:
         spec = self.spec
         self._check_instruction(instruction, spec)
         items = arguments.pairs(pairs, "pairs")
         around = {query: self._around(query, spec, instruction) for query in dict.fromkeys(query for query, _ in items)}
-        return self._planned([render([document], *around[query])[0] for query, document in items], spec)
+        return self._planned([RenderedTexts([document], *around[query])[0] for query, document in items], spec)
 
-    def _planned(self, rendered: list[Rendered], spec: RerankerSpec) -> Plan[Scored, NDArray[np.float32]]:
+    def _planned(self, rendered: Sequence[Rendered], spec: RerankerSpec) -> Plan[Scored, NDArray[np.float32]]:
         options = self._options(spec)
         request = Request(
             inputs=rendered,

@@ -9,15 +9,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 from embrief.errors import ArgumentError
 from embrief.facts.specs import NO_PROMPT, Template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from embrief.facts.specs import EmbeddingPrompts, RerankerSpec, Task
 
 _SLOT = re.compile(r"\{(instruction|title|query)\}")
@@ -84,6 +83,34 @@ class Rendered:
             data = part.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "little") + data)
         return digest.digest()
+
+
+class RenderedTexts(Sequence[Rendered]):
+    """Texts with one template around each; made when they are looked at, since a corpus has very many."""
+
+    __slots__ = ("around", "bodies", "source")
+
+    def __init__(self, bodies: Sequence[str], around: Template, source: Source) -> None:
+        """Copy nothing."""
+        self.bodies, self.around, self.source = bodies, around, source
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    @overload
+    def __getitem__(self, place: int) -> Rendered: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> RenderedTexts: ...
+
+    def __getitem__(self, place: int | slice) -> Rendered | RenderedTexts:
+        if isinstance(place, slice):
+            return self.of(self.bodies[place])
+        return Rendered(self.around.head, self.bodies[place], self.around.tail, self.source)
+
+    def of(self, bodies: Sequence[str]) -> RenderedTexts:
+        """Return other texts with the same template."""
+        return RenderedTexts(bodies, self.around, self.source)
 
 
 def fill(template: Template, **values: str) -> Template:
@@ -180,9 +207,3 @@ def pair_template(query: str, spec: RerankerSpec, instruction: str | None) -> tu
     text = instruction if instruction is not None else spec.default_instruction
     filled = fill(spec.template, query=query, instruction=text or "")
     return filled, Source("pair", query, text if spec.instructed else None)
-
-
-def render(texts: Iterable[str], around: Template, source: Source) -> list[Rendered]:
-    """Return texts with one template around each."""
-    head, tail = around.head, around.tail
-    return [Rendered(head, text, tail, source) for text in texts]

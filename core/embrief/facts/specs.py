@@ -62,6 +62,22 @@ class EmbeddingPrompts:
     """The instruction inside the default task's query prompt, where the model's authors call it one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Files that hold a model in one format."""
+
+    format: Literal["safetensors", "gguf", "onnx", "openvino"]
+    repo: str
+    """Id on the hub."""
+    revision: str
+    """Full commit id."""
+    files: tuple[str, ...] = ()
+    """What to fetch, as paths in the repository. Empty for safetensors: what transformers reads, configuration and
+    tokenizer included."""
+    dtype: str | None = None
+    """The number format of the weights, in the words of the format, such as `"q8_0"`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """What embedders and rerankers have in common."""
@@ -95,6 +111,19 @@ class ModelSpec:
     """Where the facts come from."""
     folder: Path | None = None
     """Where the files are, for a model that comes with the package that registers it: nothing is downloaded then."""
+    artifacts: tuple[Artifact, ...] = ()
+    """Files in other formats that are this model, for the runtimes that read them."""
+    served_names: tuple[tuple[str, str], ...] = ()
+    """Pairs of a runtime's name and the name under which its servers know this model."""
+
+    @property
+    def safetensors(self) -> Artifact:
+        """Return the files that this record describes."""
+        return Artifact("safetensors", self.id, self.revision)
+
+    def served_name(self, runtime: str) -> str | None:
+        """Return the name under which a runtime's servers know this model, `None` if that is not recorded."""
+        return dict(self.served_names).get(runtime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from embrief.system.installed import install_command
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-    from embrief.facts.specs import ModelSpec
+    from embrief.facts.specs import Artifact, ModelSpec
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
@@ -58,6 +58,8 @@ class ModelSource:
     """Whether the model is known to have a modules.json, without which its pooling would be a guess."""
     kind: type[ModelSpec] | None = None
     """Whether an embedder or a reranker is wanted, where that is known."""
+    files: tuple[str, ...] = ()
+    """The files of another format than safetensors, by their paths in the repository; empty for safetensors."""
 
     @classmethod
     def of(
@@ -70,8 +72,17 @@ class ModelSource:
         local_files_only: bool = False,
         code: bool = False,
         kind: type[ModelSpec] | None = None,
+        artifact: Artifact | None = None,
     ) -> ModelSource:
-        """Return the source of a model by its record, or by its name on the hub if it has none."""
+        """Return the source of a model by its record, or by its name on the hub if it has none.
+
+        With an artifact of another format than safetensors it is the source of that.
+        """
+        if artifact is not None and artifact.format != "safetensors":
+            gated = spec is not None and spec.gated
+            return cls(
+                artifact.repo, artifact.revision, gated, cache_dir, local_files_only, files=artifact.files, kind=kind
+            )
         if spec is None:
             return cls(name, revision, False, cache_dir, local_files_only, code, False, kind)
         modules, kind = isinstance(spec, EmbeddingSpec), type(spec)
@@ -121,6 +132,8 @@ def _repository_folder(model: str, cache_dir: Path | None) -> Path:
 
 
 def _missing(source: ModelSource, folder: Path) -> list[str]:
+    if source.files:
+        return [name for name in source.files if not (folder / name).is_file()]
     missing = missing_files(folder)
     if source.modules and not (folder / "modules.json").is_file():
         missing.append("modules.json")
@@ -139,16 +152,12 @@ def cached_revisions(model: str, cache_dir: Path | None = None) -> list[CachedMo
     """Return the revisions of a model that are complete on this machine, weights and tokenizer included."""
     snapshots = _repository_folder(model, cache_dir) / "snapshots"
     found = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
-    return [
-        CachedModel(
-            model,
-            folder.name,
-            folder,
-            sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-        )
-        for folder in found
-        if _is_complete(folder)
-    ]
+    return [_cached(model, folder, ["**/*"]) for folder in found if _is_complete(folder)]
+
+
+def _cached(model: str, folder: Path, patterns: list[str]) -> CachedModel:
+    files = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    return CachedModel(model, folder.name, folder, sum(file.stat().st_size for file in files))
 
 
 def cached_models(cache_dir: Path | None = None) -> Iterator[CachedModel]:
@@ -161,6 +170,9 @@ def cached_models(cache_dir: Path | None = None) -> Iterator[CachedModel]:
 def find_cached(source: ModelSource) -> CachedModel | None:
     """Return the asked revision if it is complete on this machine."""
     revision = _commit(source)
+    if source.files:
+        folder = _repository_folder(source.id, source.cache_dir) / "snapshots" / (revision or "none")
+        return None if _missing(source, folder) else _cached(source.id, folder, list(source.files))
     found = (item for item in cached_revisions(source.id, source.cache_dir) if item.revision == revision)
     return next((item for item in found if not _missing(source, item.folder)), None)
 
@@ -268,6 +280,13 @@ def _check_disk(source: ModelSource, size: int) -> None:
 
 
 def _wanted(info: ModelInfo, source: ModelSource) -> list[Any]:
+    if source.files:
+        found = [item for item in info.siblings or () if item.rfilename in source.files]
+        if absent := sorted(set(source.files) - {item.rfilename for item in found}):
+            raise WeightsUnavailableError(
+                f"{source.id} at revision {source.revision} has no {', '.join(absent)}, which its record names"
+            )
+        return found
     patterns = (*_PATTERNS, "*.py") if source.code else _PATTERNS
 
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -319,14 +338,16 @@ def fetch(source: ModelSource) -> CachedModel:
         warn(f"{error.__cause__!r}; using {source.id} as it was fetched before ({cached.revision})", UserWarning)
         return cached
     wanted = _wanted(info, source)
-    if not any(Path(item.rfilename).name in (SINGLE, INDEX) and "Dense" not in item.rfilename for item in wanted):
+    if not source.files and not any(
+        Path(item.rfilename).name in (SINGLE, INDEX) and "Dense" not in item.rfilename for item in wanted
+    ):
         raise WeightsUnavailableError(
             f"{source.id} at revision {source.revision or 'main'} has no safetensors weights ({SINGLE}, or shards with "
             "their index), and other formats can run code when loaded; pass revision= with a commit that has them, or "
             "convert the model and pass its folder"
         )
-    here = cached_revisions(source.id, source.cache_dir)
-    missing = sum(item.size or 0 for item in wanted) if info.sha not in {item.revision for item in here} else 0
+    here = find_cached(replace(source, revision=info.sha))
+    missing = sum(item.size or 0 for item in wanted) if here is None else 0
     _check_disk(source, missing)
     folder = _download(source, str(info.sha), [item.rfilename for item in wanted])
     # An index may name files that by their names nobody reads.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from embrief.errors import InputTooLongError
-from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError
 from embrief.system.installed import is_installed
 
 if TYPE_CHECKING:
@@ -17,7 +18,95 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered
+    from embrief.facts.specs import Artifact, ModelSpec
     from embrief.files.model_files import ModelFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """What a runtime lets its users choose, such as a server's address: `Embedder(..., backend=Tei(base_url=...))`.
+
+    A subclass per runtime, a frozen dataclass with keyword-only fields, each with a default where there can be one.
+    Equal options are one model, others another. Values are plain (strings, numbers, flags, `None`, tuples of these).
+    They are shown and travel in pickles, so they hold the name of the environment variable with a secret, and never a
+    secret.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be compared, written down or shown.
+
+        Raises:
+            ArgumentTypeError: A value is not plain.
+            ArgumentError: An address has a password in it.
+        """
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not _is_plain(value):
+                raise ArgumentTypeError(
+                    f"{type(self).__name__}({item.name}=...) takes plain values (strings, numbers, flags, None, tuples "
+                    f"of these), not {type(value).__name__}"
+                )
+            if isinstance(value, str) and _PASSWORD.match(value):
+                raise ArgumentError(
+                    f"{type(self).__name__}({item.name}=...) has a password in the address, and options are shown and "
+                    "stored; put it into an environment variable and give the variable's name"
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as plain JSON."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@]*@", re.IGNORECASE)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a caller wants of a runtime besides the model."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    options: RuntimeOptions = RuntimeOptions()
+    """Of the runtime's own `Options`."""
+    files: ModelFiles | None = None
+    """The model's small files, where it has no record: a recorded model is what its record says."""
+    final: bool = False
+    """Whether the answer is what the model will be loaded with. Before that nothing heavy may be imported, and `"auto"`
+    may stay as it is; then both are settled, and what a device can do may be looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A runtime can do it."""
+
+    device: str
+    """In the runtime's own words; `"auto"` only while the question is not final."""
+    dtype: str
+    artifact: Artifact | None = None
+    """The files that it needs on this machine; `None`: none."""
+    identity: str = ""
+    """What else moves a vector besides runtime, number format and limits, such as the build of a server: it goes into
+    the fingerprint."""
+    native_dims: bool = False
+    """Whether it makes a shorter vector itself (`RunOptions.dim`) instead of the full one to be cut."""
+    leaves_machine: bool = False
+    """Whether texts are sent to another machine. Such a runtime runs only where it is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A runtime cannot do it."""
+
+    reason: str
+    """The rest of a sentence that begins with the runtime's name."""
+    about: Literal["model", "files", "request"] = "model"
+    """What is in the way: the kind of model, the files of one that it runs otherwise, or device, format and options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +115,53 @@ class LoadRequest:
 
     spec: ModelSpec
     folder: Path | None
-    """Where the files are; `None` for a runtime that needs none."""
+    """Where the files of the offer's artifact are; `None` for a runtime that needs none."""
     device: str
     dtype: str
     trust_remote_code: bool = False
+    options: RuntimeOptions = RuntimeOptions()
+    artifact: Artifact | None = None
+
+
+class Runtime(ABC):
+    """One way to run models. Making one must not import what it runs on.
+
+    A plugin derives from it and registers an instance.
+    """
+
+    name: str
+    requires: tuple[str, ...] = ()
+    """Import names that must be there."""
+    install: str = ""
+    """Command that installs them."""
+    preference: int = 0
+    """Where several runtimes serve a model, the installed one with the highest preference runs it."""
+    devices: tuple[str, ...] = ("cpu", "cuda", "mps")
+    """The devices that it knows by name, without numbers."""
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    """The number formats that it knows by name."""
+    Options: type[RuntimeOptions] = RuntimeOptions
+    """Its options."""
+
+    @abstractmethod
+    def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
+        """Say whether it serves a model, and how. Asked often and repeatable; asks no network.
+
+        Args:
+            spec: The model.
+            ask: What else is wanted; device and format are among those that it knows.
+
+        Raises:
+            ArgumentError: Of a final question only: the device is not there, or cannot do what is asked.
+        """
+
+    @abstractmethod
+    def load(self, request: LoadRequest) -> EmbeddingBackend | RerankBackend:
+        """Load a model that it has offered: of an `EmbeddingSpec` what embeds, of a `RerankerSpec` what scores."""
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the import names that are not installed."""
+        return tuple(name for name in self.requires if not is_installed(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,38 +345,3 @@ class RerankBackend(Protocol):
 
     def close(self) -> None:
         """Free what the model holds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
-    """Description of a runtime. Making one must not import the runtime."""
-
-    name: str
-    requires: tuple[str, ...] = ()
-    """Import names that must be there."""
-    install: str = ""
-    """Command that installs them."""
-    supports: Callable[[ModelSpec], bool]
-    """Whether it can serve this model."""
-    resolve: Callable[[ModelSpec, str, str], tuple[str, str]]
-    """Turn (spec, device, dtype), where both may be `"auto"`, into the actual device and dtype."""
-    refusal: Callable[[ModelSpec, ModelFiles], str | None] | None = None
-    """Say why it cannot run these files of a model that it supports, as the rest of a sentence that begins with its
-    name; `None` if it can. Asked for models without a record; a recorded model is what its record says."""
-    load_embedder: Callable[[LoadRequest], EmbeddingBackend] | None = None
-    load_reranker: Callable[[LoadRequest], RerankBackend] | None = None
-    preference: int = 0
-    """Where several runtimes serve a model, the installed one with the highest preference runs it."""
-    native_dims: bool = False
-    """Whether it makes a shorter vector itself (`RunOptions.dim`) instead of the full one to be cut."""
-    needs_files: bool = True
-    """Whether the model's files must be on this machine."""
-
-    def missing(self) -> tuple[str, ...]:
-        """Return the import names that are not installed."""
-        return tuple(name for name in self.requires if not is_installed(name))
-
-    def serves(self, spec: ModelSpec) -> bool:
-        """Return whether it supports the model and has a loader for its kind."""
-        loader = {EmbeddingSpec: self.load_embedder, RerankerSpec: self.load_reranker}.get(type(spec))
-        return loader is not None and self.supports(spec)

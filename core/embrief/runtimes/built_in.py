@@ -1,4 +1,4 @@
-"""The built-in runtimes as discovery sees them: what they are called, serve and refuse.
+"""The built-in runtimes as discovery sees them: what they are called, and what they offer and refuse.
 
 What runs them is imported when a model is loaded: numpy alone takes longer than all that `embrief models` does besides.
 """
@@ -9,41 +9,62 @@ from typing import TYPE_CHECKING
 
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.runtimes.base import Backend
+from embrief.runtimes.base import Offer, Refusal, Runtime
 from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
     from embrief.files.model_files import ModelFiles
-    from embrief.runtimes.base import EmbeddingBackend, LoadRequest, RerankBackend
+    from embrief.runtimes.base import Ask, EmbeddingBackend, LoadRequest, RerankBackend
 
 _ENGINE_ARCHITECTURES = ("qwen3", "gemma3_text")
 _ENGINE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout", "LogitScore"}
 
 
-def _engine_supports(spec: ModelSpec) -> bool:
-    if isinstance(spec, EmbeddingSpec):
-        return spec.architecture in _ENGINE_ARCHITECTURES and spec.pooling in ("last", "mean")
-    return (
-        isinstance(spec, RerankerSpec) and spec.architecture in _ENGINE_ARCHITECTURES and spec.scoring != "classifier"
-    )
+class Engine(Runtime):
+    """Our own executor."""
+
+    name = "engine"
+    requires = ("torch", "tokenizers", "safetensors")
+    install = install_command("torch")
+    preference = 10
+    dtypes = (*Runtime.dtypes, "int8")
+
+    def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
+        """Offer what its description of the architecture covers; in int8 on CPUs only."""
+        if spec.architecture not in _ENGINE_ARCHITECTURES:
+            return Refusal(f"runs {' and '.join(_ENGINE_ARCHITECTURES)}, not {spec.architecture!r}")
+        if isinstance(spec, EmbeddingSpec) and spec.pooling not in ("last", "mean"):
+            return Refusal(f"has no pooling {spec.pooling!r}")
+        if isinstance(spec, RerankerSpec) and spec.scoring == "classifier":
+            return Refusal("runs no classifiers")
+        if ask.files is not None and (reason := _engine_refusal(ask.files)) is not None:
+            return Refusal(reason, "files")
+        device, dtype = self._resolve(spec, ask) if ask.final else (ask.device, ask.dtype)
+        return Offer(device=device, dtype=dtype, artifact=spec.safetensors)
+
+    @staticmethod
+    def _resolve(spec: ModelSpec, ask: Ask) -> tuple[str, str]:
+        """Return device and number format; where 8 bits of a weight do not add up right, int8 becomes int7."""
+        if ask.dtype != "int8":
+            return _torch_resolve(spec, ask.device, ask.dtype)
+        device, between = _torch_resolve(spec, ask.device, "auto")
+        if device != "cpu":
+            raise ArgumentError(f"dtype='int8' runs on the CPU only, not on {device}; use dtype='auto' or device='cpu'")
+        import torch
+
+        from embrief.engine.linear import int8_format
+
+        return device, int8_format(getattr(torch, between))
+
+    def load(self, request: LoadRequest) -> EmbeddingBackend | RerankBackend:
+        """Load a model from its safetensors."""
+        from embrief.runtimes.engine import EngineEmbedder, EngineReranker
+
+        return EngineEmbedder(request) if isinstance(request.spec, EmbeddingSpec) else EngineReranker(request)
 
 
-def _engine_resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
-    """Return device and number format; where 8 bits of a weight do not add up right, int8 becomes int7."""
-    if dtype != "int8":
-        return _torch_resolve(spec, device, dtype)
-    device, between = _torch_resolve(spec, device, "auto")
-    if device != "cpu":
-        raise ArgumentError(f"dtype='int8' runs on the CPU only, not on {device}; use dtype='auto' or device='cpu'")
-    import torch
-
-    from embrief.engine.linear import int8_format
-
-    return device, int8_format(getattr(torch, between))
-
-
-def _engine_refusal(spec: ModelSpec, files: ModelFiles) -> str | None:
+def _engine_refusal(files: ModelFiles) -> str | None:
     """Say why the engine does not run these files, `None` if it does."""
     from embrief.engine.description import DENSE_ACTIVATIONS, UnsupportedError, dense_activation, describe
 
@@ -65,52 +86,53 @@ def _engine_refusal(spec: ModelSpec, files: ModelFiles) -> str | None:
     return None
 
 
-def _engine_embedder(request: LoadRequest) -> EmbeddingBackend:
-    from embrief.runtimes.engine import EngineEmbedder
+class Hashing(Runtime):
+    """Feature hashing, for the one model that is nothing else."""
 
-    return EngineEmbedder(request)
+    name = "hash"
 
+    def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
+        """Offer `embrief/hash` and its like; they are made of nothing."""
+        if spec.architecture != "hash" or not isinstance(spec, EmbeddingSpec):
+            return Refusal("runs the lexical model only")
+        if ask.device not in ("auto", "cpu") or ask.dtype not in ("auto", "float32"):
+            asked = f"device={ask.device!r} and dtype={ask.dtype!r}"
+            return Refusal(f"runs on the CPU in float32 only, not with {asked}", "request")
+        return Offer(device="cpu", dtype="float32", native_dims=True)
 
-def _engine_reranker(request: LoadRequest) -> RerankBackend:
-    from embrief.runtimes.engine import EngineReranker
+    def load(self, request: LoadRequest) -> EmbeddingBackend:
+        """Return the model; there is nothing to load."""
+        from embrief.runtimes.hashing import HashBackend
 
-    return EngineReranker(request)
-
-
-def _hash_supports(spec: ModelSpec) -> bool:
-    return spec.architecture == "hash"
-
-
-def _hash_resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
-    if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
-        raise ArgumentError(
-            f"{spec.id} runs on the CPU in float32 only, not with device={device!r} and dtype={dtype!r}"
-        )
-    return "cpu", "float32"
+        assert isinstance(request.spec, EmbeddingSpec)  # it has offered nothing else
+        return HashBackend(request.spec)
 
 
-def _hash_embedder(request: LoadRequest) -> EmbeddingBackend:
-    from embrief.runtimes.hashing import HashBackend
+class SentenceTransformers(Runtime):
+    """sentence-transformers and transformers: whatever they run."""
 
-    assert isinstance(request.spec, EmbeddingSpec)  # `Backend.serves` has checked it
-    return HashBackend(request.spec)
+    name = "sentence-transformers"
+    requires = ("torch", "transformers", "sentence_transformers")
+    install = install_command("torch")
+    # It takes anything, so every runtime that knows a model better goes first.
+    preference = -10
 
+    def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
+        """Offer everything: what the installed transformers knows cannot be told without importing it."""
+        if spec.architecture == "hash":
+            return Refusal("runs models with weights")
+        device, dtype = _torch_resolve(spec, ask.device, ask.dtype) if ask.final else (ask.device, ask.dtype)
+        return Offer(device=device, dtype=dtype, artifact=spec.safetensors)
 
-def _st_supports(spec: ModelSpec) -> bool:
-    # Which architectures the installed transformers knows cannot be told without importing it.
-    return spec.architecture != "hash"
+    def load(self, request: LoadRequest) -> EmbeddingBackend | RerankBackend:
+        """Load a model from its safetensors."""
+        if isinstance(request.spec, EmbeddingSpec):
+            from embrief.runtimes.sentence_transformers import SentenceTransformersEmbedder
 
+            return SentenceTransformersEmbedder(request)
+        from embrief.runtimes.transformers_rerank import load
 
-def _st_embedder(request: LoadRequest) -> EmbeddingBackend:
-    from embrief.runtimes.sentence_transformers import SentenceTransformersEmbedder
-
-    return SentenceTransformersEmbedder(request)
-
-
-def _st_reranker(request: LoadRequest) -> RerankBackend:
-    from embrief.runtimes.transformers_rerank import load
-
-    return load(request)
+        return load(request)
 
 
 def _torch_resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
@@ -119,33 +141,4 @@ def _torch_resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     return resolve(spec, device, dtype)
 
 
-ENGINE = Backend(
-    name="engine",
-    requires=("torch", "tokenizers", "safetensors"),
-    install=install_command("torch"),
-    supports=_engine_supports,
-    resolve=_engine_resolve,
-    load_embedder=_engine_embedder,
-    load_reranker=_engine_reranker,
-    refusal=_engine_refusal,
-    preference=10,
-)
-HASH = Backend(
-    name="hash",
-    supports=_hash_supports,
-    resolve=_hash_resolve,
-    load_embedder=_hash_embedder,
-    native_dims=True,
-    needs_files=False,
-)
-SENTENCE_TRANSFORMERS = Backend(
-    name="sentence-transformers",
-    requires=("torch", "transformers", "sentence_transformers"),
-    install=install_command("torch"),
-    supports=_st_supports,
-    resolve=_torch_resolve,
-    load_embedder=_st_embedder,
-    load_reranker=_st_reranker,
-    # It takes anything, so every runtime that knows a model better goes first.
-    preference=-10,
-)
+RUNTIMES: tuple[Runtime, ...] = (Engine(), Hashing(), SentenceTransformers())

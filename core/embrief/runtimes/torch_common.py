@@ -45,13 +45,11 @@ def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     The device is CUDA, else MPS, else CPU; the format bfloat16 where the device computes in it natively, else float32.
 
     Raises:
-        ArgumentError: The device asked for is not there, or the format is `int8`.
+        ArgumentError: The device asked for is not there.
     """
     import_torch()
     import torch
 
-    if dtype == "int8":
-        raise ArgumentError(f"dtype='int8' is for models that the engine runs; {spec.id} is not one, use dtype='auto'")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = device.partition(":")

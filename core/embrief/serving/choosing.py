@@ -2,109 +2,230 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from embrief.errors import ArgumentError, BackendError, MissingDependencyError, PluginWarning, warn
+from embrief.errors import ArgumentError, ArgumentTypeError, BackendError, MissingDependencyError, PluginWarning, warn
+from embrief.runtimes.base import Ask, Offer, Refusal, RuntimeOptions
 
 if TYPE_CHECKING:
     from embrief.discovery.catalog import Catalog
-    from embrief.facts.specs import ModelSpec
+    from embrief.facts.specs import Artifact, ModelSpec
     from embrief.files.model_files import ModelFiles
-    from embrief.runtimes.base import Backend
+    from embrief.runtimes.base import Runtime
 
-_NONE: Mapping[str, str] = MappingProxyType({})
-
-
-def runtimes_for(catalog: Catalog, spec: ModelSpec) -> list[Backend]:
-    """Return the runtimes that can serve a model, installed or not, best first."""
-    serving = [backend for backend in catalog.backends.values() if _serves(catalog, backend, spec)]
-    return sorted(serving, key=lambda backend: -backend.preference)
+Answers = Mapping["Runtime", Offer | Refusal]
+"""What each runtime says to one question, the preferred ones first."""
 
 
-def needs_download(catalog: Catalog, spec: ModelSpec) -> bool:
-    """Return whether a model has files that do not come with its record."""
-    return spec.folder is None and all(backend.needs_files for backend in runtimes_for(catalog, spec))
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The runtime that serves a model, and what it offered."""
+
+    runtime: Runtime
+    ask: Ask
+    offer: Offer
+
+    def settled(self, spec: ModelSpec) -> Choice:
+        """Ask again for device and number format as they will be. May import what is heavy.
+
+        Raises:
+            ArgumentError: It cannot be done here.
+        """
+        ask = replace(self.ask, final=True)
+        answer = self.runtime.offer(spec, ask)
+        if isinstance(answer, Refusal):
+            raise ArgumentError(f"the backend {self.runtime.name!r} cannot run {spec.id}: it {answer.reason}")
+        return Choice(self.runtime, ask, answer)
 
 
-def _serves(catalog: Catalog, backend: Backend, spec: ModelSpec) -> bool:
-    """Ask a runtime whether it serves a model; one that fails must not take the models of the others with it."""
-    try:
-        return bool(backend.serves(spec))
-    except (Exception, SystemExit) as error:
-        problem = f"the backend {backend.name!r} failed when asked whether it supports {spec.id}: {error!r}"
-        if catalog.report(backend.name, problem):
-            warn(f"{problem}; it is left out", PluginWarning)
-        return False
-
-
-def refusals_of(catalog: Catalog, spec: ModelSpec, files: ModelFiles) -> dict[str, str]:
-    """Return why runtimes that support a model cannot run these files of it, by the runtimes' names."""
-    found: dict[str, str] = {}
-    for backend in runtimes_for(catalog, spec):
-        if backend.refusal is not None:
-            try:
-                reason = backend.refusal(spec, files)
-            except (Exception, SystemExit) as error:
-                reason = f"failed when asked whether it runs {spec.id}: {error!r}"
-                catalog.report(backend.name, f"the backend {backend.name!r} {reason}")
-            if reason is not None:
-                found[backend.name] = reason
+def ask_all(
+    catalog: Catalog, spec: ModelSpec, *, device: str = "auto", dtype: str = "auto", files: ModelFiles | None = None
+) -> Answers:
+    """Ask every runtime, installed or not, whether it serves a model, and how."""
+    ordered = sorted(catalog.backends.values(), key=lambda runtime: -runtime.preference)
+    found: dict[Runtime, Offer | Refusal] = {}
+    for runtime in ordered:
+        try:
+            options = runtime.Options()
+        except TypeError:
+            found[runtime] = Refusal(f"needs options: backend={runtime.Options.__name__}(...)", "request")
+            continue
+        found[runtime] = ask_one(catalog, runtime, spec, Ask(device=device, dtype=dtype, files=files, options=options))
     return found
 
 
-def passed_over(catalog: Catalog, spec: ModelSpec, chosen: Backend, refusals: Mapping[str, str]) -> str:
-    """Say why no runtime of higher preference runs a model."""
-    better = [backend for backend in runtimes_for(catalog, spec) if backend.preference > chosen.preference]
-    reasons = [
-        f"the {backend.name} {refusals[backend.name]}"
-        if backend.name in refusals
-        else f"{backend.name} needs {', '.join(backend.missing())}"
-        for backend in better
-        if backend.name in refusals or backend.missing()
-    ]
-    if reasons:
-        return "; ".join(reasons)
-    first = max(catalog.backends.values(), key=lambda backend: backend.preference)
-    return "it is the fastest" if chosen is first else f"no faster one runs {spec.architecture!r} models"
+def ask_one(catalog: Catalog, runtime: Runtime, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
+    """Ask one runtime. One that fails is left out and blamed: it must not take the models of the others with it."""
+    try:
+        answer: Any = runtime.offer(spec, ask)
+        if not isinstance(answer, (Offer, Refusal)):
+            raise TypeError(f"offer returned a {type(answer).__name__}, neither Offer nor Refusal")
+    except (Exception, SystemExit) as error:
+        problem = f"the backend {runtime.name!r} failed when asked whether it runs {spec.id}: {error!r}"
+        if catalog.report(runtime.name, problem):
+            warn(f"{problem}; it is left out", PluginWarning)
+        return Refusal(f"failed when asked whether it runs {spec.id}: {error!r}", "files")
+    if isinstance(answer, Offer):
+        for what, asked in (("device", ask.device.partition(":")[0]), ("dtype", ask.dtype)):
+            known = getattr(runtime, f"{what}s")
+            if asked not in ("auto", *known):
+                others = [item.name for item in catalog.backends.values() if asked in getattr(item, f"{what}s")]
+                only = f", which {' and '.join(others)} have" if others else ""
+                return Refusal(f"has no {what}={asked!r}{only}; it has {', '.join(map(repr, known))}", "request")
+    return answer
 
 
-def choose_runtime(
-    catalog: Catalog, spec: ModelSpec, asked: str | None, preferred: str | None, refusals: Mapping[str, str] = _NONE
-) -> Backend:
-    """Return the runtime for a model.
+def serving(catalog: Catalog, spec: ModelSpec) -> list[Runtime]:
+    """Return the runtimes that serve a model by its record, installed or not, best first."""
+    return [runtime for runtime, answer in ask_all(catalog, spec).items() if isinstance(answer, Offer)]
+
+
+def to_fetch(catalog: Catalog, spec: ModelSpec) -> Artifact | None:
+    """Return what has to be on this machine to use a model, where nobody asks for a certain runtime.
+
+    Returns:
+        The artifact of the runtime that would serve it, installed or not; `None` if nothing is to be fetched: the files
+        come with the record, or the runtime needs none.
+    """
+    if spec.folder is not None:
+        return None
+    stays = _staying(ask_all(catalog, spec))
+    installed = [offer for runtime, offer in stays.items() if not runtime.missing()]
+    best = next(iter([*installed, *stays.values()]), None)
+    return spec.safetensors if best is None else best.artifact
+
+
+def choose(
+    spec: ModelSpec,
+    answers: Answers,
+    prefer: Callable[[tuple[str, ...]], str | None] = lambda available: None,
+) -> tuple[Runtime, Offer]:
+    """Return the runtime for a model where nobody asked for one.
 
     Args:
-        catalog: What is registered.
         spec: The model.
-        asked: The user's choice; wins.
-        preferred: A plugin's choice; else the best installed runtime that serves the model.
-        refusals: Why runtimes cannot run this model's files.
+        answers: What the runtimes say.
+        prefer: Chooses among the names of those that are installed, best first; `None` takes the first. Runtimes that
+            send texts to another machine are never among them.
 
     Raises:
-        ArgumentError: The runtime asked for does not exist or cannot serve the model.
-        MissingDependencyError: The runtime is not installed.
-        BackendError: No runtime can serve the model.
+        ArgumentError: No runtime has this device or number format for the model.
+        MissingDependencyError: The runtimes that serve it are not installed.
+        BackendError: No runtime serves it.
     """
-    name = asked if asked is not None else preferred
-    serving = runtimes_for(catalog, spec)
-    if name is not None:
-        if name not in catalog.backends:
-            raise ArgumentError(f"there is no backend {name!r}; there are {', '.join(catalog.backends)}")
-        if catalog.backends[name] not in serving:
-            able = ", ".join(backend.name for backend in serving) or "none"
-            raise ArgumentError(f"the backend {name!r} cannot run {spec.id}; those that can: {able}")
-        if name in refusals:
-            raise ArgumentError(f"the backend {name!r} cannot run {spec.id}: it {refusals[name]}; leave backend out")
-        serving = [catalog.backends[name]]
-    serving = [backend for backend in serving if backend.name not in refusals]
-    installed = [backend for backend in serving if not backend.missing()]
+    stays = _staying(answers)
+    installed = {runtime.name: runtime for runtime in stays if not runtime.missing()}
     if installed:
-        return installed[0]
-    if not serving:
-        raise BackendError(f"no backend can run {spec.id} (architecture {spec.architecture!r})")
-    first = serving[0]
-    raise MissingDependencyError(
-        f"{spec.id} runs on the backend {first.name!r}, which needs {', '.join(first.missing())}: {first.install}"
+        chosen = installed[prefer(tuple(installed)) or next(iter(installed))]
+        return chosen, stays[chosen]
+    if stays:
+        raise _not_installed(next(iter(stays)), spec)
+    leaving = [repr(runtime.name) for runtime, answer in answers.items() if isinstance(answer, Offer)]
+    away = (
+        f"backend={leaving[0]}, which sends texts to another machine and is never chosen by itself" if leaving else ""
+    )
+    reasons = [
+        f"the backend {runtime.name!r} {answer.reason}"
+        for runtime, answer in answers.items()
+        if isinstance(answer, Refusal) and answer.about == "request"
+    ]
+    if reasons:
+        raise ArgumentError(
+            f"{spec.id} cannot run so: {'; '.join(reasons)}; use 'auto'{', or ' + away if away else ''}"
+        )
+    if away:
+        raise BackendError(f"{spec.id} does not run on this machine; name {away}")
+    raise BackendError(f"no backend can run {spec.id} (architecture {spec.architecture!r})")
+
+
+def best(catalog: Catalog, spec: ModelSpec) -> Choice:
+    """Return what serves a recorded model where nobody asks for anything. Errors as of `choose`."""
+    runtime, offer = choose(spec, ask_all(catalog, spec))
+    return Choice(runtime, Ask(options=runtime.Options()), offer)
+
+
+def choose_named(catalog: Catalog, spec: ModelSpec, backend: str | RuntimeOptions, ask: Ask) -> Choice:
+    """Return the runtime that was asked for, by its name or by its options.
+
+    Raises:
+        ArgumentError: It does not exist or cannot serve the model.
+        MissingDependencyError: It is not installed.
+    """
+    runtime, ask = named(catalog, backend), replace(ask, options=options_of(catalog, backend))
+    answer = ask_one(catalog, runtime, spec, ask)
+    if isinstance(answer, Refusal):
+        if answer.about == "model":
+            able = ", ".join(item.name for item in serving(catalog, spec)) or "none"
+            remedy = f"those that can: {able}"
+        else:
+            remedy = "leave backend out" if answer.about == "files" else "use 'auto', or leave backend out"
+        raise ArgumentError(f"the backend {runtime.name!r} cannot run {spec.id}: it {answer.reason}; {remedy}")
+    if runtime.missing():
+        raise _not_installed(runtime, spec)
+    return Choice(runtime, ask, answer)
+
+
+def named(catalog: Catalog, backend: str | RuntimeOptions) -> Runtime:
+    """Return a runtime by its name or its options.
+
+    Raises:
+        ArgumentError: There is none.
+    """
+    if isinstance(backend, RuntimeOptions):
+        found = catalog.runtime_of(type(backend))
+        if found is None:
+            raise ArgumentError(
+                f"no installed plugin has the options {type(backend).__name__}; `embrief plugins` lists them"
+            )
+        return found
+    if backend not in catalog.backends:
+        raise ArgumentError(f"there is no backend {backend!r}; there are {', '.join(catalog.backends)}")
+    return catalog.backends[backend]
+
+
+def options_of(catalog: Catalog, backend: str | RuntimeOptions) -> RuntimeOptions:
+    """Return the options that were given, or the defaults of a runtime that was named.
+
+    Raises:
+        ArgumentError: The runtime cannot do without options.
+    """
+    if isinstance(backend, RuntimeOptions):
+        return backend
+    kind = named(catalog, backend).Options
+    try:
+        return kind()
+    except TypeError as error:
+        raise ArgumentTypeError(
+            f"the backend {backend!r} needs options: backend={kind.__name__}(...) ({error})"
+        ) from error
+
+
+def passed_over(spec: ModelSpec, chosen: Runtime, answers: Answers) -> str:
+    """Say why no runtime of higher preference runs a model."""
+    reasons = []
+    for runtime, answer in answers.items():
+        if runtime.preference <= chosen.preference:
+            continue
+        if isinstance(answer, Refusal) and answer.about != "model":
+            reasons.append(f"the {runtime.name} {answer.reason}")
+        elif isinstance(answer, Offer) and not answer.leaves_machine and runtime.missing():
+            reasons.append(f"{runtime.name} needs {', '.join(runtime.missing())}")
+    if reasons:
+        return "; ".join(reasons)
+    return "it is the fastest" if chosen is next(iter(answers)) else f"no faster one runs {spec.architecture!r} models"
+
+
+def _staying(answers: Answers) -> dict[Runtime, Offer]:
+    return {
+        runtime: answer
+        for runtime, answer in answers.items()
+        if isinstance(answer, Offer) and not answer.leaves_machine
+    }
+
+
+def _not_installed(runtime: Runtime, spec: ModelSpec) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"{spec.id} runs on the backend {runtime.name!r}, which needs {', '.join(runtime.missing())}: {runtime.install}"
     )

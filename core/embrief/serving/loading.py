@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import EmbriefError
@@ -17,12 +17,15 @@ from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.folders import Stamp, check_unchanged, check_weights
 from embrief.files.folders import stamp as folder_stamp
 from embrief.files.identify import verify_files
-from embrief.runtimes.base import Backend, EmbeddingBackend, LoadRequest, RerankBackend
+from embrief.runtimes.base import EmbeddingBackend, LoadRequest, RerankBackend, Runtime
 from embrief.serving.lanes import Lane
 from embrief.serving.resolving import ModelChoice, ResolvedModel, require_complete, runtime_errors
 from embrief.serving.scheduler import Worker, forget_other_workers
 from embrief.system import exiting
 from embrief.system.log import logger
+
+if TYPE_CHECKING:
+    from embrief.facts.specs import Artifact
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 B = TypeVar("B", EmbeddingBackend, RerankBackend)
@@ -62,15 +65,12 @@ def _release(model: LoadedModel[Any]) -> None:
     model.close()
 
 
-def _load(
-    backend: Backend, kind: type[EmbeddingSpec] | type[RerankerSpec], request: LoadRequest, known: Stamp | None
-) -> Any:
+def _load(backend: Runtime, request: LoadRequest, known: Stamp | None) -> Any:
     """Load a model from the very files that its facts were read from.
 
     Raises:
         ModelMismatchError: They changed meanwhile, or are damaged.
     """
-    load: Any = backend.load_embedder if kind is EmbeddingSpec else backend.load_reranker
     folder = request.folder
     place = f" from {folder}" if folder is not None else ""
 
@@ -81,11 +81,11 @@ def _load(
     logger.info("loading %s with %r", request.spec.id, backend.name)
     start = time.perf_counter()
     check()
-    if folder is not None:
+    if folder is not None and _is_safetensors(request.artifact):
         check_weights(folder)
     try:
         with runtime_errors(f"the runtime {backend.name!r} failed to load {request.spec.id}{place}"):
-            model = load(request)
+            model = backend.load(request)
     except Exception:
         # Half-written files fail in many ways; this is the reason.
         check()
@@ -97,6 +97,10 @@ def _load(
         raise
     logger.info("loaded %s with %r in %.1f s", request.spec.id, backend.name, time.perf_counter() - start)
     return model
+
+
+def _is_safetensors(artifact: Artifact | None) -> bool:
+    return artifact is not None and artifact.format == "safetensors"
 
 
 class SharedModel(ResolvedModel[S], Generic[S, B]):
@@ -135,21 +139,30 @@ class SharedModel(ResolvedModel[S], Generic[S, B]):
             return self._model
 
     def _acquire(self) -> LoadedModel[B]:
-        device, dtype = self.device_and_dtype
-        spec, backend, trust = self.spec, self.backend, self.choice.trust_remote_code
-        folder = self.files.folder if backend.needs_files else None
-        if folder is not None:
+        offer, chosen = self.offer, self._chosen
+        spec, backend = self.spec, chosen.runtime
+        folder = self.artifact_folder
+        if folder is not None and _is_safetensors(offer.artifact):
             require_complete(folder)
-        if folder is not None and self.recorded is not None:
-            verify_files(self.files, spec)
+            if self.recorded is not None:
+                verify_files(self.files, spec)
         if isinstance(spec, EmbeddingSpec):
             # Before the weights are read: what is in the folder later is another model's.
             _ = self.weights
-        logger.info("%s runs with %r on %s in %s: %s", spec.id, backend.name, device, dtype, self.backend_reason)
-        request = LoadRequest(spec, folder, device, dtype, trust)
+        told = "%s runs with %r on %s in %s: %s"
+        logger.info(told, spec.id, backend.name, offer.device, offer.dtype, self.backend_reason)
+        request = LoadRequest(
+            spec,
+            folder,
+            offer.device,
+            offer.dtype,
+            self.choice.trust_remote_code,
+            chosen.ask.options,
+            offer.artifact,
+        )
         # A commit on the hub is what its name says.
         known = self._known if self.folder is not None else None
-        return _acquire((backend.name, request, self._stamp), partial(_load, backend, self.choice.kind, request, known))
+        return _acquire((backend.name, request, self._stamp), partial(_load, backend, request, known))
 
 
 _shared_lock = threading.RLock()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
@@ -24,13 +25,15 @@ from embrief.files.folders import stamp as folder_stamp
 from embrief.files.identify import identify_embedder, identify_reranker
 from embrief.files.model_files import ModelFiles, read_files
 from embrief.files.weights import COMMIT, CachedModel, ModelSource, fetch
-from embrief.serving.choosing import choose_runtime, passed_over, refusals_of, runtimes_for
+from embrief.runtimes.base import Ask
+from embrief.serving.choosing import Answers, Choice, ask_all, choose, choose_named, passed_over
 from embrief.serving.jobs import runtime_error
 from embrief.system import exiting
 
 if TYPE_CHECKING:
     from embrief.discovery.catalog import Catalog
-    from embrief.runtimes.base import Backend
+    from embrief.facts.specs import Artifact
+    from embrief.runtimes.base import Offer, Runtime, RuntimeOptions
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 T = TypeVar("T")
@@ -42,7 +45,7 @@ class ModelChoice:
 
     kind: type[EmbeddingSpec] | type[RerankerSpec]
     model: str
-    backend: str | None = None
+    backend: str | RuntimeOptions | None = None
     revision: str | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -169,10 +172,10 @@ class ResolvedModel(Generic[S]):
                 "hex digits>'"
             )
         if recorded is not None or self.folder is not None:
-            backend = self.backend_for(self.spec)
+            artifact = self.artifact
             if isinstance(self._resolved, Path):
                 require_complete(self._resolved)
-            if revision is not None and not backend.needs_files and self._resolved != recorded:
+            if revision is not None and artifact is None and self._resolved != recorded:
                 raise ArgumentError(
                     f"revision={revision!r} is for models on the hub; {self.spec.id} has no files there"
                 )
@@ -205,18 +208,30 @@ class ResolvedModel(Generic[S]):
 
     @settled
     def cached(self) -> CachedModel:
-        """Return the files from the hub, fetching them if they are missing."""
+        """Return the model's safetensors from the hub, fetching them if they are missing."""
+        return fetch(self._source(self.choice.revision))
+
+    @settled
+    def artifact_folder(self) -> Path | None:
+        """Return where the files are that the runtime needs, fetching what is missing; `None` if it needs none."""
+        artifact = self.artifact
+        if artifact is None:
+            return None
+        if artifact.format == "safetensors" or self.folder is not None:
+            return self.files.folder
+        return fetch(self._source(None, artifact)).folder
+
+    def _source(self, revision: str | None, artifact: Artifact | None = None) -> ModelSource:
         choice = self.choice
-        return fetch(
-            ModelSource.of(
-                choice.model,
-                self.recorded,
-                revision=choice.revision,
-                cache_dir=foreign.path_of(choice.cache_dir, "cache_dir") if choice.cache_dir else None,
-                local_files_only=choice.local_files_only,
-                code=choice.trust_remote_code,
-                kind=choice.kind,
-            )
+        return ModelSource.of(
+            choice.model,
+            self.recorded,
+            revision=revision,
+            cache_dir=foreign.path_of(choice.cache_dir, "cache_dir") if choice.cache_dir else None,
+            local_files_only=choice.local_files_only,
+            code=choice.trust_remote_code,
+            kind=choice.kind,
+            artifact=artifact,
         )
 
     @property
@@ -253,47 +268,64 @@ class ResolvedModel(Generic[S]):
         return revision if self._is_settled(revision) else self.cached.revision
 
     def _is_settled(self, revision: str) -> bool:
-        return COMMIT.fullmatch(revision) is not None or not self.backend.needs_files
+        return COMMIT.fullmatch(revision) is not None or self.artifact is None
 
-    def backend_for(self, spec: S) -> Backend:
-        """Return the runtime that serves the model."""
-        found, refusals = plugins(), self._refusals(spec)
-        serving = (item for item in runtimes_for(found.catalog, spec) if item.name not in refusals)
-        available = tuple(item.name for item in serving if not item.missing())
-        preferred = None if self.choice.backend is not None else found.preferred_backend(spec, available)
-        return choose_runtime(found.catalog, spec, self.choice.backend, preferred, refusals)
-
-    def _refusals(self, spec: S) -> dict[str, str]:
+    @settled
+    def _answers(self) -> Answers:
+        choice = self.choice
         # A record says all that a runtime asks; its files may not be here yet.
-        return {} if self.recorded is not None else refusals_of(self._catalog, spec, self.files)
+        files = None if self.recorded is not None else self.files
+        return ask_all(self._catalog, self.spec, device=choice.device, dtype=choice.dtype, files=files)
+
+    @settled
+    def _offered(self) -> Choice:
+        """Return the runtime that serves the model, and its offer while nothing heavy may be asked."""
+        choice, spec = self.choice, self.spec
+        files = None if self.recorded is not None else self.files
+        ask = Ask(device=choice.device, dtype=choice.dtype, files=files)
+        if choice.backend is not None:
+            return choose_named(self._catalog, spec, choice.backend, ask)
+        found = plugins()
+        runtime, offer = choose(spec, self._answers, partial(found.preferred_backend, spec))
+        return Choice(runtime, replace(ask, options=runtime.Options()), offer)
+
+    @property
+    def backend(self) -> Runtime:
+        """Return the runtime that serves the model, chosen once."""
+        return self._offered.runtime
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """Return the files that the runtime needs, `None` if it needs none."""
+        return self._offered.offer.artifact
+
+    @property
+    def native_dims(self) -> bool:
+        """Return whether the runtime makes shorter vectors itself."""
+        return self._offered.offer.native_dims
 
     @property
     def backend_reason(self) -> str:
         """Say why this runtime runs the model and not another."""
         if self.choice.backend is not None:
             return "asked for"
-        chosen, refusals = self.backend, self._refusals(self.spec)
-        best = choose_runtime(self._catalog, self.spec, None, None, refusals)
-        return passed_over(self._catalog, self.spec, chosen, refusals) if chosen is best else "a plugin chose it"
-
-    @settled
-    def backend(self) -> Backend:
-        """Return the runtime that serves the model, chosen once."""
-        return self.backend_for(self.spec)
+        best, _ = choose(self.spec, self._answers)
+        return passed_over(self.spec, best, self._answers) if self.backend is best else "a plugin chose it"
 
     @property
-    def device_and_dtype(self) -> tuple[str, str]:
-        """Return the device and number format in use."""
+    def offer(self) -> Offer:
+        """Return device, number format and whatever else the model is loaded with. May import what is heavy."""
         if "_chosen" not in self.__dict__:
             # Before the lock: threads that are refused at exit are held for a while, and should not queue for it.
             exiting.check()
-        return self._chosen
+        return self._chosen.offer
 
     @settled
-    def _chosen(self) -> tuple[str, str]:
+    def _chosen(self) -> Choice:
         failed = f"the runtime {self.backend.name!r} failed to choose a device for {self.spec.id}"
         with exiting.native(), runtime_errors(failed):
-            device, dtype = self.backend.resolve(self.spec, self.choice.device, self.choice.dtype)
+            chosen = self._offered.settled(self.spec)
+        dtype = chosen.offer.dtype
         if dtype in self.spec.banned_dtypes:
             raise ArgumentError(f"{self.spec.id} gives wrong results in {dtype}; use dtype='float32' or 'bfloat16'")
-        return device, dtype
+        return chosen

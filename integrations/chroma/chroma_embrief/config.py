@@ -23,7 +23,7 @@ from embrief import (
     WeightsUnavailableError,
     plugins,
 )
-from embrief.stores import require_same
+from embrief.stores import require_same, stored_model
 
 VERSION: Final = 1
 LOCAL: Final = "local"
@@ -149,10 +149,8 @@ def _attach(text: str, function: str) -> Embedder:
             "and a collection never says where a folder is; when you get the collection, pass "
             f"embedding_function={function}(<the folder>, {', '.join(kept)})"
         )
-    record = plugins().catalog.find_model(model)
-    if record is None:
-        _require_commit(model, revision)
-    elif revision != record.revision and not _COMMIT.fullmatch(revision):
+    record = plugins().catalog.models.get(stored_model(model, revision, where="the collection"))
+    if record is not None and revision != record.revision and not _COMMIT.fullmatch(revision):
         raise ModelMismatchError(
             f"the documents were embedded with version {revision!r} of {model}, and this release of embrief "
             f"has {record.revision!r}; use the release that made them, or embed them into a new collection"

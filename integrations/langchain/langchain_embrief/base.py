@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Self, Unpack
 
 from langchain_core.embeddings import Embeddings
@@ -53,7 +52,7 @@ class EmbriefEmbeddings(Configured, Embeddings):
         facade = choose_facade(
             Embedder, embedder, model, options, default=default, owner=kind.__name__, other="Qwen3Reranker({model})"
         )
-        super().__init__(**asdict(facade.settings))
+        super().__init__(**facade.settings.values())
         self._embedder = facade
 
     @property

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, InstanceOf, field_serializer
+
+from embrief import RuntimeOptions
+from embrief.wrapping import backend_name
 
 
 class Configured(BaseModel):
@@ -16,8 +19,8 @@ class Configured(BaseModel):
 
     model: str
     """A recorded name (`embrief models` lists them), a folder, or an id on the hub."""
-    backend: str | None = None
-    """The runtime; by default the best installed one that serves the model."""
+    backend: str | InstanceOf[RuntimeOptions] | None = None
+    """The runtime, by its name or its options; by default the best installed one that serves the model."""
     revision: str | None = None
     """Commit on the hub; by default the recorded one."""
     instruction: str | None = None
@@ -41,6 +44,14 @@ class Configured(BaseModel):
     like: str | None = None
     """For a model without a record: the record to take prompts and limits from."""
 
+    @field_serializer("backend")
+    def _write_backend(self, backend: str | RuntimeOptions | None) -> str | None:
+        return backend_name(backend)
+
+    def _values(self) -> dict[str, Any]:
+        """Return the fields as they are; `model_dump` writes down a runtime's name in the place of its options."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy on the same loaded model. An update is checked and takes effect.
 
@@ -51,15 +62,15 @@ class Configured(BaseModel):
         Raises:
             EmbriefError: An update cannot work, as in the constructor.
         """
-        return type(self)(**{**self.model_dump(), **update}) if update else super().model_copy(deep=deep)
+        return type(self)(**{**self._values(), **update}) if update else super().model_copy(deep=deep)
 
     def __eq__(self, other: object) -> bool:
         # pydantic's compares private attributes too, and two facades with equal settings are two objects.
         if not isinstance(other, Configured):
             return NotImplemented
-        return type(self) is type(other) and self.model_dump() == other.model_dump()
+        return type(self) is type(other) and self._values() == other._values()
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        for name, value in self.model_dump().items():
+        for name, value in self._values().items():
             if name == "model" or value != type(self).model_fields[name].default:
                 yield name, value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Self, Unpack
 
@@ -75,7 +74,7 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
             other="Qwen3Embeddings({model})",
             also=("top_n",),
         )
-        fields = {**asdict(facade.settings), "top_n": top_n}
+        fields = {**facade.settings.values(), "top_n": top_n}
         super().__init__(**fields)
         self._reranker = facade
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
-from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field
+from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from embrief import Embedder, Reranker
-from embrief.wrapping import EmbedderOptions, RerankerOptions, choose_facade
+from embrief import ArgumentError, Embedder, Reranker
+from embrief.stores import stored_model
+from embrief.wrapping import EmbedderOptions, RerankerOptions, backend_name, choose_facade, recorded_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,8 +48,9 @@ class Configured(BaseModel):
 
     # Each is frozen: a field that could be assigned would no longer say what the loaded model does. Not the
     # whole class, since LlamaIndex assigns `callback_manager`.
-    backend: str | None = Field(default=None, frozen=True)
-    """The runtime; by default the best installed one that serves the model."""
+    # `Any`: pydantic would build the options anew, as their base class.
+    backend: Any = Field(default=None, frozen=True)
+    """The runtime, by its name or its options; by default the best installed one that serves the model."""
     revision: str | None = Field(default=None, frozen=True)
     """Commit on the hub; by default the recorded one."""
     instruction: str | None = Field(default=None, frozen=True)
@@ -99,8 +100,34 @@ class Configured(BaseModel):
             field=field,
             also=sorted(framework),
         )
-        values = asdict(facade.settings)
-        return facade, {field: values.pop("model"), **values, **own}
+        values = facade.settings.values()
+        return facade, {field: recorded_id(values.pop("model")), **values, **own}
+
+    @field_serializer("backend")
+    def _write_backend(self, backend: Any) -> str | None:
+        return backend_name(backend)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Rebuild what `to_dict()` has written down. Whoever could write to the store chose the content.
+
+        Args:
+            data: The stored configuration.
+            **kwargs: Fields of this program's own, which win: a model from a folder is named here.
+
+        Raises:
+            ArgumentError: The model is no recorded one and none at a commit, or code that comes with it would be run.
+            EmbriefError: A value cannot work, as in the constructor.
+        """
+        where = f"the stored {cls.__name__}"
+        if cls._model_field in data and cls._model_field not in kwargs:
+            stored_model(data[cls._model_field], data.get("revision"), where=where)
+        if data.get("trust_remote_code") and "trust_remote_code" not in kwargs:
+            raise ArgumentError(
+                f"{where} asks to run code that comes with the model; pass trust_remote_code=True yourself"
+            )
+        made: Self = super().from_dict(data, **kwargs)  # type: ignore[misc] # LlamaIndex's, behind this class
+        return made
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         # What was asked for: with all options and LlamaIndex's objects it would fill a screen.
@@ -111,7 +138,7 @@ class Configured(BaseModel):
 
     def _on(self, facade: Embedder | Reranker) -> Self:
         """Return a twin on another facade, with the same framework options."""
-        settings = asdict(facade.settings)
+        settings = facade.settings.values()
         own = {name: value for name, value in self if name not in settings and name != self._model_field}
         twin: Any = type(self)
         keyword = "embedder" if isinstance(facade, Embedder) else "reranker"

@@ -2,12 +2,23 @@ from dataclasses import replace
 
 from acme_model import NOTES
 
-from embrief import Backend, Integration, hookimpl
+from embrief import Integration, Offer, Runtime, hookimpl
+
+
+class Odd(Runtime):
+    def offer(self, spec, ask):
+        return Offer(device="cpu", dtype="float32")
+
+    def load(self, request):
+        raise AssertionError("never registered")
 
 
 def backend(name, **fields):
-    fields = {"supports": lambda spec: True, "resolve": lambda spec, device, dtype: ("cpu", "float32"), **fields}
-    return Backend(name=name, load_embedder=id, needs_files=False, **fields)
+    found = Odd()
+    found.name = name
+    for field, value in fields.items():
+        setattr(found, field, value)
+    return found
 
 
 @hookimpl
@@ -15,7 +26,8 @@ def register_backends(register):
     register(backend(None))
     register(backend(""))
     register(backend("bad-preference", preference="high"))
-    register(backend("bad-supports", supports=True))
+    register(backend("bad-options", Options=dict))
+    register(Odd)
     register(backend("bad-requires", requires="torch"))
 
 

@@ -1,21 +1,22 @@
-from embrief import Backend, Integration, hookimpl
+from embrief import Integration, Offer, Runtime, hookimpl
+
+
+class Absent(Runtime):
+    name = "bad-missing-parent"
+    requires = ("a_package_that_nobody_has.runtime",)
+    install = "pip install a-package-that-nobody-has"
+    preference = 99
+
+    def offer(self, spec, ask):
+        return Offer(device="cpu", dtype="float32")
+
+    def load(self, request):
+        raise AssertionError("it is not installed")
 
 
 @hookimpl
 def register_backends(register):
-    register(
-        Backend(
-            name="bad-missing-parent",
-            requires=("a_package_that_nobody_has.runtime",),
-            install="pip install a-package-that-nobody-has",
-            supports=lambda spec: True,
-            resolve=lambda spec, device, dtype: ("cpu", "float32"),
-            load_embedder=id,
-            load_reranker=id,
-            preference=99,
-            needs_files=False,
-        )
-    )
+    register(Absent())
 
 
 @hookimpl

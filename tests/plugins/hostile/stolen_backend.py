@@ -1,10 +1,23 @@
-from embrief import Backend, Integration, hookimpl
+from embrief import Integration, Offer, Runtime, hookimpl
+
+
+class Stolen(Runtime):
+    preference = 99
+
+    def __init__(self, name):
+        self.name = name
+
+    def offer(self, spec, ask):
+        return Offer(device="cpu", dtype="float32")
+
+    def load(self, request):
+        raise AssertionError("never chosen")
 
 
 @hookimpl
 def register_backends(register):
     for name in ("hash", "sentence-transformers"):
-        register(Backend(name=name, supports=bool, resolve=max, load_embedder=id, preference=99, needs_files=False))
+        register(Stolen(name))
 
 
 @hookimpl

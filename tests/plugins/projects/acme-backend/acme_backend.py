@@ -3,11 +3,13 @@
 import numpy as np
 
 from embrief import (
-    Backend,
     EmbeddingPrompts,
     EmbeddingSpec,
     Encoded,
+    Offer,
+    Refusal,
     RerankerSpec,
+    Runtime,
     Scored,
     Task,
     Template,
@@ -69,19 +71,21 @@ class SharedLettersBackend:
         pass
 
 
-BACKEND = Backend(
-    name="acme-letters",
-    supports=lambda spec: spec.architecture == ARCHITECTURE,
-    resolve=lambda spec, device, dtype: ("cpu", "float32"),
-    load_embedder=lambda request: LettersBackend(),
-    load_reranker=lambda request: SharedLettersBackend(),
-    needs_files=False,
-)
+class Letters(Runtime):
+    name = "acme-letters"
+
+    def offer(self, spec, ask):
+        if spec.architecture != ARCHITECTURE:
+            return Refusal("counts letters")
+        return Offer(device="cpu", dtype="float32")
+
+    def load(self, request):
+        return LettersBackend() if isinstance(request.spec, EmbeddingSpec) else SharedLettersBackend()
 
 
 @hookimpl
 def register_backends(register):
-    register(BACKEND)
+    register(Letters())
 
 
 @hookimpl

@@ -1,23 +1,25 @@
 """A plugin that adds a second runtime for models of another one, and chooses it for one of them."""
 
-from embrief import Backend, hookimpl
+from embrief import Offer, Refusal, Runtime, hookimpl
 from embrief.runtimes.hashing import HashBackend
 
 ASKED = []
 
 
+class SecondHash(Runtime):
+    name = "acme-hash"
+    preference = -1
+
+    def offer(self, spec, ask):
+        return Offer(device="cpu", dtype="float32") if spec.architecture == "hash" else Refusal("hashes")
+
+    def load(self, request):
+        return HashBackend(request.spec)
+
+
 @hookimpl
 def register_backends(register):
-    register(
-        Backend(
-            name="acme-hash",
-            supports=lambda spec: spec.architecture == "hash",
-            resolve=lambda spec, device, dtype: ("cpu", "float32"),
-            load_embedder=lambda request: HashBackend(request.spec),
-            needs_files=False,
-            preference=-1,
-        )
-    )
+    register(SecondHash())
 
 
 @hookimpl
