@@ -148,6 +148,26 @@ class BackendError(EmbriefError, RuntimeError):
     """A runtime failed, or no runtime can serve the model."""
 
 
+class UnavailableError(ConnectionError, BackendError):
+    """A server cannot be reached, or does not answer in time."""
+
+
+class RateLimitedError(BackendError):
+    """A server takes no more for now.
+
+    Attributes:
+        retry_after: Seconds after which it says that it will, `None` if it does not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UnauthorizedError(PermissionError, BackendError):
+    """A server refuses the key, or none was given."""
+
+
 class RuntimeFileError(OSError, BackendError):
     """A runtime could not read or write a file; its own error is the cause."""
 

@@ -15,7 +15,7 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,18 +33,15 @@ from embrief.files.identify import verify_files
 from embrief.files.model_files import ModelFiles, read_files
 from embrief.runtimes.base import (
     Ask,
-    BatchedEmbedder,
-    BatchedReranker,
-    EmbeddingBackend,
-    Encoded,
+    Batched,
     LoadRequest,
+    Model,
     Offer,
+    Output,
     Prepared,
     Refusal,
-    RerankBackend,
     RunOptions,
     Runtime,
-    Scored,
     too_long,
 )
 from embrief.runtimes.hashing import HashBackend
@@ -54,6 +51,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
+
+    from embrief.facts.specs import Kind
+    from embrief.facts.values import Values
 
 M = TypeVar("M")
 _numbers = itertools.count(1)
@@ -145,13 +145,13 @@ class FakeRuntime:
     ) -> None:
         catalog().remove(self._name, [spec.id for spec in self._models()])
 
-    def _embedder(self, request: LoadRequest) -> EmbeddingBackend:
+    def _embedder(self, request: LoadRequest) -> Model:
         whole = _FakeEmbedder(self, request)
-        return whole if self.batch_tokens is None else _BatchedFakeEmbedder(self, whole)
+        return whole if self.batch_tokens is None else _BatchedFake(self, whole)
 
-    def _reranker(self) -> RerankBackend:
+    def _reranker(self) -> Model:
         whole = _FakeReranker(self)
-        return whole if self.batch_tokens is None else _BatchedFakeReranker(self, whole)
+        return whole if self.batch_tokens is None else _BatchedFake(self, whole)
 
     def _load(self, model: M) -> M:
         self.loads += 1
@@ -183,7 +183,7 @@ class _Fake(Runtime):
             return Refusal("runs its own models only")
         return Offer(device="cpu", dtype="float32")
 
-    def load(self, request: LoadRequest) -> EmbeddingBackend | RerankBackend:
+    def load(self, request: LoadRequest) -> Model:
         embeds = isinstance(request.spec, EmbeddingSpec)
         return self._fake._load(self._fake._embedder(request) if embeds else self._fake._reranker())
 
@@ -196,11 +196,11 @@ class _FakeEmbedder:
         self._model = HashBackend(request.spec)
         self._busy = threading.Lock()
 
-    def encode(self, texts: Sequence[Rendered], options: RunOptions) -> Encoded:
-        whole = [item.text for item in texts]
-        self._runtime._enter(whole, self._busy)
-        self._runtime.texts.extend(whole)
-        return self._model.encode(texts, replace(options, dim=None))
+    def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        texts = [item.text for item in inputs]
+        self._runtime._enter(texts, self._busy)
+        self._runtime.texts.extend(texts)
+        return self._model.run(inputs, replace(options, dim=None))
 
     def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
         self._model.check(inputs, options)
@@ -214,29 +214,29 @@ class _FakeReranker:
         self._runtime = runtime
         self._busy = threading.Lock()
 
-    def score(self, pairs: Sequence[Rendered], options: RunOptions) -> Scored:
-        self._runtime._enter([pair.body for pair in pairs], self._busy)
-        self._runtime.pairs.extend(pairs)
+    def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        self._runtime._enter([pair.words for pair in inputs], self._busy)
+        self._runtime.pairs.extend(inputs)
         logits = []
-        for pair in pairs:
-            shared = set((pair.source.query or "").lower().split()) & set(pair.body.lower().split())
+        for pair in inputs:
+            shared = set((pair.source.query or "").lower().split()) & set(pair.words.lower().split())
             logits.append(float(len(shared)) - 1.0)
-        count = len(pairs)
-        return Scored(np.array(logits), np.zeros(count, np.int64), np.zeros(count, np.bool_))
+        count = len(inputs)
+        return Output.scores(np.array(logits), np.zeros(count, np.int64), np.zeros(count, np.bool_))
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-class _BatchedFake:
-    """The rows of a fake model: the inputs themselves."""
+class _BatchedFake(Batched):
+    """A fake model in rows: the inputs themselves."""
 
-    def __init__(self, runtime: FakeRuntime) -> None:
+    def __init__(self, runtime: FakeRuntime, whole: _FakeEmbedder | _FakeReranker) -> None:
         self.batch_tokens = runtime.batch_tokens or 1
         self.padded = runtime.padded
-        self._runtime = runtime
+        self._runtime, self._whole = runtime, whole
 
-    def _prepared(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
+    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         counts = np.array([_words(item) for item in inputs], np.int64)
         truncated = counts > options.max_tokens
         if options.refuse_long and truncated.any():
@@ -244,46 +244,21 @@ class _BatchedFake:
             raise too_long(index, int(counts[index]), options)
         return Prepared(list(inputs), np.minimum(counts, options.max_tokens), counts, truncated)
 
-    def _check_memory(self, rows: Sequence[Rendered]) -> None:
+    def run_rows(self, rows: Sequence[Rendered], kinds: tuple[Kind, ...]) -> Mapping[Kind, Values]:
         sizes = [_words(item) for item in rows]
         cost = max(sizes) * len(sizes) if self.padded else sum(sizes)
         if self._runtime.memory is not None and cost > self._runtime.memory:
             # Counted: an attempt is a run, too.
             self._runtime.runs.append(len(rows))
             raise MemoryError(f"no room for {cost} tokens")
+        return self._whole.run(rows, RunOptions(max_tokens=10**6)).values
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-class _BatchedFakeEmbedder(_BatchedFake, BatchedEmbedder):
-    def __init__(self, runtime: FakeRuntime, whole: _FakeEmbedder) -> None:
-        super().__init__(runtime)
-        self._whole = whole
-
-    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
-        return self._prepared(inputs, options)
-
-    def run(self, rows: Sequence[Rendered]) -> NDArray[Any]:
-        self._check_memory(rows)
-        return self._whole.encode(rows, RunOptions(max_tokens=10**6)).vectors
-
-
-class _BatchedFakeReranker(_BatchedFake, BatchedReranker):
-    def __init__(self, runtime: FakeRuntime, whole: _FakeReranker) -> None:
-        super().__init__(runtime)
-        self._whole = whole
-
-    def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
-        return self._prepared(inputs, options)
-
-    def run(self, rows: Sequence[Rendered]) -> NDArray[Any]:
-        self._check_memory(rows)
-        return self._whole.score(rows, RunOptions(max_tokens=10**6)).logits
-
-
 def _words(item: Rendered) -> int:
-    return max(len((item.head + item.body).split()), 1)
+    return max(len((item.head + item.words).split()), 1)
 
 
 _PROBES = (
@@ -298,65 +273,64 @@ _FEW_TOKENS = 16
 """Fewer than the longest probe has: it is cut."""
 
 
-def check_embedding_backend(backend: EmbeddingBackend, spec: EmbeddingSpec, *, tolerance: float = 1e-4) -> None:
-    """Check what every embedding runtime must keep; for the tests of plugin authors.
+def check_runtime(model: Model, spec: ModelSpec, *, tolerance: float = 1e-4) -> None:
+    """Check what every runtime must keep; for the tests of plugin authors.
+
+    One finite row of the right shape per input, the same alone as in a batch and in any order; equal texts with equal
+    vectors, different ones with different vectors.
 
     Args:
-        backend: The loaded model.
+        model: The loaded model.
         spec: Its record.
-        tolerance: How far the cosine of two runs of one text may be from 1.
+        tolerance: How far the cosine of two runs of one text may be from 1; for a reranker, a tenth of how far the
+            log-odds of two runs of one pair may be apart.
 
     Raises:
         AssertionError: It does not; the message says what.
     """
-    options = RunOptions(max_tokens=spec.max_tokens)
+    if isinstance(spec, RerankerSpec):
+        _check_scores(model, spec, tolerance * 10)
+    else:
+        assert isinstance(spec, EmbeddingSpec)
+        _check_vectors(model, spec, tolerance)
+
+
+def _check_vectors(model: Model, spec: EmbeddingSpec, tolerance: float) -> None:
+    options = RunOptions(max_tokens=spec.max_tokens, kinds=("dense",))
     texts = [Rendered("", text) for text in _PROBES]
-    batch = backend.encode(texts, options)
-    _require(
-        batch.vectors.shape == (len(texts), spec.dim),
-        f"vectors of shape {(len(texts), spec.dim)}, not {batch.vectors.shape}",
-    )
-    _require(bool(np.isfinite(batch.vectors).all()), "finite vectors")
-    _require(len(batch.token_counts) == len(batch.truncated) == len(texts), "one count and one flag per text")
-    _require(_cosine(batch.vectors[0], batch.vectors[4]) > 1 - tolerance, "equal texts with equal vectors")
-    _require(_cosine(batch.vectors[0], batch.vectors[3]) < 1 - tolerance, "different texts with different vectors")
-    shuffled = backend.encode(texts[::-1], options)
+    output = model.run(texts, options)
+    vectors = output.array("dense")
+    _require(vectors.shape == (len(texts), spec.dim), f"vectors of shape {(len(texts), spec.dim)}, not {vectors.shape}")
+    _require(set(output.values) == {"dense"}, "what was asked for ('dense') and no other kind")
+    _require(bool(np.isfinite(vectors).all()), "finite vectors")
+    told = [facts for facts in (output.token_counts, output.truncated) if facts is not None]
+    _require(all(len(facts) == len(texts) for facts in told), "one count and one flag per text, or None")
+    _require(_cosine(vectors[0], vectors[4]) > 1 - tolerance, "equal texts with equal vectors")
+    _require(_cosine(vectors[0], vectors[3]) < 1 - tolerance, "different texts with different vectors")
+    shuffled = model.run(texts[::-1], options).array("dense")
     for row, text in enumerate(texts):
-        alone = backend.encode([text], options)
-        _require(
-            _cosine(batch.vectors[row], alone.vectors[0]) > 1 - tolerance,
-            f"batch equal to single (text {row})",
-        )
-        other = shuffled.vectors[len(texts) - 1 - row]
-        _require(_cosine(batch.vectors[row], other) > 1 - tolerance, f"results in input order (text {row})")
+        alone = model.run([text], options).array("dense")[0]
+        _require(_cosine(vectors[row], alone) > 1 - tolerance, f"batch equal to single (text {row})")
+        other = shuffled[len(texts) - 1 - row]
+        _require(_cosine(vectors[row], other) > 1 - tolerance, f"results in input order (text {row})")
 
 
-def check_rerank_backend(backend: RerankBackend, spec: RerankerSpec, *, tolerance: float = 1e-3) -> None:
-    """Check what every reranking runtime must keep; for the tests of plugin authors.
-
-    Args:
-        backend: The loaded model.
-        spec: Its record.
-        tolerance: How far the log-odds of two runs of one pair may be apart.
-
-    Raises:
-        AssertionError: It does not; the message says what.
-    """
-    options = RunOptions(max_tokens=spec.max_tokens)
+def _check_scores(model: Model, spec: RerankerSpec, tolerance: float) -> None:
+    options = RunOptions(max_tokens=spec.max_tokens, kinds=("score",))
     pairs = _probe_pairs(spec)
-    batch = backend.score(pairs, options)
-    _require(batch.logits.shape == (len(pairs),), f"scores of shape {(len(pairs),)}, not {batch.logits.shape}")
-    _require(bool(np.isfinite(batch.logits).all()), "finite scores")
+    logits = model.run(pairs, options).array("score")
+    _require(logits.shape == (len(pairs),), f"scores of shape {(len(pairs),)}, not {logits.shape}")
+    _require(bool(np.isfinite(logits).all()), "finite scores")
     for row, pair in enumerate(pairs):
-        alone = backend.score([pair], options).logits[0]
-        _require(abs(float(alone) - float(batch.logits[row])) < tolerance, f"batch equal to single (pair {row})")
+        alone = model.run([pair], options).array("score")[0]
+        _require(abs(float(alone) - float(logits[row])) < tolerance, f"batch equal to single (pair {row})")
 
 
 def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
     """Check a model's record: by itself, against the model's files, and on every installed runtime that serves it.
 
     For the tests of whoever adds a model. It loads the model once per runtime, in float32 on the CPU. Each runtime must
-    keep the contract (`check_embedding_backend`, `check_rerank_backend`), and where there are several, all must agree
+    keep the contract (`check_runtime`), and where there are several, all must agree
     on texts with the prompts of all tasks. What no file says is left to you: whether the prompts are those that the
     model was trained with.
 
@@ -469,21 +443,19 @@ def _answers(runtime: Runtime, offer: Offer, spec: ModelSpec, folder: Path | Non
     request = LoadRequest(
         spec, folder if settled.artifact is not None else None, settled.device, settled.dtype, artifact=settled.artifact
     )
-    model: Any = runtime.load(request)
+    model = runtime.load(request)
     options = RunOptions(max_tokens=spec.max_tokens)
-    if isinstance(spec, RerankerSpec):
-        with closing(model) as reranker:
-            check_rerank_backend(reranker, spec)
-            logits: NDArray[Any] = reranker.score(_probe_pairs(spec), options).logits
-            return logits
-    assert isinstance(spec, EmbeddingSpec)
-    with closing(model) as embedder:
-        check_embedding_backend(embedder, spec)
+    with closing(model):
+        check_runtime(model, spec)
+        if isinstance(spec, RerankerSpec):
+            return model.run(_probe_pairs(spec), options).array("score")
+        assert isinstance(spec, EmbeddingSpec)
         around = dict.fromkeys(template for task in spec.prompts.tasks for template in (task.query, task.document))
         texts = [item for template in around for item in RenderedTexts(_PROBES, template, Source())]
-        whole = embedder.encode(texts, options)
-        cut = embedder.encode(RenderedTexts(_PROBES, NO_PROMPT, Source()), replace(options, max_tokens=_FEW_TOKENS))
-        vectors = np.concatenate([whole.vectors, cut.vectors])
+        whole = model.run(texts, options).array("dense")
+        few = replace(options, max_tokens=_FEW_TOKENS)
+        cut = model.run(RenderedTexts(_PROBES, NO_PROMPT, Source()), few).array("dense")
+        vectors = np.concatenate([whole, cut])
         unit: NDArray[Any] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 

@@ -338,14 +338,14 @@ def test_docstrings_that_lose_their_end_are_counted(monkeypatch):
     with FakeRuntime() as fake:
         from embrief.runtimes.hashing import HashBackend
 
-        encode = HashBackend.encode
+        original = HashBackend.run
 
         def cutting(self, texts, options):
-            result = encode(self, texts, options)
+            result = original(self, texts, options)
             result.truncated[:3] = True
             return result
 
-        monkeypatch.setattr(HashBackend, "encode", cutting)
+        monkeypatch.setattr(HashBackend, "run", cutting)
         result = run("--limit", "10", "--model", fake.qwen3)
     assert "3 are longer than 8192 tokens and lost their end" in result.output
 

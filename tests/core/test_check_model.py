@@ -22,6 +22,7 @@ from embrief import (
     plugins,
 )
 from embrief.facts.records import built_in_models
+from embrief.facts.values import Dense
 from embrief.runtimes.built_in import Engine
 from embrief.runtimes.engine import EngineEmbedder
 from embrief.testing import FakeRuntime, check_model
@@ -181,9 +182,9 @@ def test_runtimes_that_do_something_else(fault: str, message: str, qwen3: Embedd
                 inputs = [replace(item, body=item.body[-options.max_tokens :]) if few else item for item in inputs]
             return super().prepare(inputs, options)
 
-        def run(self, rows):  # type: ignore[no-untyped-def]
-            values = super().run(rows)
-            return values[::-1] if fault == "order" else values
+        def run_rows(self, rows, kinds):  # type: ignore[no-untyped-def]
+            values = super().run_rows(rows, kinds)
+            return {"dense": Dense(values["dense"].array[::-1])} if fault == "order" else values
 
     class Other(Engine):
         name = "differs"

@@ -24,11 +24,11 @@ from embrief import (
     Embedder,
     InputTooLongError,
     NonFiniteVectorError,
+    Output,
     Reranker,
     TruncationWarning,
     UnknownModelError,
 )
-from embrief.runtimes.base import Encoded
 from embrief.testing import FakeRuntime
 
 HANGS = 600
@@ -260,10 +260,10 @@ def test_the_same_text_as_query_and_as_document_differs(fake: FakeRuntime) -> No
 class Nan:
     """A model whose third text is not finite."""
 
-    def encode(self, texts, options):
+    def run(self, texts, options):
         vectors = np.ones((len(texts), 64), np.float32)
         vectors[[index for index, item in enumerate(texts) if "bad" in item.body], 5] = np.nan
-        return Encoded(vectors, np.ones(len(texts), np.int64), np.zeros(len(texts), bool))
+        return Output.dense(vectors, np.ones(len(texts), np.int64), np.zeros(len(texts), bool))
 
     def close(self) -> None: ...
 
@@ -279,8 +279,10 @@ def test_nan_is_an_error_with_the_callers_index(fake: FakeRuntime, monkeypatch: 
 
 
 class Short:
-    def encode(self, texts, options):
-        return Encoded(np.ones((len(texts), 8), np.float32), np.ones(len(texts), np.int64), np.zeros(len(texts), bool))
+    def run(self, texts, options):
+        return Output.dense(
+            np.ones((len(texts), 8), np.float32), np.ones(len(texts), np.int64), np.zeros(len(texts), bool)
+        )
 
     def close(self) -> None: ...
 

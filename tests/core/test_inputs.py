@@ -335,14 +335,14 @@ def test_nan_in_what_is_cut_off_is_still_found(batch_tokens: int | None) -> None
         embedder = Embedder(fake.qwen3, dim=8)
         model = embedder.load()._shared.model.load()
         inner = getattr(model, "_whole", model)
-        encode = inner.encode
+        run = inner.run
 
         def broken(texts, options):
-            found = encode(texts, options)
-            found.vectors[[item.body == "bad" for item in texts], -1] = np.nan
+            found = run(texts, options)
+            found.array("dense")[[item.body == "bad" for item in texts], -1] = np.nan
             return found
 
-        inner.encode = broken
+        inner.run = broken
         with pytest.raises(NonFiniteVectorError) as caught:
             embedder.embed_documents(["a", "b", "bad"])
         assert caught.value.index == 2

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ from embrief import (
     Reranker,
 )
 from embrief.facts.prompts import Rendered
+from embrief.facts.specs import Kind
+from embrief.facts.values import Dense, Values
 from embrief.runtimes.base import RunOptions
 from embrief.serving import jobs, scheduler
 from embrief.testing import FakeRuntime
@@ -391,14 +393,14 @@ def test_an_input_that_is_too_long_or_cannot_be_tokenised_fails_alone(fake: Hold
 def test_a_vector_that_is_not_finite_fails_only_its_call(fake: Holding, monkeypatch: pytest.MonkeyPatch) -> None:
     embedder = Embedder(fake.qwen3)
     backend = embedder._shared.model.load()
-    run = backend.run  # type: ignore[attr-defined]
+    run_rows = backend.run_rows  # type: ignore[attr-defined]
 
-    def spoilt(rows: Sequence[Rendered]) -> np.ndarray:
-        values: np.ndarray = run(rows)
-        values[[row.body == "BAD" for row in rows]] = np.nan
+    def spoilt(rows: Sequence[Rendered], kinds: tuple[Kind, ...]) -> Mapping[Kind, Values]:
+        values: Mapping[Kind, Values] = run_rows(rows, kinds)
+        values["dense"].array[[row.body == "BAD" for row in rows]] = np.nan  # type: ignore[attr-defined]
         return values
 
-    monkeypatch.setattr(backend, "run", spoilt)
+    monkeypatch.setattr(backend, "run_rows", spoilt)
     go = fake.start(embedder)
     errors: list[NonFiniteVectorError] = []
     results: list[np.ndarray] = []
@@ -424,8 +426,10 @@ def test_a_wrong_number_of_results_is_an_error_and_not_a_wrong_vector(
 ) -> None:
     embedder = Embedder(fake.qwen3)
     backend = embedder._shared.model.load()
-    monkeypatch.setattr(backend, "run", lambda rows: np.ones((len(rows) + 1, 64), np.float32))
-    with pytest.raises(BackendError, match=r"shape \(2, 64\) for 1 rows"):
+    monkeypatch.setattr(
+        backend, "run_rows", lambda rows, kinds: {"dense": Dense(np.ones((len(rows) + 1, 64), np.float32))}
+    )
+    with pytest.raises(BackendError, match="2 rows of kind 'dense' for 1"):
         embedder.embed_documents(["a", "b"])
 
 
@@ -597,10 +601,10 @@ def test_the_public_encode_and_score_give_what_the_scheduler_gives(fake: Holding
     embedder = Embedder(fake.qwen3, normalize=False)
     texts = [f"{'w ' * (number % 7)}{number}" for number in range(50)]
     done: list[int] = []
-    direct = embedder._shared.model.load().encode(
+    direct = embedder._shared.model.load().run(
         [Rendered("", text) for text in texts], RunOptions(max_tokens=99, on_progress=done.append)
     )
-    np.testing.assert_array_equal(direct.vectors, embedder.embed_documents(texts))
+    np.testing.assert_array_equal(direct.array("dense"), embedder.embed_documents(texts))
     assert sum(done) == 50
     assert len(done) > 1
 

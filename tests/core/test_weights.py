@@ -359,3 +359,63 @@ def test_a_branch_never_names_a_space(hub: Hub, repository: Path, tmp_path: Path
     hub.repositories[QWEN] = {OTHER: repository}
     out = run(f"print(Embedder({QWEN!r}, revision='main').space.weights)", hub, tmp_path / "home").stdout
     assert out.strip() == OTHER
+
+
+ARTIFACTS = """
+from dataclasses import replace
+import numpy as np
+from embrief.serving.choosing import to_fetch
+HEX = "c" * 40
+files = {"q8_0": "m-q8_0.gguf", "q4_0": "m-q4_0.gguf", "f16": "absent.gguf"}
+artifacts = tuple(Artifact("gguf", "acme/many-gguf", HEX, (name,), dtype) for dtype, name in files.items())
+SPEC = replace(plugins().catalog.models["embrief/hash"], id="acme/many", revision="a" * 40, architecture="many",
+               aliases=(), dim=8, mrl=(), artifacts=artifacts)
+class Ones:
+    def run(self, inputs, options): return Output.dense(np.ones((len(inputs), 8)))
+    def close(self): pass
+class Gguf(Runtime):
+    name, dtypes, preference = "gguf", tuple(files), 5
+    def offer(self, spec, ask):
+        wanted = "q8_0" if ask.dtype == "auto" else ask.dtype
+        if spec.architecture != "many": return Refusal("reads GGUF")
+        return Offer(device="cpu", dtype=wanted, artifact=next(a for a in spec.artifacts if a.dtype == wanted))
+    def load(self, request):
+        (name,) = request.artifact.files
+        print(name, (request.folder / name).read_bytes(), sorted(file.name for file in request.folder.iterdir()))
+        return Ones()
+plugins().catalog.add_backend(Gguf())
+plugins().catalog.add_model(SPEC)
+"""
+
+
+def test_what_is_fetched_follows_from_the_offer(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "gguf"
+    folder.mkdir()
+    for dtype in ("q8_0", "q4_0"):
+        (folder / f"m-{dtype}.gguf").write_text(f"weights in {dtype}", "utf-8")
+    hub.repositories["acme/many-gguf"] = {OTHER: folder}
+    code = ARTIFACTS + (
+        "print(to_fetch(plugins().catalog, SPEC).dtype, Embedder('acme/many').info()['dtype'])\n"
+        "print(Embedder('acme/many').embed_query('q').shape)\n"
+        "print(Embedder('acme/many', dtype='q4_0').embed_query('q').shape)\n"
+        "attempt(lambda: Embedder('acme/many', dtype='f16').load())\n"
+    )
+    out = run(code, hub, tmp_path / "home").stdout.splitlines()
+    assert out[:5] == [
+        "q8_0 q8_0",
+        "m-q8_0.gguf b'weights in q8_0' ['m-q8_0.gguf']",
+        "(8,)",
+        "m-q4_0.gguf b'weights in q4_0' ['m-q4_0.gguf', 'm-q8_0.gguf']",
+        "(8,)",
+    ]
+    assert "WeightsUnavailableError" in out[5]
+    assert "has no absent.gguf, which its record names" in out[5]
+    asked = len(hub.requests)
+    again = run(ARTIFACTS + "Embedder('acme/many').load()", hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout
+    assert again.startswith("m-q8_0.gguf")
+    assert len(hub.requests) == asked
+    missing = run(
+        ARTIFACTS + "attempt(lambda: Embedder('acme/many').load())", hub, tmp_path / "other", HF_HUB_OFFLINE="1"
+    )
+    assert "acme/many-gguf" in missing.stdout
+    assert "are not on this machine" in missing.stdout

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import embrief
-from embrief import EmbeddingSpec, Encoded, Rendered, RerankerSpec, RunOptions, Scored
+from embrief import EmbeddingSpec, Output, Rendered, RerankerSpec, RunOptions
 from embrief.runtimes.hashing import HashBackend
 from embrief.serving.choosing import serving
-from embrief.testing import FakeRuntime, check_embedding_backend, check_rerank_backend
+from embrief.testing import FakeRuntime, check_runtime
 
 HASH = embrief.Embedder("embrief/hash").spec
 RERANKER = embrief.Reranker("Qwen/Qwen3-Reranker-0.6B").spec
@@ -20,20 +20,20 @@ RERANKER = embrief.Reranker("Qwen/Qwen3-Reranker-0.6B").spec
 class Embeds:
     """A right runtime whose answer may be spoilt on its way out."""
 
-    def __init__(self, spoil: Callable[[Encoded], Encoded] | None = None) -> None:
+    def __init__(self, spoil: Callable[[Output], Output] | None = None) -> None:
         self._model = HashBackend(HASH)
         self._spoil = spoil
 
-    def encode(self, texts, options: RunOptions) -> Encoded:
-        encoded = self._model.encode(texts, options)
+    def run(self, inputs, options: RunOptions) -> Output:
+        encoded = self._model.run(inputs, options)
         return self._spoil(encoded) if self._spoil else encoded
 
     def close(self) -> None:
         pass
 
 
-def with_vectors(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Encoded], Encoded]:
-    return lambda encoded: Encoded(change(encoded.vectors.copy()), encoded.token_counts, encoded.truncated)
+def with_vectors(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Output], Output]:
+    return lambda encoded: Output.dense(change(encoded.array("dense").copy()), encoded.token_counts, encoded.truncated)
 
 
 def poisoned(value: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -68,8 +68,8 @@ BROKEN_EMBEDDERS = {
     "batch is not single": (with_vectors(leaking), "equal to single"),
     "equal texts differ": (with_vectors(position_dependent), "equal texts"),
     "all texts equal": (with_vectors(np.ones_like), "different texts"),
-    "counts missing": (lambda e: Encoded(e.vectors, e.token_counts[:-1], e.truncated), "one count"),
-    "flags missing": (lambda e: Encoded(e.vectors, e.token_counts, e.truncated[:-1]), "one flag"),
+    "counts missing": (lambda e: Output.dense(e.array("dense"), e.token_counts[:-1], e.truncated), "one count"),
+    "flags missing": (lambda e: Output.dense(e.array("dense"), e.token_counts, e.truncated[:-1]), "one flag"),
 }
 
 
@@ -77,31 +77,31 @@ BROKEN_EMBEDDERS = {
 def test_a_broken_embedding_runtime_is_refused(fault):
     spoil, message = BROKEN_EMBEDDERS[fault]
     with pytest.raises(AssertionError, match=message):
-        check_embedding_backend(Embeds(spoil), HASH)
+        check_runtime(Embeds(spoil), HASH)
 
 
 def test_the_message_says_what_came_and_what_should_have():
     with pytest.raises(AssertionError, match=r"shape \(6, 1024\), not \(6, 1023\)"):
-        check_embedding_backend(Embeds(BROKEN_EMBEDDERS["too narrow"][0]), HASH)
+        check_runtime(Embeds(BROKEN_EMBEDDERS["too narrow"][0]), HASH)
     # "must give vectors that are not finite" would say the opposite.
     with pytest.raises(AssertionError, match="must give finite vectors"):
-        check_embedding_backend(Embeds(BROKEN_EMBEDDERS["NaN"][0]), HASH)
+        check_runtime(Embeds(BROKEN_EMBEDDERS["NaN"][0]), HASH)
 
 
 def test_right_embedding_runtimes_are_accepted():
-    check_embedding_backend(Embeds(), HASH)
+    check_runtime(Embeds(), HASH)
     # Neither unit length nor float32 is asked of a runtime: the core sees to both.
-    check_embedding_backend(Embeds(with_vectors(lambda v: v.astype(np.float64) * 7)), HASH)
+    check_runtime(Embeds(with_vectors(lambda v: v.astype(np.float64) * 7)), HASH)
     with FakeRuntime() as fake:
         spec = embrief.Embedder(fake.qwen3).spec
-        check_embedding_backend(loaded(spec), spec)
+        check_runtime(loaded(spec), spec)
 
 
 def test_rounding_within_the_tolerance_is_accepted_and_beyond_it_refused():
     noise = with_vectors(lambda v: v + 0.002 * len(v) * np.linspace(-1, 1, v.shape[1], dtype=np.float32))
-    check_embedding_backend(Embeds(noise), HASH, tolerance=0.05)
+    check_runtime(Embeds(noise), HASH, tolerance=0.05)
     with pytest.raises(AssertionError):
-        check_embedding_backend(Embeds(noise), HASH, tolerance=1e-9)
+        check_runtime(Embeds(noise), HASH, tolerance=1e-9)
 
 
 def loaded(spec: EmbeddingSpec | RerankerSpec):
@@ -115,12 +115,12 @@ class Scores:
     def __init__(self, spoil: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         self._spoil = spoil
 
-    def score(self, pairs: list[Rendered], options: RunOptions) -> Scored:
+    def run(self, pairs: list[Rendered], options: RunOptions) -> Output:
         logits = np.array([len(set(pair.body) & set("red planet")) - 3.0 + len(pair.body) / 100 for pair in pairs])
         count = len(pairs)
         if self._spoil:
             logits = self._spoil(logits)
-        return Scored(logits, np.zeros(count, np.int64), np.zeros(count, np.bool_))
+        return Output.scores(logits, np.zeros(count, np.int64), np.zeros(count, np.bool_))
 
     def close(self) -> None:
         pass
@@ -141,14 +141,14 @@ BROKEN_RERANKERS = {
 def test_a_broken_reranking_runtime_is_refused(fault):
     spoil, message = BROKEN_RERANKERS[fault]
     with pytest.raises(AssertionError, match=message):
-        check_rerank_backend(Scores(spoil), RERANKER)
+        check_runtime(Scores(spoil), RERANKER)
 
 
 def test_right_reranking_runtimes_are_accepted():
-    check_rerank_backend(Scores(), RERANKER)
+    check_runtime(Scores(), RERANKER)
     with FakeRuntime() as fake:
         spec = embrief.Reranker(fake.reranker).spec
-        check_rerank_backend(loaded(spec), spec)
+        check_runtime(loaded(spec), spec)
 
 
 def test_the_fake_runtime_leaves_nothing_behind():

@@ -96,9 +96,9 @@ def test_the_runtime_of_a_plugin_keeps_the_contract(process, acme_site):
     process.run(
         """
 import acme_backend as plugin
-from embrief.testing import check_embedding_backend, check_rerank_backend
-check_embedding_backend(plugin.LettersBackend(), plugin.LETTERS)
-check_rerank_backend(plugin.SharedLettersBackend(), plugin.SHARED_LETTERS)
+from embrief.testing import check_runtime
+check_runtime(plugin.LettersBackend(), plugin.LETTERS)
+check_runtime(plugin.SharedLettersBackend(), plugin.SHARED_LETTERS)
 """,
         acme_site,
     )

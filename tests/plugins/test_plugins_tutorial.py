@@ -14,7 +14,7 @@ def blocks(label: str) -> list[str]:
 
 def test_the_page_makes_one_file_that_works(process, builder, installer, tmp_path):
     # The hooks with what they need: all that is not a trial in the page's own process.
-    parts = [block for block in blocks("python") if "@hookimpl" in block or "class LettersBackend" in block]
+    parts = [block for block in blocks("python") if "@hookimpl" in block or "class LettersModel" in block]
     assert len(parts) == 5
     source = "\n\n".join(parts)
     assert "catalog" not in source

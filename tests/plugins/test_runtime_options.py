@@ -17,10 +17,10 @@ from embrief import (
     BackendError,
     DuplicateNameError,
     Embedder,
-    Encoded,
     LoadRequest,
     MissingDependencyError,
     Offer,
+    Output,
     Refusal,
     Reranker,
     Runtime,
@@ -49,11 +49,11 @@ class Vectors:
         self._width = request.spec.dim  # type: ignore[attr-defined] # of an embedding model
         self._port = int(request.options.base_url.rpartition(":")[2])
 
-    def encode(self, texts, options):  # type: ignore[no-untyped-def]
+    def run(self, texts, options):  # type: ignore[no-untyped-def]
         count = len(texts)
         vectors = np.ones((count, self._width), np.float32)
         vectors[:, 0] = self._port
-        return Encoded(vectors, np.ones(count, np.int64), np.zeros(count, np.bool_))
+        return Output.dense(vectors, np.ones(count, np.int64), np.zeros(count, np.bool_))
 
     def close(self) -> None:
         """Nothing is held."""

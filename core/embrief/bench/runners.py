@@ -54,7 +54,7 @@ class EmbriefEmbedder:
         if work.singly:
             return np.stack([self._model.encode([text], role="query").vectors[0] for text in work.texts])
         result = self._model.encode(work.texts, role="query" if work.role == "query" else "document")
-        if result.token_counts.tolist() != [len(row) for row in work.ids]:
+        if result.token_counts is None or result.token_counts.tolist() != [len(row) for row in work.ids]:
             raise BackendError("embrief counts other tokens than the model's tokenizer; nothing can be compared")
         return result.vectors
 

@@ -99,5 +99,5 @@ def _pairs(tokenizer: Any, checkpoint: Checkpoint, count: int) -> Workload:
     documents = make_texts(tokenizer, [length + special for length in chunk_lengths(count, 6)], itself, seed=6)
     with Reranker(checkpoint.folder) as reranker:
         pairs = [reranker.render(query, document) for document in documents]
-    rendered = tuple(pair.head + pair.body + pair.tail for pair in pairs)
+    rendered = tuple(pair.text for pair in pairs)
     return Workload("pair", tuple(documents), rendered, tuple(map(tuple, encode(tokenizer, rendered))), query)

@@ -75,7 +75,7 @@ class DemoIndex:
             texts = [entry.text for entry in piece]
             result = embedder.encode(texts, role="document")
             self._collection.add(ids=[entry.name for entry in piece], embeddings=result.vectors, documents=texts)
-            truncated += int(result.truncated.sum())
+            truncated += 0 if result.truncated is None else int(result.truncated.sum())
             on_progress(len(piece))
         self.missing = []
         return truncated

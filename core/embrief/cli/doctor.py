@@ -100,6 +100,8 @@ def _model(model: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [(dtype, "not usable: this model gives wrong results in it") for dtype in model["banned_dtypes"]]
     if model["weights_bytes"]:
         rows.append(("besides", _WORKING_MEMORY))
+    if model["tells_truncation"] is False:
+        rows = [*rows, ("truncation", "unknown: the runtime does not say which texts it cuts off")]
     return [*rows, ("verdict", _verdict(model))]
 
 

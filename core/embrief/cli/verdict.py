@@ -69,6 +69,7 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
         "weights_bytes": sizes if parameters else {},
         "banned_dtypes": list(banned),
         "auto_dtype": used.get("dtype"),
+        "tells_truncation": used.get("tells_truncation"),
         "fits": fits if parameters else {},
     }
     dtype = _choose(used.get("dtype"), data["fits"])

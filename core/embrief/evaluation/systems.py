@@ -48,7 +48,7 @@ class Ranked:
     ranking: Ranking
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time for documents (shared by the variants of a model), queries and reranking."""
-    truncated: int = 0
+    truncated: int | None = 0
     """Documents that were longer than the embedding model's limit and lost their end."""
 
 
@@ -137,7 +137,8 @@ class EmbeddingSystem:
         start = time.perf_counter()
         corpus = list(found.corpus.values())
         encoded = self.embedder.encode_dims(corpus, dims, role="document")
-        truncated = int(encoded[dims[0]].truncated.sum())
+        told = encoded[dims[0]].truncated
+        truncated = None if told is None else int(told.sum())
         seconds = {"documents": time.perf_counter() - start}
         queries: dict[str | None, tuple[dict[int, Matrix], float]] = {}
         for variant, instruction, dim, judge in lines:

@@ -7,12 +7,18 @@ import inspect
 import re
 from collections.abc import AsyncIterable, Iterable, Iterator, KeysView, Mapping, Set
 from numbers import Integral, Real
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
+from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.facades import synonyms
+from embrief.facts.images import Image
 from embrief.facts.specs import EmbeddingSpec, Truncate
 from embrief.runtimes.base import Runtime, RuntimeOptions
+
+if TYPE_CHECKING:
+    from embrief.facts.prompts import Content, Input
+    from embrief.facts.specs import ModelSpec
 
 _DEVICE = re.compile(r"[a-z_]+|(?!(?:auto|cpu|mps):)[a-z_]+:\d+")
 _REVISION = re.compile(r"[\w@+-][\w@+./-]{0,199}", re.ASCII)
@@ -124,6 +130,77 @@ def texts(values: object, what: str, *, start: int = 0) -> list[str]:
             )
         unicode(item, f"{what}[{index}]", index)
     return items
+
+
+def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> list[Content]:
+    """Return inputs as a model takes them: texts, and where it takes images, texts and images in their order.
+
+    Args:
+        values: What the caller passed; for models that take images, items may be images, sequences of texts and images,
+            or mappings with "text" and "image".
+        what: Name of the argument.
+        spec: The model.
+        start: Index of the first in the caller's own count, for errors.
+
+    Raises:
+        ArgumentTypeError: As of `texts`; or an item holds an image and the model takes texts only. It has the index.
+        ArgumentError: An item is no Unicode text, or an image cannot be read.
+    """
+    items = listed(values, what, "strings")
+    if "image" not in spec.modalities:
+        for index, item in enumerate(items, start):
+            if not isinstance(item, str) and _parts(item) is not None:
+                raise ArgumentTypeError(
+                    f"{what}[{index}] holds an image, and {spec.id} takes texts only; {_for_images(spec)}", index=index
+                )
+        return list(texts(items, what, start=start))
+    found: list[Content] = []
+    for index, item in enumerate(items, start):
+        parts = None if isinstance(item, str) else _parts(item)
+        if parts is None:
+            found += texts([item], what, start=index) if isinstance(item, str) else [_no_input(item, what, index)]
+            continue
+        for part in parts:
+            if isinstance(part, Image):
+                try:
+                    _ = part.digest
+                except ArgumentError as error:
+                    raise ArgumentError(f"{what}[{index}]: {error}", index=index) from error
+            else:
+                unicode(part, f"{what}[{index}]", index)
+        found.append(parts)
+    return found
+
+
+def _no_input(item: object, what: str, index: int) -> str:
+    raise ArgumentTypeError(
+        f"{what}[{index}] is {type(item).__name__}; it is a string, an Image, a sequence of both, or a mapping with "
+        f"'text' and 'image'{_string_remedy(item)}",
+        index=index,
+    )
+
+
+def _parts(item: object) -> tuple[str | Image, ...] | None:
+    """Return the texts and images of an item that holds an image, `None` if it holds none."""
+    if isinstance(item, Image):
+        return (item,)
+    if isinstance(item, Mapping):
+        item = [item[key] for key in item if key in ("text", "image")] if set(item) <= {"text", "image"} else ()
+    if not isinstance(item, (list, tuple)):
+        return None
+    parts = [part for part in item if isinstance(part, (str, Image))]
+    return tuple(parts) if len(parts) == len(item) and any(isinstance(part, Image) for part in parts) else None
+
+
+def _for_images(spec: ModelSpec) -> str:
+    known = plugins().catalog.models.values()
+    able = [other.id for other in known if "image" in other.modalities and isinstance(other, type(spec))]
+    return f"one that takes images is {able[0]}" if able else "no registered model takes images"
+
+
+def query(value: object, what: str) -> Input:
+    """Return `value` if it is one string, or holds an image; whether the model takes those is for its facts to say."""
+    return cast("Input", value) if not isinstance(value, str) and _parts(value) is not None else text(value, what)
 
 
 def _string_remedy(value: object) -> str:

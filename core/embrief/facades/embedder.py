@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, Self, cast
+from typing import TYPE_CHECKING, Any, Never, Self
 
 import numpy as np
 
@@ -36,7 +36,6 @@ from embrief.facts.space import LOCAL, VectorSpace
 from embrief.facts.specs import EmbeddingSpec, Role, Truncate
 from embrief.facts.vectors import Matrix, Vector, row_blocks, spread
 from embrief.facts.vectors import finish as finish_vectors
-from embrief.runtimes.base import EmbeddingBackend, Encoded
 from embrief.serving.jobs import Request
 
 if TYPE_CHECKING:
@@ -45,7 +44,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embrief.runtimes.base import RuntimeOptions
+    from embrief.facts.prompts import Content, Input
+    from embrief.runtimes.base import Output, RuntimeOptions
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,17 +54,18 @@ class EmbeddingResult:
 
     vectors: Matrix
     """float32, (n, dim), in input order; unit length unless `normalize=False`."""
-    token_counts: NDArray[np.int64]
-    """(n,) tokens of each text before truncation, prompt and special tokens included."""
-    truncated: NDArray[np.bool_]
-    """(n,) whether the text was longer than the model's limit and lost its end."""
+    token_counts: NDArray[np.int64] | None
+    """(n,) tokens of each text before truncation, prompt and special tokens included; `None`: it is not known."""
+    truncated: NDArray[np.bool_] | None
+    """(n,) whether the text was longer than the model's limit and lost its end; `None`: it is not known."""
     space: VectorSpace
     """The space the vectors belong to."""
 
     def __repr__(self) -> str:
         count, dim = self.vectors.shape
-        cut = int(self.truncated.sum())
-        return f"EmbeddingResult({count} x {dim}, {self.token_counts.sum()} tokens, {cut} truncated, {self.space.id})"
+        tokens = "unknown" if self.token_counts is None else self.token_counts.sum()
+        cut = "unknown" if self.truncated is None else int(self.truncated.sum())
+        return f"EmbeddingResult({count} x {dim}, {tokens} tokens, {cut} truncated, {self.space.id})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class EmbedderSettings(Settings):
         return PromptChoice(self.instruction, self.task)
 
 
-class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
+class Embedder(Facade[EmbeddingSpec]):
     """An embedding model with its prompts, instructions, dims and limits.
 
     Constructing checks the arguments and loads nothing; the first text loads the model once, also under concurrency.
@@ -95,6 +96,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     """
 
     _kind = EmbeddingSpec
+    _kinds = ("dense",)
     _settings: EmbedderSettings
 
     def __init__(
@@ -218,7 +220,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             offer.dtype,
             str(self.max_tokens),
             cut,
-            *([offer.identity] if offer.identity else []),
+            *self._identity(offer),
         )
         return "ef1-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -263,7 +265,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
     def _render(
         self,
         spec: EmbeddingSpec,
-        texts: list[str],
+        texts: Sequence[Content],
         role: Role,
         call: PromptChoice,
         titles: Sequence[str | None] | None,
@@ -299,7 +301,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Input],
         *,
         role: Role,
         titles: Sequence[str | None] | None = None,
@@ -310,7 +312,8 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         """Embed texts and report what happened to each.
 
         Args:
-            texts: Any number of texts, also none.
+            texts: Any number of texts, also none; for models that take images, also images (`Image`), sequences of
+                texts and images, and mappings with "text" and "image".
             role: Which side of the search the texts are on.
             titles: One title or `None` per document, for models with a place for titles.
             instruction: What these queries are for; wins over the constructor's. `""`: no prompt.
@@ -330,50 +333,49 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
     def _plan(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Input],
         role: Role,
         titles: Sequence[str | None] | None,
         call: PromptChoice,
         progress: bool = False,
         start: int = 0,
-    ) -> Plan[Encoded, EmbeddingResult]:
+    ) -> Plan[EmbeddingResult]:
         """Check and render the texts, the first of which has the index `start` for the caller. Loads nothing."""
         spec, settings = self.spec, self._settings
-        items = arguments.texts(texts, "texts", start=start)
+        items = arguments.contents(texts, "texts", spec, start=start)
         with placed(range(start, start + len(items))):
             rendered = self._render(spec, items, role, call, titles)
+        if role == "query":
+            given = call if call.given else settings.prompt_choice
+            self._check_instruction_is_read(given.instruction, spec.prompts.default_instruction)
         space, dim = self._space(spec, call), self._dim(spec)
         distinct, order = _merged(rendered)
         del rendered, items
         shown = _Shown(progress, order, start)
         options = replace(self._options(spec, dim), on_progress=shown.advance if progress else None)
 
-        def finish(encoded: Encoded | None) -> EmbeddingResult:
-            if encoded is None:
+        def finish(output: Output | None) -> EmbeddingResult:
+            if output is None:
                 return EmbeddingResult(
                     np.empty((0, dim), np.float32), np.empty(0, np.int64), np.empty(0, np.bool_), space
                 )
             vectors = finish_vectors(
-                encoded.vectors, count=len(distinct), dim=dim, normalize=settings.normalize, what=spec.id
+                output.array("dense"), count=len(distinct), dim=dim, normalize=settings.normalize, what=spec.id
             )
+            counts, truncated = output.token_counts, output.truncated
             if len(distinct) < len(order):
                 vectors = spread(vectors, order)
-                encoded = Encoded(vectors, encoded.token_counts[order], encoded.truncated[order])
-            self._warn_truncated(encoded, options.max_tokens, start)
-            return EmbeddingResult(vectors, encoded.token_counts, encoded.truncated, space)
+                counts = None if counts is None else counts[order]
+                truncated = None if truncated is None else truncated[order]
+            if truncated is not None:
+                self._warn_truncated(counts, truncated, options.max_tokens, start)
+            return EmbeddingResult(vectors, counts, truncated, space)
 
-        request = Request(
-            inputs=distinct,
-            options=options,
-            whole=lambda backend: cast("EmbeddingBackend", backend).encode(distinct, options),
-            collect=Encoded,
-            urgent=role == "query",
-        )
-        return Plan(request, finish, shown)
+        return Plan(Request(distinct, options, urgent=role == "query"), finish, shown)
 
     def encode_dims(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Input],
         dims: Sequence[int],
         *,
         role: Role,
@@ -419,17 +421,20 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             for dim, view in views.items()
         }
 
-    def _warn_truncated(self, encoded: Encoded, max_tokens: int, start: int) -> None:
-        cut = np.flatnonzero(encoded.truncated)
+    def _warn_truncated(
+        self, counts: NDArray[np.int64] | None, truncated: NDArray[np.bool_], max_tokens: int, start: int
+    ) -> None:
+        cut = np.flatnonzero(truncated)
         if len(cut) and self._settings.truncate == "warn":
+            tokens = "" if counts is None else f", {counts[cut[0]]} tokens"
             warn(
-                f"{len(cut)} of {len(encoded.truncated)} texts are longer than {max_tokens} tokens and lost "
-                f"their end (first at index {start + cut[0]}, {encoded.token_counts[cut[0]]} tokens); split them, "
+                f"{len(cut)} of {len(truncated)} texts are longer than {max_tokens} tokens and lost "
+                f"their end (first at index {start + cut[0]}{tokens}); split them, "
                 "raise max_tokens, or pass truncate='error' or 'silent'",
                 TruncationWarning,
             )
 
-    def embed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
+    def embed_query(self, text: Input, *, instruction: str | None = None, task: str | None = None) -> Vector:
         """Embed one query.
 
         Args:
@@ -440,10 +445,12 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         Returns:
             float32, (dim,).
         """
-        vector: Vector = self.embed_queries([arguments.text(text, "text")], instruction=instruction, task=task)[0]
+        vector: Vector = self.embed_queries([arguments.query(text, "text")], instruction=instruction, task=task)[0]
         return vector
 
-    def embed_queries(self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None) -> Matrix:
+    def embed_queries(
+        self, texts: Sequence[Input], *, instruction: str | None = None, task: str | None = None
+    ) -> Matrix:
         """Embed queries. Arguments and errors as in `encode`.
 
         Returns:
@@ -453,7 +460,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
     def embed_documents(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Input],
         *,
         titles: Sequence[str | None] | None = None,
         task: str | None = None,
@@ -468,7 +475,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
     def iter_documents(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Input],
         *,
         titles: Iterable[str | None] | None = None,
         task: str | None = None,
@@ -509,7 +516,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
     def aiter_documents(
         self,
-        texts: Iterable[str] | AsyncIterable[str],
+        texts: Iterable[Input] | AsyncIterable[Input],
         *,
         titles: Iterable[str | None] | AsyncIterable[str | None] | None = None,
         task: str | None = None,
@@ -535,12 +542,12 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
         arguments.flag(progress, "progress")
         check_choice(self.spec.prompts, PromptChoice(task=task), model=self.spec.id)
 
-    def _block_plan(self, block: Block, task: str | None) -> Callable[[], Plan[Encoded, EmbeddingResult]]:
+    def _block_plan(self, block: Block, task: str | None) -> Callable[[], Plan[EmbeddingResult]]:
         call = PromptChoice(task=task)
         return partial(self._plan, block.texts, "document", block.titles, call, start=block.start)
 
     def check_documents(
-        self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
+        self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> None:
         """Raise what `embed_documents` would raise about its arguments, and compute nothing. Loads the model.
 
@@ -556,29 +563,29 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
             for block in row_blocks(len(rows)):
                 places = rows[block]
                 with placed(places):
-                    shared.model.check([inputs[place] for place in places], options)
+                    shared.served.check([inputs[place] for place in places], options)
 
     async def acheck_documents(
-        self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
+        self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> None:
         """`check_documents` without blocking the event loop."""
         await self.off_loop(partial(self.check_documents, texts, titles=titles, task=task))
 
-    async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> Vector:
+    async def aembed_query(self, text: Input, *, instruction: str | None = None, task: str | None = None) -> Vector:
         """`embed_query` without blocking the event loop."""
-        checked = arguments.text(text, "text")
+        checked = arguments.query(text, "text")
         vector: Vector = (await self.aembed_queries([checked], instruction=instruction, task=task))[0]
         return vector
 
     async def aembed_queries(
-        self, texts: Sequence[str], *, instruction: str | None = None, task: str | None = None
+        self, texts: Sequence[Input], *, instruction: str | None = None, task: str | None = None
     ) -> Matrix:
         """`embed_queries` without blocking the event loop."""
         return (await self.aencode(texts, role="query", instruction=instruction, task=task)).vectors
 
     async def aembed_documents(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Input],
         *,
         titles: Sequence[str | None] | None = None,
         task: str | None = None,
@@ -589,7 +596,7 @@ class Embedder(Facade[EmbeddingSpec, EmbeddingBackend]):
 
     async def aencode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Input],
         *,
         role: Role,
         titles: Sequence[str | None] | None = None,
@@ -636,7 +643,7 @@ def _merged(rendered: Sequence[Rendered]) -> tuple[Sequence[Rendered], NDArray[n
 
 def _longest(inputs: Sequence[Rendered]) -> range:
     """Return the place of the longest input, as a range that is empty without inputs."""
-    first = max(range(len(inputs)), key=lambda place: len(inputs[place].text), default=0)
+    first = max(range(len(inputs)), key=lambda place: len(inputs[place].head) + len(inputs[place].body), default=0)
     return range(first, min(first + 1, len(inputs)))
 
 

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, UnknownModelError
 from embrief.facades import arguments
-from embrief.facts.specs import EmbeddingSpec, RerankerSpec, Truncate
+from embrief.facts.specs import EmbeddingSpec, Kind, RerankerSpec, Truncate
 from embrief.files import foreign
-from embrief.runtimes.base import EmbeddingBackend, RerankBackend, RunOptions, RuntimeOptions
-from embrief.serving.loading import LoadedModel, SharedModel, shared_model
+from embrief.runtimes.base import Offer, Output, RunOptions, RuntimeOptions
+from embrief.serving.loading import SharedModel, shared_model
 from embrief.serving.resolving import ModelChoice
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from embrief.serving.jobs import Request
+    from embrief.serving.scheduler import Served
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
-B = TypeVar("B", EmbeddingBackend, RerankBackend)
-R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -100,20 +99,22 @@ def path_text(value: str | Path | None, what: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Generic[R, T]):
+class Plan(Generic[T]):
     """A call whose arguments have been checked: what the model shall do, and what becomes of its answer."""
 
-    request: Request[R]
-    finish: Callable[[R | None], T]
+    request: Request
+    finish: Callable[[Output | None], T]
     """Makes the result, on any thread; of `None` where there is nothing to compute."""
     around: AbstractContextManager[object] = field(default_factory=nullcontext)
     """What to be in while the model runs and the result is made."""
 
 
-class Facade(Generic[S, B]):
+class Facade(Generic[S]):
     """Base of `Embedder` and `Reranker`."""
 
     _kind: ClassVar[Any]
+    _kinds: ClassVar[tuple[Kind, ...]]
+    """What its calls want of a model."""
     _settings: Any
 
     def _start(self, settings: Settings) -> None:
@@ -126,7 +127,7 @@ class Facade(Generic[S, B]):
         arguments.flag(settings.local_files_only, "local_files_only")
         arguments.flag(settings.trust_remote_code, "trust_remote_code")
         self._settings = settings
-        self._model: SharedModel[S, B] | None = shared_model(settings.choice(self._kind))
+        self._model: SharedModel[S] | None = shared_model(settings.choice(self._kind))
         self._checked = False
         if self._model.recorded is not None or self._model.folder is not None:
             self._check_spec()
@@ -149,7 +150,7 @@ class Facade(Generic[S, B]):
         raise NotImplementedError
 
     @property
-    def _shared(self) -> SharedModel[S, B]:
+    def _shared(self) -> SharedModel[S]:
         if self._model is None:
             raise ClosedError(f"this {type(self).__name__} on {self._settings.model!r} is closed; make a new one")
         return self._model
@@ -180,7 +181,7 @@ class Facade(Generic[S, B]):
             ModelMismatchError: The files are not those of the model.
         """
         self._check_spec()
-        self._shared.model.load()
+        self._shared.served.load()
         return self
 
     async def aload(self) -> Self:
@@ -207,7 +208,7 @@ class Facade(Generic[S, B]):
         """
         return await self._shared.lanes[False].run(call)
 
-    def _run(self, plan: Callable[[], Plan[R, T]]) -> T:
+    def _run(self, plan: Callable[[], Plan[T]]) -> T:
         """Carry out a plan on the calling thread; only the model itself runs on its worker."""
         # Bound first: another thread may close this facade while the model runs.
         shared = self._shared
@@ -215,16 +216,16 @@ class Facade(Generic[S, B]):
         if not made.request.inputs:
             return made.finish(None)
         with made.around:
-            return made.finish(shared.model.run(made.request))
+            return made.finish(shared.served.run(made.request))
 
-    async def _arun(self, plan: Callable[[], Plan[R, T]], *, urgent: bool = False) -> T:
+    async def _arun(self, plan: Callable[[], Plan[T]], *, urgent: bool = False) -> T:
         """`_run` without blocking the event loop."""
         shared = self._shared
         lane = shared.lanes[urgent]
 
-        def prepare() -> tuple[Plan[R, T], LoadedModel[B] | None]:
+        def prepare() -> tuple[Plan[T], Served | None]:
             made = plan()
-            return made, shared.model if made.request.inputs else None
+            return made, shared.served if made.request.inputs else None
 
         made, model = await lane.run(prepare)
         if model is None:
@@ -242,12 +243,27 @@ class Facade(Generic[S, B]):
             twin._check_spec()
         return twin
 
+    def _check_instruction_is_read(self, instruction: str | None, own: str | None) -> None:
+        """Refuse an instruction that a server which renders by itself would never see."""
+        if instruction not in (None, own) and self._shared.renders == "server":
+            raise ArgumentError(
+                f"{self._shared.backend.name!r} puts its own prompt around texts, so instruction={instruction!r} does "
+                "nothing; leave it out, or use a runtime that takes prompts"
+            )
+
+    @staticmethod
+    def _identity(offer: Offer) -> list[str]:
+        """Return what an offer adds to fingerprints; nothing for the runtimes that there were first."""
+        parts = [offer.identity, "" if offer.renders == "core" else offer.renders]
+        return parts if any(parts) else []
+
     def _options(self, spec: S, dim: int | None = None) -> RunOptions:
         return RunOptions(
             max_tokens=self._settings.max_tokens or spec.max_tokens,
             refuse_long=self._settings.truncate == "error",
             batch_tokens=self._settings.batch_tokens,
             dim=dim,
+            kinds=self._kinds,
         )
 
     def info(self) -> dict[str, Any]:
@@ -268,6 +284,7 @@ class Facade(Generic[S, B]):
             "dtype": offer.dtype,
             "max_tokens": self.max_tokens,
             "truncate": self._settings.truncate,
+            "tells_truncation": offer.tells_truncation,
             "loaded": shared.loaded,
             "batch_tokens": shared.batch_tokens(self._settings.batch_tokens),
         }

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
 from embrief.facts.prompts import Rendered, RenderedTexts, pair_template
 from embrief.facts.specs import RerankerSpec, Truncate
 from embrief.facts.vectors import check_finite
-from embrief.runtimes.base import RerankBackend, Scored
 from embrief.serving.jobs import Request
 
 if TYPE_CHECKING:
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embrief.facts.prompts import Source
+    from embrief.facts.prompts import Input, Source
     from embrief.facts.specs import Template
-    from embrief.runtimes.base import RuntimeOptions
+    from embrief.runtimes.base import Output, RuntimeOptions
 
 T = TypeVar("T")
 
@@ -56,13 +55,14 @@ class RankedItem(Generic[T]):
         return f"RankedItem(item={shown}, index={self.index}, score={self.score:.4f})"
 
 
-class Reranker(Facade[RerankerSpec, RerankBackend]):
+class Reranker(Facade[RerankerSpec]):
     """A reranking model with its template, instruction and limits.
 
     Loading, sharing and threads as in `Embedder`. Scores are probabilities of relevance in [0, 1].
     """
 
     _kind = RerankerSpec
+    _kinds = ("score",)
     _settings: Settings
 
     def __init__(
@@ -156,7 +156,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
             "refused" if settings.truncate == "error" else "cut",
             pair.head,
             pair.tail,
-            *([offer.identity] if offer.identity else []),
+            *self._identity(offer),
         )
         return "rf1-" + hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -172,9 +172,10 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
 
     def _around(self, query: str, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:
         self._check_instruction(instruction, spec)
-        return pair_template(query, spec, instruction if instruction is not None else self._settings.instruction)
+        chosen = instruction if instruction is not None else self._settings.instruction
+        return pair_template(query, spec, chosen)
 
-    def score(self, query: str, documents: Sequence[str], *, instruction: str | None = None) -> NDArray[np.float32]:
+    def score(self, query: str, documents: Sequence[Input], *, instruction: str | None = None) -> NDArray[np.float32]:
         """Return how relevant each document is to the query.
 
         Args:
@@ -208,39 +209,33 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         """
         return self._run(partial(self._plan, pairs, instruction))
 
-    def _plan_query(
-        self, query: str, documents: Sequence[str], instruction: str | None
-    ) -> Plan[Scored, NDArray[np.float32]]:
-        items = arguments.texts(documents, "documents")
+    def _plan_query(self, query: str, documents: Sequence[Input], instruction: str | None) -> Plan[NDArray[np.float32]]:
         spec = self.spec
+        items = arguments.contents(documents, "documents", spec)
         around = self._around(arguments.text(query, "query"), spec, instruction)
         return self._planned(RenderedTexts(items, *around), spec)
 
-    def _plan(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Plan[Scored, NDArray[np.float32]]:
+    def _plan(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Plan[NDArray[np.float32]]:
         spec = self.spec
         self._check_instruction(instruction, spec)
         items = arguments.pairs(pairs, "pairs")
         around = {query: self._around(query, spec, instruction) for query in dict.fromkeys(query for query, _ in items)}
         return self._planned([RenderedTexts([document], *around[query])[0] for query, document in items], spec)
 
-    def _planned(self, rendered: Sequence[Rendered], spec: RerankerSpec) -> Plan[Scored, NDArray[np.float32]]:
+    def _planned(self, rendered: Sequence[Rendered], spec: RerankerSpec) -> Plan[NDArray[np.float32]]:
+        if rendered:
+            self._check_instruction_is_read(rendered[0].source.instruction, spec.default_instruction)
         options = self._options(spec)
-        request = Request(
-            inputs=rendered,
-            options=options,
-            whole=lambda backend: cast("RerankBackend", backend).score(rendered, options),
-            collect=Scored,
-        )
-        return Plan(request, partial(self._finish, len(rendered), options.max_tokens))
+        return Plan(Request(rendered, options), partial(self._finish, len(rendered), options.max_tokens))
 
-    def _finish(self, count: int, max_tokens: int, scored: Scored | None) -> NDArray[np.float32]:
-        if scored is None:
+    def _finish(self, count: int, max_tokens: int, output: Output | None) -> NDArray[np.float32]:
+        if output is None:
             return np.empty(0, np.float32)
-        logits = np.asarray(scored.logits, np.float64)
+        logits = np.asarray(output.array("score"), np.float64)
         if logits.shape != (count,):
             raise BackendError(f"{self.spec.id} returned scores of shape {logits.shape} for {count} documents")
         check_finite(logits, self.spec.id)
-        cut = np.flatnonzero(scored.truncated)
+        cut = np.flatnonzero(output.truncated if output.truncated is not None else ())
         if len(cut) and self._settings.truncate == "warn":
             warn(
                 f"{len(cut)} of {count} documents do not fit into {max_tokens} tokens with the query and "
@@ -255,7 +250,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
     def rerank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Sequence[Input],
         *,
         instruction: str | None = None,
         top_n: int | None = None,
@@ -280,7 +275,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         query: str,
         items: Sequence[T],
         *,
-        text: Callable[[T], str],
+        text: Callable[[T], Input],
         instruction: str | None = None,
         top_n: int | None = None,
     ) -> list[RankedItem[T]]:
@@ -301,7 +296,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         return _with_items(candidates, ranked)
 
     async def ascore(
-        self, query: str, documents: Sequence[str], *, instruction: str | None = None
+        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.float32]:
         """`score` without blocking the event loop. Calls at the same time share batches."""
         return await self._arun(partial(self._plan_query, query, documents, instruction))
@@ -315,7 +310,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
     async def arerank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Sequence[Input],
         *,
         instruction: str | None = None,
         top_n: int | None = None,
@@ -329,7 +324,7 @@ class Reranker(Facade[RerankerSpec, RerankBackend]):
         query: str,
         items: Sequence[T],
         *,
-        text: Callable[[T], str],
+        text: Callable[[T], Input],
         instruction: str | None = None,
         top_n: int | None = None,
     ) -> list[RankedItem[T]]:

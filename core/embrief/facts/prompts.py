@@ -9,17 +9,24 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from embrief.errors import ArgumentError
+from embrief.errors import ArgumentError, BackendError
+from embrief.facts.images import Image
 from embrief.facts.specs import NO_PROMPT, Template
 
 if TYPE_CHECKING:
     from embrief.facts.specs import EmbeddingPrompts, RerankerSpec, Task
 
 _SLOT = re.compile(r"\{(instruction|title|query)\}")
+
+
+Content = str | tuple[str | Image, ...]
+"""A text, or texts and images in their order."""
+Input = str | Image | Sequence[str | Image] | Mapping[str, Any]
+"""What callers pass: a text, an image, a sequence of both, or a mapping with "text" and "image"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +71,32 @@ class Rendered:
     head: str
     """What stands before the body: a prompt, or a reranker's template with the query in it. Tokenised in one piece with
     the body, since a byte-pair merge may cross the seam."""
-    body: str
-    """The caller's text, or the document of a pair. The only part that may be cut, at its end."""
+    body: Content
+    """The caller's text, or the document of a pair; for models that take images, perhaps texts and images in order.
+    The only part that may be cut, at its end."""
     tail: str = ""
     """What stands behind the body, tokenised by itself. Never cut."""
     source: Source = field(default=_DOCUMENT, compare=False)
 
     @property
+    def words(self) -> str:
+        """Return the body of a text without images; models that take texts only are given no others."""
+        if not isinstance(self.body, str):
+            raise BackendError("this input holds images, and was read as a text; read body instead of words or text")
+        return self.body
+
+    @property
     def text(self) -> str:
-        """Return the whole, as one string."""
-        return self.head + self.body + self.tail
+        """Return the whole of a text without images, as one string."""
+        return self.head + self.words + self.tail
 
     @property
     def key(self) -> bytes:
         """Return 32 bytes that name what the model gets: for caches. Equal values have equal keys, on every machine."""
         digest = hashlib.sha256()
-        for part in (self.head, self.body, self.tail):
-            data = part.encode("utf-8", "surrogatepass")
+        parts = self.body if isinstance(self.body, tuple) else (self.body,)
+        for part in (self.head, *parts, self.tail):
+            data = b"\0image" + part.digest if isinstance(part, Image) else part.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "little") + data)
         return digest.digest()
 
@@ -90,7 +106,7 @@ class RenderedTexts(Sequence[Rendered]):
 
     __slots__ = ("around", "bodies", "source")
 
-    def __init__(self, bodies: Sequence[str], around: Template, source: Source) -> None:
+    def __init__(self, bodies: Sequence[Content], around: Template, source: Source) -> None:
         """Copy nothing."""
         self.bodies, self.around, self.source = bodies, around, source
 
@@ -108,7 +124,7 @@ class RenderedTexts(Sequence[Rendered]):
             return self.of(self.bodies[place])
         return Rendered(self.around.head, self.bodies[place], self.around.tail, self.source)
 
-    def of(self, bodies: Sequence[str]) -> RenderedTexts:
+    def of(self, bodies: Sequence[Content]) -> RenderedTexts:
         """Return other texts with the same template."""
         return RenderedTexts(bodies, self.around, self.source)
 
@@ -207,3 +223,11 @@ def pair_template(query: str, spec: RerankerSpec, instruction: str | None) -> tu
     text = instruction if instruction is not None else spec.default_instruction
     filled = fill(spec.template, query=query, instruction=text or "")
     return filled, Source("pair", query, text if spec.instructed else None)
+
+
+def group_by_query(inputs: Sequence[Rendered]) -> list[tuple[Source, list[int]]]:
+    """Return the places of pairs that have query and instruction in common: one request of a rerank server each."""
+    found: dict[Source, list[int]] = {}
+    for place, item in enumerate(inputs):
+        found.setdefault(item.source, []).append(place)
+    return list(found.items())

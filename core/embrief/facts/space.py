@@ -47,6 +47,8 @@ class VectorSpace:
     """A name for people, such as the folder's. Not part of the identity."""
     document_tail: str = ""
     """What stands behind a document, byte for byte."""
+    kind: str = "dense"
+    """What there is for each document: one dense vector, a sparse one, several."""
 
     @property
     def id(self) -> str:

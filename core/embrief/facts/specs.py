@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 Role = Literal["query", "document"]
 Pooling = Literal["last", "mean", "cls", "none"]
 Truncate = Literal["warn", "error", "silent"]
+Modality = Literal["text", "image"]
+Kind = Literal["dense", "sparse", "multi", "score"]
+"""What a model gives for an input: one vector, a sparse one, several; or for a pair, how relevant it is."""
 Scoring = Literal["yes_no", "label", "classifier"]
 """How a pair gets its score: by a language model's answer to a template, by the one label of a decoder that was trained
 on a template, or by that of an encoder that reads pairs."""
@@ -111,6 +114,8 @@ class ModelSpec:
     """Where the facts come from."""
     folder: Path | None = None
     """Where the files are, for a model that comes with the package that registers it: nothing is downloaded then."""
+    modalities: tuple[Modality, ...] = ("text",)
+    """What an input may hold."""
     artifacts: tuple[Artifact, ...] = ()
     """Files in other formats that are this model, for the runtimes that read them."""
     served_names: tuple[tuple[str, str], ...] = ()

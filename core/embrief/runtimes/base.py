@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError
+from embrief.errors import ArgumentError, ArgumentTypeError, BackendError, ClosedError, InputTooLongError
 from embrief.system.installed import is_installed
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered
-    from embrief.facts.specs import Artifact, ModelSpec
+    from embrief.facts.specs import Artifact, Kind, ModelSpec
+    from embrief.facts.values import Gathered, Values
     from embrief.files.model_files import ModelFiles
 
 
@@ -95,6 +97,11 @@ class Offer:
     the fingerprint."""
     native_dims: bool = False
     """Whether it makes a shorter vector itself (`RunOptions.dim`) instead of the full one to be cut."""
+    renders: Literal["core", "server"] = "core"
+    """Who puts the prompt around a text. A server that does it by itself reads `Rendered.source`; an instruction other
+    than the model's own is refused then, before the call."""
+    tells_truncation: bool = True
+    """Whether it says which texts were cut off."""
     leaves_machine: bool = False
     """Whether texts are sent to another machine. Such a runtime runs only where it is named."""
 
@@ -156,8 +163,8 @@ class Runtime(ABC):
         """
 
     @abstractmethod
-    def load(self, request: LoadRequest) -> EmbeddingBackend | RerankBackend:
-        """Load a model that it has offered: of an `EmbeddingSpec` what embeds, of a `RerankerSpec` what scores."""
+    def load(self, request: LoadRequest) -> Model:
+        """Load a model that it has offered: one that gives vectors or, of a `RerankerSpec`, scores."""
 
     def missing(self) -> tuple[str, ...]:
         """Return the import names that are not installed."""
@@ -176,6 +183,8 @@ class RunOptions:
     """Tokens per batch, padding included; `None` lets the runtime choose."""
     dim: int | None = None
     """Width that will be kept. A runtime that can produce it natively may; others return the full width."""
+    kinds: tuple[Kind, ...] = ()
+    """What this call wants; empty: all that the model gives. Calls that want different kinds share no batch."""
     on_progress: Callable[[int], None] | None = None
     """Called with the number of texts just finished."""
 
@@ -203,25 +212,60 @@ def no_room(index: int, tokens: int, options: RunOptions) -> InputTooLongError:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """What an embedding runtime returns."""
+class Output:
+    """What a model returns: one row per input, in input order."""
 
-    vectors: NDArray[Any]
-    """(n, width), pooled, in input order; neither cut nor normalised. The caller's from now on: it may change them."""
-    token_counts: NDArray[np.int64]
-    """(n,) length of each text before truncation, prompt and special tokens included."""
-    truncated: NDArray[np.bool_]
-    """(n,) whether the end of the text was cut off."""
+    values: Mapping[Kind, Values]
+    """By kind; those that `RunOptions.kinds` asks for."""
+    token_counts: NDArray[np.int64] | None = None
+    """(n,) length of each input before truncation, prompt and special tokens included; `None`: it does not say."""
+    truncated: NDArray[np.bool_] | None = None
+    """(n,) whether the end of the text or document was cut off; `None`: the runtime does not say."""
+    answered_by: str = ""
+    """Who answered, where that can differ from call to call."""
 
+    @classmethod
+    def dense(
+        cls,
+        vectors: NDArray[Any],
+        token_counts: NDArray[np.int64] | None = None,
+        truncated: NDArray[np.bool_] | None = None,
+    ) -> Output:
+        """Return the output of a model of one vector per text: (n, width), pooled, neither cut nor normalised.
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a reranking runtime returns."""
+        They are handed over: the caller may change them.
+        """
+        # Inside the function, here and below: what describes a runtime needs no numpy.
+        from embrief.facts.values import Dense
 
-    logits: NDArray[Any]
-    """(n,) log-odds of relevance, in input order."""
-    token_counts: NDArray[np.int64]
-    truncated: NDArray[np.bool_]
+        return cls({"dense": Dense(vectors)}, token_counts, truncated)
+
+    @classmethod
+    def scores(
+        cls,
+        logits: NDArray[Any],
+        token_counts: NDArray[np.int64] | None = None,
+        truncated: NDArray[np.bool_] | None = None,
+    ) -> Output:
+        """Return the output of a reranker: (n,) log-odds of relevance."""
+        from embrief.facts.values import Scores
+
+        return cls({"score": Scores(logits)}, token_counts, truncated)
+
+    def array(self, kind: Kind) -> NDArray[Any]:
+        """Return the rows of a kind that is one array: `"dense"`, (n, width), or `"score"`, (n,).
+
+        Raises:
+            BackendError: The model did not give this kind.
+        """
+        from embrief.facts.values import Rows
+
+        values = self.values.get(kind)
+        if not isinstance(values, Rows):
+            raise BackendError(
+                f"the model gave {', '.join(map(repr, self.values)) or 'nothing'}, and {kind!r} was asked for"
+            )
+        return values.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +282,19 @@ class Prepared:
     """(n,) whether the end of the text or document was cut off."""
 
 
+class Model(Protocol):
+    """A loaded model, in memory or on a server. One call runs at a time, unless it is `Batched` or `Remote`."""
+
+    def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        """Return what it makes of rendered texts or pairs. Adds no prompt, cuts bodies only."""
+
+    def close(self) -> None:
+        """Free what the model holds."""
+
+
 @runtime_checkable
-class Batched(Protocol):
-    """What a loaded model offers besides `encode` or `score` so that calls can be cut and share batches."""
+class Batched(Model, Protocol):
+    """Base for a model whose calls can be cut into rows and share batches: gives it the `run` that every model has."""
 
     batch_tokens: int
     """Tokens per batch unless the caller says otherwise."""
@@ -256,11 +310,70 @@ class Batched(Protocol):
             InputTooLongError: An input is over the limit and may not be cut. Nothing was computed.
         """
 
-    def run(self, rows: Sequence[Any]) -> NDArray[Any]:
-        """Return one result per row: (n, width) pooled vectors or (n,) logits. One call runs at a time.
+    def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> Mapping[Kind, Values]:
+        """Return one result per row, of each kind that is wanted; without kinds, of all. One call runs at a time.
 
         A row's result does not depend on the rows beside it. May raise for any of them; the caller finds out for which.
         """
+
+    def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        """Run the rows of one call in batches and put the results back in order."""
+        prepared = self.prepare(inputs, options)
+        gathered: dict[Kind, Gathered] = {}
+        budget = options.batch_tokens or self.batch_tokens
+        for batch in batches(prepared.sizes.tolist(), budget, padded=self.padded):
+            found = self.run_rows([prepared.rows[index] for index in batch], options.kinds)
+            for kind, values in found.items():
+                if kind not in gathered:
+                    gathered[kind] = values.gather(len(prepared.rows), options.dim)
+                gathered[kind].put(batch, values)
+            if options.on_progress:
+                options.on_progress(len(batch))
+        whole: dict[Kind, Values] = {kind: rows.whole() for kind, rows in gathered.items()}
+        return Output(whole, prepared.token_counts, prepared.truncated)
+
+
+class Remote(ABC):
+    """Base for a model on a server: natively asynchronous, many calls at once.
+
+    All of a process run on one event-loop thread of embrief's. A call is cut into requests of `batch_rows`; calls of
+    different callers are never merged. A caller that is cancelled cancels its requests.
+    """
+
+    endpoint: str = ""
+    """Names what the limit belongs to: models with one endpoint share it. Empty: the model alone."""
+    in_flight: int = 16
+    """Requests at once."""
+    batch_rows: int = 32
+    """Texts or pairs in one request."""
+
+    @abstractmethod
+    async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        """Return what the server makes of the inputs, at most `batch_rows`.
+
+        Raises:
+            UnavailableError: It cannot be reached, or does not answer in time. Not asked again, nor in smaller parts.
+            RateLimitedError: It takes no more for now. The same.
+            UnauthorizedError: It refuses the key. The same.
+            InputTooLongError: An input is over the limit and may not be cut.
+        """
+
+    async def aclose(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Let go of connections, on the loop that they belong to."""
+
+    def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        """Return the same as `arun`, on a thread that may wait."""
+        from embrief.system.event_loop import submit
+
+        return submit(self.arun(inputs, options)).result()
+
+    def close(self) -> None:
+        """Let go of connections, as far as that is done in a moment; at exit they go by themselves."""
+        from embrief.system import exiting
+        from embrief.system.event_loop import submit, wait_for
+
+        with suppress(ClosedError):
+            wait_for([submit(self.aclose())], seconds=exiting.PATIENCE)
 
 
 @runtime_checkable
@@ -268,7 +381,7 @@ class Checking(Protocol):
     """What a loaded model that is not `Batched` may offer, so that stores find a text that is too long beforehand."""
 
     def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
-        """Raise what `encode` or `score` would raise about the lengths of these inputs, and compute nothing."""
+        """Raise what `run` would raise about the lengths of these inputs, and compute nothing."""
 
 
 def batches(sizes: Sequence[int], budget: int, *, padded: bool) -> Iterator[list[int]]:
@@ -288,60 +401,3 @@ def batches(sizes: Sequence[int], budget: int, *, padded: bool) -> Iterator[list
         cost += more
     if batch:
         yield batch
-
-
-def _run_all(backend: Batched, prepared: Prepared, options: RunOptions) -> NDArray[Any]:
-    """Run the rows of one call in batches and put the results back in order."""
-    # Inside the function: what describes a runtime needs no numpy.
-    import numpy as np
-
-    from embrief.facts.vectors import keep
-
-    values: NDArray[Any] | None = None
-    budget = options.batch_tokens or backend.batch_tokens
-    for batch in batches(prepared.sizes.tolist(), budget, padded=backend.padded):
-        found = keep(backend.run([prepared.rows[index] for index in batch]), options.dim)
-        if values is None:
-            values = np.empty((len(prepared.rows), *found.shape[1:]), found.dtype)
-        values[batch] = found
-        if options.on_progress:
-            options.on_progress(len(batch))
-    return np.empty(0, np.float32) if values is None else values
-
-
-class BatchedEmbedder(Batched, Protocol):
-    """Base for a `Batched` embedding model: gives it the `encode` that every runtime has."""
-
-    def encode(self, texts: Sequence[Rendered], options: RunOptions) -> Encoded:
-        """Return one pooled vector per rendered text. Adds no prompt."""
-        prepared = self.prepare(texts, options)
-        return Encoded(_run_all(self, prepared, options), prepared.token_counts, prepared.truncated)
-
-
-class BatchedReranker(Batched, Protocol):
-    """Base for a `Batched` reranker: gives it the `score` that every runtime has."""
-
-    def score(self, pairs: Sequence[Rendered], options: RunOptions) -> Scored:
-        """Return the log-odds of relevance of each rendered pair. Cuts documents only."""
-        prepared = self.prepare(pairs, options)
-        return Scored(_run_all(self, prepared, options), prepared.token_counts, prepared.truncated)
-
-
-class EmbeddingBackend(Protocol):
-    """A loaded embedding model. One call runs at a time."""
-
-    def encode(self, texts: Sequence[Rendered], options: RunOptions) -> Encoded:
-        """Return one pooled vector per rendered text. Adds no prompt."""
-
-    def close(self) -> None:
-        """Free what the model holds."""
-
-
-class RerankBackend(Protocol):
-    """A loaded reranker. One call runs at a time."""
-
-    def score(self, pairs: Sequence[Rendered], options: RunOptions) -> Scored:
-        """Return one score per rendered pair. Cuts documents only."""
-
-    def close(self) -> None:
-        """Free what the model holds."""

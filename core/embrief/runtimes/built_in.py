@@ -15,7 +15,7 @@ from embrief.system.installed import install_command
 if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
     from embrief.files.model_files import ModelFiles
-    from embrief.runtimes.base import Ask, EmbeddingBackend, LoadRequest, RerankBackend
+    from embrief.runtimes.base import Ask, LoadRequest, Model
 
 _ENGINE_ARCHITECTURES = ("qwen3", "gemma3_text")
 _ENGINE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout", "LogitScore"}
@@ -57,7 +57,7 @@ class Engine(Runtime):
 
         return device, int8_format(getattr(torch, between))
 
-    def load(self, request: LoadRequest) -> EmbeddingBackend | RerankBackend:
+    def load(self, request: LoadRequest) -> Model:
         """Load a model from its safetensors."""
         from embrief.runtimes.engine import EngineEmbedder, EngineReranker
 
@@ -100,7 +100,7 @@ class Hashing(Runtime):
             return Refusal(f"runs on the CPU in float32 only, not with {asked}", "request")
         return Offer(device="cpu", dtype="float32", native_dims=True)
 
-    def load(self, request: LoadRequest) -> EmbeddingBackend:
+    def load(self, request: LoadRequest) -> Model:
         """Return the model; there is nothing to load."""
         from embrief.runtimes.hashing import HashBackend
 
@@ -124,7 +124,7 @@ class SentenceTransformers(Runtime):
         device, dtype = _torch_resolve(spec, ask.device, ask.dtype) if ask.final else (ask.device, ask.dtype)
         return Offer(device=device, dtype=dtype, artifact=spec.safetensors)
 
-    def load(self, request: LoadRequest) -> EmbeddingBackend | RerankBackend:
+    def load(self, request: LoadRequest) -> Model:
         """Load a model from its safetensors."""
         if isinstance(request.spec, EmbeddingSpec):
             from embrief.runtimes.sentence_transformers import SentenceTransformersEmbedder

@@ -12,11 +12,12 @@ import numpy as np
 from embrief.engine.description import UnsupportedError, describe
 from embrief.errors import ItemFailedError, ModelMismatchError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.facts.values import Dense, Scores
 from embrief.files.json_files import read_object
 from embrief.files.modules import lower_cases, transformer_folder
 from embrief.files.tensors import BUFFERS, BUFFERS_AND_HEADS
 from embrief.runtimes import torch_common
-from embrief.runtimes.base import BatchedEmbedder, BatchedReranker, LoadRequest, Prepared, RunOptions
+from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions
 from embrief.runtimes.rerank_common import check_score_head, pair_ids
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from embrief.engine.stack import Stack
     from embrief.engine.tokens import TextTokenizer
     from embrief.facts.prompts import Rendered
-    from embrief.facts.specs import ModelSpec
+    from embrief.facts.specs import Kind, ModelSpec
+    from embrief.facts.values import Values
 
 _SHORTEST_PREFIX = 4
 _THREAD_TOKENS = 1024
@@ -51,7 +53,7 @@ class _Row:
     """Tokens at its start that other texts have too and that are computed once."""
 
 
-class _Engine:
+class _Engine(Batched):
     """What embedder and reranker have in common: the layers, the prefixes, and rows to batches."""
 
     padded = False
@@ -113,7 +115,7 @@ class _Engine:
         rows = [_Row(row, run) for row, run in zip(ids, kept, strict=True)]
         return Prepared(rows, tokens.sizes - np.array(kept, np.int64), tokens.counts, tokens.truncated)
 
-    def _run(self, rows: Sequence[_Row], head: Callable[[torch.Tensor, Packed], torch.Tensor]) -> NDArray[Any]:
+    def _through(self, rows: Sequence[_Row], head: Callable[[torch.Tensor, Packed], torch.Tensor]) -> NDArray[Any]:
         """Run a batch; return what the head makes of the hidden states of each row."""
         import torch
 
@@ -152,7 +154,7 @@ class _Engine:
         torch_common.free(self._device)
 
 
-class EngineEmbedder(_Engine, BatchedEmbedder):
+class EngineEmbedder(_Engine):
     """An embedding model on the engine."""
 
     def __init__(self, request: LoadRequest) -> None:
@@ -180,12 +182,12 @@ class EngineEmbedder(_Engine, BatchedEmbedder):
         known = {head: row[: len(row) - end] for head, row in zip(heads, self._tokenizer.whole(heads), strict=True)}
         return [common_run(known[item.head], row) if item.head else 0 for item, row in zip(inputs, rows, strict=True)]
 
-    def run(self, rows: Sequence[Any]) -> NDArray[Any]:
+    def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the pooled vectors of a batch."""
-        return self._run(rows, self._head)
+        return {"dense": Dense(self._through(rows, self._head))}
 
 
-class EngineReranker(_Engine, BatchedReranker):
+class EngineReranker(_Engine):
     """A reranker with a template on the engine.
 
     The log-odds are logit(yes) - logit(no) at the last position, or the one logit of a model trained to give it there.
@@ -231,9 +233,9 @@ class EngineReranker(_Engine, BatchedReranker):
             for head, row in zip(heads, rows, strict=True)
         ]
 
-    def run(self, rows: Sequence[Any]) -> NDArray[Any]:
+    def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the log-odds of a batch."""
-        return self._run(rows, lambda hidden, batch: self._head(hidden))
+        return {"score": Scores(self._through(rows, lambda hidden, batch: self._head(hidden)))}
 
 
 def _budget(device: str, values_per_token: int) -> int:

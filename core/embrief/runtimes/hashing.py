@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embrief.runtimes.base import Encoded, RunOptions, too_long
+from embrief.runtimes.base import Output, RunOptions, too_long
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,21 +109,21 @@ class HashBackend:
                 if (tokens := len(_words(item.text))) > options.max_tokens:
                     raise too_long(index, tokens, options)
 
-    def encode(self, texts: Sequence[Rendered], options: RunOptions) -> Encoded:
+    def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
         """Return one hashed vector per text, as wide as `options.dim` asks. Its tokens are words and signs."""
         dim = options.dim or self._dim
-        self.check(texts, options)
-        vectors = np.empty((len(texts), dim), np.float32)
-        counts = np.empty(len(texts), np.int64)
+        self.check(inputs, options)
+        vectors = np.empty((len(inputs), dim), np.float32)
+        counts = np.empty(len(inputs), np.int64)
         # The words of all texts at once would take more memory than the vectors.
-        for start in range(0, len(texts), _BLOCK):
-            words = [_words(item.text) for item in texts[start : start + _BLOCK]]
+        for start in range(0, len(inputs), _BLOCK):
+            words = [_words(item.text) for item in inputs[start : start + _BLOCK]]
             rows = slice(start, start + len(words))
             counts[rows] = [len(text) for text in words]
             vectors[rows] = _hash_block([text[: options.max_tokens] for text in words], dim)
             if options.on_progress:
                 options.on_progress(len(words))
-        return Encoded(vectors, counts, counts > options.max_tokens)
+        return Output.dense(vectors, counts, counts > options.max_tokens)
 
     def close(self) -> None:
         """Do nothing: it holds nothing."""

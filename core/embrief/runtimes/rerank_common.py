@@ -34,7 +34,7 @@ def pair_ids(
     texts = list(dict.fromkeys(part for pair in pairs for part in (pair.head, pair.tail)))
     parts = dict(zip(texts, encode(texts), strict=True))
     # Head and document are tokenised in one piece: a byte-pair merge may cross the seam.
-    bodies = encode([pair.head + pair.body for pair in pairs])
+    bodies = encode([pair.head + pair.words for pair in pairs])
     rows: list[IdRow] = []
     counts: list[int] = []
     for index, (pair, body) in enumerate(zip(pairs, bodies, strict=True)):

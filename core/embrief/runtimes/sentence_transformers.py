@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 from embrief.errors import ModelMismatchError
 from embrief.facts.prompts import Rendered
+from embrief.facts.values import Dense
 from embrief.files.folders import stored_tensors
 from embrief.files.modules import transformer_folder
 from embrief.files.tensors import BUFFERS_AND_HEADS
 from embrief.runtimes import torch_common
-from embrief.runtimes.base import BatchedEmbedder, LoadRequest, Prepared, RunOptions
+from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from embrief.facts.specs import EmbeddingSpec
+    from embrief.facts.specs import EmbeddingSpec, Kind
+    from embrief.facts.values import Values
 
 
-class SentenceTransformersEmbedder(BatchedEmbedder):
+class SentenceTransformersEmbedder(Batched):
     """An embedding model held by sentence-transformers."""
 
     padded = True
@@ -51,7 +53,7 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
         torch_common.check_final_token(self._tokenizer, self._spec)
         self._encode = partial(torch_common.encode, self._tokenizer)
         self._end = torch_common.final_tokens(self._tokenizer, "probe")
-        width = self.encode([Rendered("", "probe")], RunOptions(max_tokens=8)).vectors.shape[1]
+        width = self.run([Rendered("", "probe")], RunOptions(max_tokens=8)).array("dense").shape[1]
         if width != self._spec.dim:
             raise ModelMismatchError(
                 f"{self._spec.id} gives {width} values per vector, its record says {self._spec.dim}"
@@ -64,7 +66,7 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
             torch_common.check_known(tokens.ids, self._rows, self._spec.id)
         return Prepared(tokens.ids, tokens.sizes, tokens.counts, tokens.truncated)
 
-    def run(self, rows: Sequence[torch_common.IdRow]) -> NDArray[Any]:
+    def run_rows(self, rows: Sequence[torch_common.IdRow], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the pooled vector of each row."""
         import torch
 
@@ -74,7 +76,7 @@ class SentenceTransformersEmbedder(BatchedEmbedder):
             for module in self._modules:
                 features = module(features)
             vectors: NDArray[Any] = features["sentence_embedding"].float().cpu().numpy()
-        return vectors
+        return {"dense": Dense(vectors)}
 
     def close(self) -> None:
         """Free the weights."""

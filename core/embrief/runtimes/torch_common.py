@@ -175,7 +175,7 @@ def tokenize(
     Raises:
         InputTooLongError: A text is over the limit and may not be cut, or its prompt alone fills the limit.
     """
-    ids = encode([item.head + item.body for item in texts])
+    ids = encode([item.head + item.words for item in texts])
     tails = _tails(encode, end, texts)
     if any(map(len, tails)):
         ids = [

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from embrief.errors import ModelMismatchError
+from embrief.facts.values import Scores
 from embrief.files.modules import transformer_folder
 from embrief.files.tensors import BUFFERS, BUFFERS_AND_HEADS
 from embrief.runtimes import torch_common
-from embrief.runtimes.base import BatchedReranker, LoadRequest, Prepared, RerankBackend, RunOptions
+from embrief.runtimes.base import Batched, LoadRequest, Model, Prepared, RunOptions
 from embrief.runtimes.rerank_common import check_score_head, pair_ids, query_too_long, refuse_long_pairs
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered
-    from embrief.facts.specs import RerankerSpec
+    from embrief.facts.specs import Kind, RerankerSpec
+    from embrief.facts.values import Values
 
 
-class _Reranker(BatchedReranker):
+class _Reranker(Batched):
     """Preparing and padding; subclasses say how ids are made and scored."""
 
     padded = True
@@ -49,7 +51,9 @@ class _Reranker(BatchedReranker):
         rows = list(zip(tokens.ids, tokens.types or repeat(None), strict=False))
         return Prepared(rows, tokens.sizes, tokens.counts, tokens.truncated)
 
-    def run(self, rows: Sequence[tuple[torch_common.IdRow, torch_common.IdRow | None]]) -> NDArray[Any]:
+    def run_rows(
+        self, rows: Sequence[tuple[torch_common.IdRow, torch_common.IdRow | None]], kinds: tuple[Kind, ...]
+    ) -> dict[Kind, Values]:
         """Return the log-odds of relevance of each row."""
         import torch
 
@@ -59,7 +63,7 @@ class _Reranker(BatchedReranker):
         types = torch_common.pad(parts, side, 0, self._device)[0] if parts else None
         with torch.inference_mode():
             logits: NDArray[Any] = self._logits(ids, mask, types).float().cpu().numpy()
-        return logits
+        return {"score": Scores(logits)}
 
     def close(self) -> None:
         """Free the weights."""
@@ -132,7 +136,7 @@ class ClassifierReranker(_Reranker):
 
     def _ids(self, pairs: Sequence[Rendered], options: RunOptions) -> torch_common.Tokenized:
         heads = [pair.head for pair in pairs]
-        documents = [pair.body for pair in pairs]
+        documents = [pair.words for pair in pairs]
         # A query without a document shows whether there is room for one.
         queries = list(dict.fromkeys(heads))
         for query, ids in zip(queries, self._tokenizer(queries, [""] * len(queries))["input_ids"], strict=True):
@@ -185,7 +189,7 @@ def _load(kind: Any, request: LoadRequest) -> Any:
     return model.to(request.device).eval()
 
 
-def load(request: LoadRequest) -> RerankBackend:
+def load(request: LoadRequest) -> Model:
     """Load the kind of reranker that the record describes."""
     spec = cast("RerankerSpec", request.spec)
     kinds = {"yes_no": YesNoReranker, "label": LabelReranker, "classifier": ClassifierReranker}

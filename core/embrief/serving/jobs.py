@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -21,27 +21,24 @@ from embrief.errors import (
     RuntimeFileError,
     RuntimeMemoryError,
 )
-from embrief.facts.vectors import keep
+from embrief.runtimes.base import Output
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from embrief.runtimes.base import Batched, Prepared, RunOptions
+    from embrief.facts.prompts import Rendered
+    from embrief.facts.specs import Kind
+    from embrief.facts.values import Gathered, Values
+    from embrief.runtimes.base import Batched, Prepared, Remote, RunOptions
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Request(Generic[R]):
+class Request:
     """What one caller wants of a model."""
 
-    inputs: Sequence[Any]
-    """Rendered texts or pairs, at least one."""
+    inputs: Sequence[Rendered]
+    """Texts or pairs, at least one."""
     options: RunOptions
-    whole: Callable[[Any], R]
-    """The call of a runtime whose calls cannot be cut into rows."""
-    collect: Callable[[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]], R]
-    """Makes the same of the rows' results, token counts and truncation."""
     urgent: bool = False
     """Whether somebody waits for it, as for a query; bulk work comes after."""
 
@@ -93,10 +90,18 @@ class Call(Job[R]):
             self.fail(error)
 
 
-class Rows(Job[R]):
+class Away(Job[Output]):
+    """A call that is sent to a server."""
+
+    def __init__(self, request: Request, model: Remote) -> None:
+        super().__init__(request.urgent)
+        self.request, self.model = request, model
+
+
+class Rows(Job[Output]):
     """The rows of one call."""
 
-    def __init__(self, request: Request[R], prepared: Prepared, backend: Batched) -> None:
+    def __init__(self, request: Request, prepared: Prepared, backend: Batched) -> None:
         self.rows = prepared.rows
         self.sizes: list[int] = prepared.sizes.tolist()
         self.budget = request.options.batch_tokens or backend.batch_tokens
@@ -106,12 +111,17 @@ class Rows(Job[R]):
         # Longest first: if memory is short, it shows at once and not after an hour.
         self._order: list[int] = np.argsort(-prepared.sizes, kind="stable").tolist()
         self._taken = self._received = 0
-        self._values: NDArray[Any] | None = None
+        self._gathered: dict[Kind, Gathered] = {}
 
     @property
     def waits(self) -> bool:
         """Return whether there are rows left to start."""
         return self._taken < len(self._order) and super().waits
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Return what is wanted of the model; only rows that want the same share a batch."""
+        return self._request.options.kinds
 
     @property
     def next_size(self) -> int:
@@ -128,19 +138,19 @@ class Rows(Job[R]):
         """Take the last row that was taken back."""
         self._taken -= 1
 
-    def receive(self, places: list[int], values: NDArray[Any]) -> None:
+    def receive(self, places: list[int], found: Mapping[Kind, Values]) -> None:
         """Take the results of some rows; with the last the job is finished."""
         try:
-            values = keep(values, self._request.options.dim)
-            if self._values is None:
-                self._values = np.empty((len(self.rows), *values.shape[1:]), values.dtype)
-            self._values[places] = values
+            for kind, values in found.items():
+                if kind not in self._gathered:
+                    self._gathered[kind] = values.gather(len(self.rows), self._request.options.dim)
+                self._gathered[kind].put(places, values)
             self._received += len(places)
             if self._request.options.on_progress:
                 self._request.options.on_progress(len(places))
             if self._received == len(self.rows):
-                counts, truncated = self._prepared.token_counts, self._prepared.truncated
-                self.finish(self._request.collect(self._values, counts, truncated))
+                whole: dict[Kind, Values] = {kind: rows.whole() for kind, rows in self._gathered.items()}
+                self.finish(Output(whole, self._prepared.token_counts, self._prepared.truncated))
         except BaseException as error:
             self.fail(error)
 
@@ -148,7 +158,7 @@ class Rows(Job[R]):
 class Row(NamedTuple):
     """One row, by its job and its place there."""
 
-    job: Rows[Any]
+    job: Rows
     place: int
 
     @property

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import EmbriefError
@@ -17,10 +17,10 @@ from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.folders import Stamp, check_unchanged, check_weights
 from embrief.files.folders import stamp as folder_stamp
 from embrief.files.identify import verify_files
-from embrief.runtimes.base import EmbeddingBackend, LoadRequest, RerankBackend, Runtime
+from embrief.runtimes.base import LoadRequest, Model, Runtime
 from embrief.serving.lanes import Lane
 from embrief.serving.resolving import ModelChoice, ResolvedModel, require_complete, runtime_errors
-from embrief.serving.scheduler import Worker, forget_other_workers
+from embrief.serving.scheduler import Served, Worker, forget_other_workers
 from embrief.system import exiting
 from embrief.system.log import logger
 
@@ -28,15 +28,12 @@ if TYPE_CHECKING:
     from embrief.facts.specs import Artifact
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
-B = TypeVar("B", EmbeddingBackend, RerankBackend)
-M = TypeVar("M")
-T = TypeVar("T")
 
 
-class LoadedModel(Worker[M]):
+class LoadedModel(Worker):
     """One model in memory, and the number of facades that hold it."""
 
-    def __init__(self, key: Hashable, load: Callable[[], M]) -> None:
+    def __init__(self, key: Hashable, load: Callable[[], Model]) -> None:
         super().__init__(load)
         self.key = key
         self.holders = 0
@@ -44,10 +41,10 @@ class LoadedModel(Worker[M]):
 
 # Re-entrant: a garbage collection inside a locked section may finalise a facade, which releases its model.
 _table_lock = threading.RLock()
-_loaded: dict[Hashable, LoadedModel[Any]] = {}
+_loaded: dict[Hashable, LoadedModel] = {}
 
 
-def _acquire(key: Hashable, load: Callable[[], B]) -> LoadedModel[B]:
+def _acquire(key: Hashable, load: Callable[[], Model]) -> LoadedModel:
     with _table_lock:
         model = _loaded.get(key)
         if model is None:
@@ -56,7 +53,7 @@ def _acquire(key: Hashable, load: Callable[[], B]) -> LoadedModel[B]:
         return model
 
 
-def _release(model: LoadedModel[Any]) -> None:
+def _release(model: LoadedModel) -> None:
     with _table_lock:
         model.holders -= 1
         if model.holders:
@@ -65,7 +62,7 @@ def _release(model: LoadedModel[Any]) -> None:
     model.close()
 
 
-def _load(backend: Runtime, request: LoadRequest, known: Stamp | None) -> Any:
+def _load(backend: Runtime, request: LoadRequest, known: Stamp | None) -> Model:
     """Load a model from the very files that its facts were read from.
 
     Raises:
@@ -103,11 +100,11 @@ def _is_safetensors(artifact: Artifact | None) -> bool:
     return artifact is not None and artifact.format == "safetensors"
 
 
-class SharedModel(ResolvedModel[S], Generic[S, B]):
+class SharedModel(ResolvedModel[S]):
     """One choice of model, shared by all facades that chose the same. Only a first text loads weights."""
 
     def __init__(self, choice: ModelChoice, stamp: Stamp = ()) -> None:
-        self._model: LoadedModel[B] | None = None
+        self._model: LoadedModel | None = None
         super().__init__(choice, stamp)
 
     def reset(self) -> None:
@@ -127,7 +124,7 @@ class SharedModel(ResolvedModel[S], Generic[S, B]):
         return asked if self._model is None else self._model.batch_tokens(asked)
 
     @property
-    def model(self) -> LoadedModel[B]:
+    def model(self) -> LoadedModel:
         """Return the model, whose weights load with its first call."""
         if self._model is None:
             exiting.check()
@@ -138,7 +135,12 @@ class SharedModel(ResolvedModel[S], Generic[S, B]):
                 weakref.finalize(self, _release, self._model).atexit = False
             return self._model
 
-    def _acquire(self) -> LoadedModel[B]:
+    @property
+    def served(self) -> Served:
+        """Return what answers calls: the model, or what stands above it. Handles above one model share its batches."""
+        return self.model
+
+    def _acquire(self) -> LoadedModel:
         offer, chosen = self.offer, self._chosen
         spec, backend = self.spec, chosen.runtime
         folder = self.artifact_folder
@@ -166,10 +168,10 @@ class SharedModel(ResolvedModel[S], Generic[S, B]):
 
 
 _shared_lock = threading.RLock()
-_shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp], SharedModel[Any, Any]] = weakref.WeakValueDictionary()
+_shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp], SharedModel[Any]] = weakref.WeakValueDictionary()
 
 
-def shared_model(choice: ModelChoice) -> SharedModel[Any, Any]:
+def shared_model(choice: ModelChoice) -> SharedModel[Any]:
     """Return the one `SharedModel` of a choice, checked."""
     # A folder that merely has the name of a record is not that model.
     found = plugins().catalog.resolve(choice.model, pinned=choice.revision is not None)

@@ -300,6 +300,11 @@ class ResolvedModel(Generic[S]):
         return self._offered.offer.artifact
 
     @property
+    def renders(self) -> str:
+        """Return who puts prompts around texts, `"core"` or `"server"`."""
+        return self._offered.offer.renders
+
+    @property
     def native_dims(self) -> bool:
         """Return whether the runtime makes shorter vectors itself."""
         return self._offered.offer.native_dims

@@ -13,23 +13,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from embrief.errors import BackendError, ClosedError, EmbriefError
-from embrief.runtimes.base import Batched, Checking
-from embrief.serving.jobs import Call, Job, Request, Room, Row, Rows, is_out_of_memory, runtime_error
+from embrief.runtimes.base import Batched, Checking, Model, Output, Remote
+from embrief.serving.jobs import Away, Call, Job, Request, Room, Row, Rows, is_out_of_memory, runtime_error
 from embrief.system import exiting
 from embrief.system.log import logger
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from embrief.facts.prompts import Rendered
     from embrief.runtimes.base import Prepared, RunOptions
     from embrief.serving.lanes import Lane
 
-B = TypeVar("B")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -37,19 +35,33 @@ QUEUE_ROWS = 16384
 """Texts or pairs that may wait at one model, queries and bulk each; callers beyond that wait before they tokenise."""
 QUERY_TURNS = 8
 """Batches of queries in a row while bulk work waits."""
-_PATIENCE = 3.0
-"""Seconds that the exit waits for a call that cannot be cut."""
 
 # Those to be freed. A plain set: a finaliser may add to it while another thread reads, which copies at one go.
-_closing: set[Worker[Any]] = set()
+_closing: set[Worker] = set()
 
 
-class Worker(Generic[B]):
+class Served(Protocol):
+    """What answers a facade's calls: a model's own worker, or what stands above it (a cache, a fallback)."""
+
+    def load(self) -> Model:
+        """Return the model, which loads with the first call."""
+
+    def run(self, request: Request) -> Output:
+        """Return what the model makes of a request."""
+
+    async def arun(self, request: Request, finish: Callable[[Output], T], lane: Lane) -> T:
+        """`run` for event loops: `finish` makes the result, on the lane."""
+
+    def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
+        """Refuse inputs that may not be cut, as far as that can be told without running them."""
+
+
+class Worker:
     """One model in memory and the thread that runs it. Only that thread loads, enters and frees the model."""
 
-    def __init__(self, load: Callable[[], B]) -> None:
+    def __init__(self, load: Callable[[], Model]) -> None:
         self._load = load
-        self._backend: B | None = None
+        self._backend: Model | None = None
         self._limit: float = math.inf
         """Tokens per batch that the memory has held out so far."""
         self.reset()
@@ -62,6 +74,10 @@ class Worker(Generic[B]):
         self._thread: threading.Thread | None = None
         self._lanes: dict[bool, deque[Job[Any]]] = {True: deque(), False: deque()}
         self._query_turns = 0
+        self._away: set[Future[Output]] = set()
+        if isinstance(self._backend, Remote):
+            # Its connections belong to a loop that a child process does not have.
+            self._backend = None
         self._in_call = self._closed = self._ended = False
         self._freed, self._left = threading.Event(), threading.Event()
 
@@ -79,12 +95,12 @@ class Worker(Generic[B]):
 
     # For callers, on any thread.
 
-    def load(self) -> B:
+    def load(self) -> Model:
         """Return the model, which loads with the first call."""
         backend = self._backend
         return backend if backend is not None else self._wait(Call(lambda loaded: loaded, urgent=True))
 
-    def run(self, request: Request[R]) -> R:
+    def run(self, request: Request) -> Output:
         """Return what the model makes of a request. An interrupted caller's work is dropped.
 
         Raises:
@@ -96,7 +112,7 @@ class Worker(Generic[B]):
             ticket.result()
             return self._wait(self._job(request))
 
-    async def arun(self, request: Request[R], finish: Callable[[R], T], lane: Lane) -> T:
+    async def arun(self, request: Request, finish: Callable[[Output], T], lane: Lane) -> T:
         """`run` for event loops: tokenises on a lane, and waits without holding a thread.
 
         Args:
@@ -113,11 +129,12 @@ class Worker(Generic[B]):
         """Let the worker free the model after the jobs that wait. Never blocks, so that a finaliser may call it."""
         self._closed = True
         if self._thread is not None:
-            _closing.add(self)
+            if not isinstance(self._backend, Remote):
+                _closing.add(self)
             self._inbox.put(None)
 
     @contextmanager
-    def _entering(self, request: Request[R]) -> Iterator[Future[None]]:
+    def _entering(self, request: Request) -> Iterator[Future[None]]:
         room, count = self._rooms[request.urgent], len(request.inputs)
         ticket = room.enter(count)
         try:
@@ -125,10 +142,12 @@ class Worker(Generic[B]):
         finally:
             room.leave(ticket, count)
 
-    def _job(self, request: Request[R]) -> Job[R]:
+    def _job(self, request: Request) -> Job[Output]:
         backend = self.load()
+        if isinstance(backend, Remote):
+            return Away(request, backend)
         if not isinstance(backend, Batched):
-            return Call(request.whole, urgent=request.urgent)
+            return Call(lambda model: model.run(request.inputs, request.options), urgent=request.urgent)
         return Rows(request, self._prepared(backend, request.inputs, request.options), backend)
 
     def check(self, inputs: Sequence[Any], options: RunOptions) -> None:
@@ -160,9 +179,12 @@ class Worker(Generic[B]):
     @contextmanager
     def _submitted(self, job: Job[R]) -> Iterator[Future[R]]:
         exiting.check()
+        if isinstance(job, Away):
+            yield from self._sent(job)  # type: ignore[misc] # an `Away` is a job whose result is an Output
+            return
         with self._lock:
             if self._closed:
-                raise ClosedError("this model is closed; make a new Embedder or Reranker")
+                raise _closed()
             if self._thread is threading.current_thread():
                 raise BackendError("a runtime called its own model while it ran; that would wait for itself")
             if self._thread is None:
@@ -175,6 +197,22 @@ class Worker(Generic[B]):
             yield job.future
         finally:
             job.future.cancel()
+
+    def _sent(self, job: Away) -> Iterator[Future[Output]]:
+        """Send a call to its server."""
+        from embrief.serving import remote
+        from embrief.system.event_loop import submit
+
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            future = submit(remote.call(job.model, job.request.inputs, job.request.options))
+            self._away.add(future)
+        future.add_done_callback(self._away.discard)
+        try:
+            yield future
+        finally:
+            future.cancel()
 
     # For the worker's thread.
 
@@ -240,7 +278,7 @@ class Worker(Generic[B]):
         exiting.stop_first()
         return True
 
-    def _batch(self, jobs: list[Rows[Any]]) -> list[Row]:
+    def _batch(self, jobs: list[Rows]) -> list[Row]:
         """Take one row of each job in turn until nothing more fits. A row too large for any batch goes alone."""
         padded = self._backend.padded if isinstance(self._backend, Batched) else False
         rows: list[Row] = []
@@ -249,6 +287,8 @@ class Worker(Generic[B]):
         in_turn = deque(jobs)
         while in_turn:
             job = in_turn.popleft()
+            if job.kinds != jobs[0].kinds:
+                continue
             size = job.next_size
             cost = (len(rows) + 1) * max(widest, size) if padded else total + size
             if rows and cost > min(budget, job.budget):
@@ -309,16 +349,19 @@ class Worker(Generic[B]):
         backend = self._backend
         assert isinstance(backend, Batched)
         try:
-            values = np.asarray(backend.run([row.job.rows[row.place] for row in rows]))
-            if values.shape[:1] != (len(rows),):
-                raise BackendError(f"the runtime returned an array of shape {values.shape} for {len(rows)} rows")
+            found = backend.run_rows([row.job.rows[row.place] for row in rows], rows[0].job.kinds)
+            for kind, values in found.items():
+                if len(values) != len(rows):
+                    raise BackendError(f"the runtime returned {len(values)} rows of kind {kind!r} for {len(rows)}")
         except BaseException as error:
             return error
-        numbers: dict[Rows[Any], list[int]] = {}
+        numbers: dict[Rows, list[int]] = {}
         for number, row in enumerate(rows):
             numbers.setdefault(row.job, []).append(number)
         for job, own in numbers.items():
-            job.receive([rows[number].place for number in own], values[own])
+            job.receive(
+                [rows[number].place for number in own], {kind: values.take(own) for kind, values in found.items()}
+            )
         return None
 
     def _end(self) -> None:
@@ -328,6 +371,11 @@ class Worker(Generic[B]):
         backend: Any = self._backend
         self._backend = None
         try:
+            if self._away:
+                from embrief.system.event_loop import wait_for
+
+                # What is on its way is not cut off.
+                wait_for(self._away)
             if backend is not None:
                 backend.close()
         finally:
@@ -338,7 +386,7 @@ class Worker(Generic[B]):
             exiting.ended(self)
 
     def _drop(self) -> None:
-        self.refuse(ClosedError("this model was closed; make a new Embedder or Reranker"))
+        self.refuse(_closed())
 
     def refuse(self, error: ClosedError) -> None:
         """Fail what waits."""
@@ -357,8 +405,12 @@ class Worker(Generic[B]):
     def join(self) -> None:
         """Wait for the batch under way, and not for long for a call that may take an hour."""
         # Not by the thread's own `join` alone: interrupted once, it does not wait any more (before Python 3.13).
-        if self._thread is not None and self._left.wait(_PATIENCE if self._in_call else None):
+        if self._thread is not None and self._left.wait(exiting.PATIENCE if self._in_call else None):
             self._thread.join()
+
+
+def _closed() -> ClosedError:
+    return ClosedError("this model is closed; make a new Embedder or Reranker")
 
 
 def forget_other_workers() -> None:

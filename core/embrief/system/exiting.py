@@ -18,6 +18,8 @@ from typing import Protocol
 
 from embrief.errors import ClosedError
 
+PATIENCE = 3.0
+"""Seconds that the exit waits for a call that cannot be cut."""
 _MOMENT = 3.0
 """Seconds that daemon threads get nothing at exit. One that got its error at once would print a traceback or try again
 while the interpreter goes, and one that is stopped while it writes to stderr ends the process with SIGABRT, too. By

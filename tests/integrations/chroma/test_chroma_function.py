@@ -163,14 +163,14 @@ def test_a_nan_query_is_an_error_where_chroma_would_find_nothing(monkeypatch, ch
     function = Qwen3EmbeddingFunction("embrief/hash", dim=32)
     collection = chroma_client.create_collection("planets", embedding_function=function)
     collection.add(ids=["a"], documents=["Mars is red."])
-    encode = HashBackend.encode
+    run = HashBackend.run
 
     def broken(self, texts, options):
-        encoded = encode(self, texts, options)
-        encoded.vectors[:, 0] = np.nan
+        encoded = run(self, texts, options)
+        encoded.array("dense")[:, 0] = np.nan
         return encoded
 
-    monkeypatch.setattr(HashBackend, "encode", broken)
+    monkeypatch.setattr(HashBackend, "run", broken)
     with pytest.raises(NonFiniteVectorError):
         collection.query(query_texts=["red"])
 

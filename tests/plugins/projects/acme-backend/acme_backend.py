@@ -5,12 +5,11 @@ import numpy as np
 from embrief import (
     EmbeddingPrompts,
     EmbeddingSpec,
-    Encoded,
     Offer,
+    Output,
     Refusal,
     RerankerSpec,
     Runtime,
-    Scored,
     Task,
     Template,
     hookimpl,
@@ -49,11 +48,11 @@ def lengths(texts, options):
 class LettersBackend:
     """An embedding model: how often each letter occurs."""
 
-    def encode(self, texts, options):
-        texts = [item.text for item in texts]
+    def run(self, inputs, options):
+        texts = [item.text for item in inputs]
         counts, truncated = lengths(texts, options)
         vectors = np.stack([count_letters(text[: options.max_tokens]) for text in texts])
-        return Encoded(vectors, counts, truncated)
+        return Output.dense(vectors, counts, truncated)
 
     def close(self):
         pass
@@ -62,10 +61,10 @@ class LettersBackend:
 class SharedLettersBackend:
     """A reranker: how many letters query and document have in common."""
 
-    def score(self, pairs, options):
+    def run(self, pairs, options):
         counts, truncated = lengths([pair.head + pair.body for pair in pairs], options)
         shared = [len(set(pair.head) & set(pair.body[: options.max_tokens])) for pair in pairs]
-        return Scored(np.array(shared, np.float32) - 5, counts, truncated)
+        return Output.scores(np.array(shared, np.float32) - 5, counts, truncated)
 
     def close(self):
         pass
