@@ -168,6 +168,7 @@ def inputs(tmp_path: Path) -> Sequence[object]:
 
 def test_a_model_that_takes_images_gets_parts_in_their_order(kinds: Kinds, tmp_path: Path) -> None:
     embedder = Embedder("kinds/images", normalize=False)
+    check_runtime(Looks(), embedder.spec)
     vectors = embedder.embed_documents(inputs(tmp_path))  # type: ignore[arg-type] # of every form
     assert vectors[:, 1:].tolist() == [[0, 4], [1, 0], [1, 4], [1, 4], [1, 0], [2, 1]]
     bodies = [item.body for item in kinds.looks.inputs]

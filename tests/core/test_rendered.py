@@ -13,6 +13,7 @@ import pytest
 import embrief
 from embrief import (
     ArgumentError,
+    BackendError,
     Embedder,
     EmbeddingPrompts,
     EmbeddingSpec,
@@ -146,3 +147,14 @@ def test_records_of_the_former_contract_are_told_what_changed() -> None:
     for name in embrief._GONE:
         with pytest.raises(ImportError, match=rf"embrief\.{name} is gone: .*embrief\."):
             getattr(embrief, name)
+
+
+def test_a_model_of_the_former_contract_is_told_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Encodes:
+        def encode(self, texts, options):  # type: ignore[no-untyped-def]
+            """What a runtime's model had before."""
+
+    with FakeRuntime() as fake:
+        monkeypatch.setattr(fake, "_load", lambda model: Encodes())
+        with pytest.raises(BackendError, match=r"a Encodes without run\(inputs, options\).*encode and score"):
+            Embedder(fake.qwen3).load()

@@ -111,7 +111,7 @@ def site(wheel_writer, installer, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("remote")
     source = SOURCE.read_text("utf-8")
     # Imports, classes and the hook: what a third party has to write.
-    assert len([line for line in source.splitlines() if line.strip()]) <= 62
+    assert len([line for line in source.splitlines() if line.strip()]) <= 60
     wheel = wheel_writer(folder, "acme-server", {"acme_server": source}, {"acme_server": "acme_server"})
     return installer([wheel], folder / "site")
 
@@ -135,7 +135,7 @@ print(result.truncated, result.token_counts, "unknown" in repr(result), embedder
 
 
 def test_twenty_queries_are_on_their_way_at_once(process, site, servers) -> None:
-    servers[0].hold = 16
+    servers[0].hold = 20
     code = """
 embedder = Embedder(QWEN, backend=one)
 threads = [threading.Thread(target=embedder.embed_query, args=(str(number),)) for number in range(20)]
@@ -146,7 +146,7 @@ async def main():
 print(len(asyncio.run(main())))
 """
     assert use(process, site, servers, code) == "20"
-    assert servers[0].most == 16, "as many as the endpoint takes"
+    assert servers[0].most == 20
     assert len(servers[0].seen) == 40
 
 

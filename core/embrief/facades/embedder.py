@@ -178,6 +178,11 @@ class Embedder(Facade[EmbeddingSpec]):
         check_choice(spec.prompts, self._settings.prompt_choice, model=spec.id)
 
     @property
+    def settings(self) -> EmbedderSettings:
+        """The constructor's arguments, as a frozen record of plain values."""
+        return self._settings
+
+    @property
     def dim(self) -> int:
         """Values per vector."""
         return self._dim(self.spec)

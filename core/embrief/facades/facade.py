@@ -115,7 +115,7 @@ class Facade(Generic[S]):
     _kind: ClassVar[Any]
     _kinds: ClassVar[tuple[Kind, ...]]
     """What its calls want of a model."""
-    _settings: Any
+    _settings: Settings
 
     def _start(self, settings: Settings) -> None:
         """Check the arguments and find the shared model. Loads nothing."""
@@ -162,7 +162,7 @@ class Facade(Generic[S]):
         return self._shared.spec
 
     @property
-    def settings(self) -> Any:
+    def settings(self) -> Settings:
         """The constructor's arguments, as a frozen record of plain values."""
         return self._settings
 

@@ -342,7 +342,7 @@ class Remote(ABC):
 
     endpoint: str = ""
     """Names what the limit belongs to: models with one endpoint share it. Empty: the model alone."""
-    in_flight: int = 16
+    in_flight: int = 32
     """Requests at once."""
     batch_rows: int = 32
     """Texts or pairs in one request."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from embrief.discovery.plugins import plugins
-from embrief.errors import EmbriefError
+from embrief.errors import BackendError, EmbriefError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.folders import Stamp, check_unchanged, check_weights
 from embrief.files.folders import stamp as folder_stamp
@@ -83,6 +83,11 @@ def _load(backend: Runtime, request: LoadRequest, known: Stamp | None) -> Model:
     try:
         with runtime_errors(f"the runtime {backend.name!r} failed to load {request.spec.id}{place}"):
             model = backend.load(request)
+        if not callable(getattr(model, "run", None)):
+            raise BackendError(
+                f"the runtime {backend.name!r} loaded a {type(model).__name__} without run(inputs, options), which "
+                "returns an embrief.Output; encode and score were the contract before"
+            )
     except Exception:
         # Half-written files fail in many ways; this is the reason.
         check()
