@@ -80,9 +80,11 @@ def stored_model(model: object, revision: object, *, where: str) -> str:
         ArgumentError: It is something else.
     """
     if isinstance(model, str):
-        if model in plugins().catalog.models:
+        pinned = isinstance(revision, str) and COMMIT.fullmatch(revision) is not None
+        record = plugins().catalog.models.get(model)
+        if record is not None and (pinned or revision in (None, record.revision)):
             return model
-        if is_hub_id(model) and isinstance(revision, str) and COMMIT.fullmatch(revision):
+        if record is None and pinned and is_hub_id(model):
             return model
     raise ArgumentError(
         f"{where} names the model {str(model)[:200]!r} (revision {str(revision)[:80]!r}), and what comes from a store "

@@ -247,3 +247,16 @@ def test_pillow_and_numpy_are_told_by_what_they_can_do() -> None:
         Image("a.png")
     with pytest.raises(ArgumentTypeError, match="not int"):
         Image(7)
+
+
+def test_a_batch_without_the_kind_that_was_asked_for_is_an_error(kinds: Kinds, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_rows = Three.run_rows
+
+    def forgetful(self, rows, asked):  # type: ignore[no-untyped-def]
+        found = run_rows(self, rows, asked)
+        return {} if any(item.body == "b" for item in rows) else found
+
+    monkeypatch.setattr(Three, "run_rows", forgetful)
+    monkeypatch.setattr(Three, "batch_tokens", 1)
+    with pytest.raises(BackendError, match="gave nothing, and 'dense' was asked for"):
+        Embedder("kinds/three").embed_documents(["a", "b"])

@@ -204,7 +204,7 @@ def test_too_few_rows_and_no_output_are_errors(far: Far, monkeypatch: pytest.Mon
 
     embedder = Embedder(QWEN, backend=far.name)
     monkeypatch.setattr(far, "answer", fewer)
-    with pytest.raises(BackendError, match=r"1 rows of kind 'dense' for [23] texts"):
+    with pytest.raises(BackendError, match=r"1 rows of kind 'dense' for [23] inputs"):
         embedder.embed_documents(["a", "b", "c"])
     monkeypatch.setattr(far, "answer", nothing)
     with pytest.raises(BackendError, match="arun returned a list, not an Output"):
@@ -342,3 +342,82 @@ def test_rows_of_every_kind_come_apart_and_together() -> None:
         with pytest.raises(BackendError, match="index 2"):
             values.check("acme/model")
     sparse.check("acme/model")
+
+
+def test_what_ends_a_task_ends_nobody_elses(far: Far) -> None:
+    def leave(inputs: Sequence[Rendered]) -> None:
+        if inputs[0].body == "leave":
+            raise SystemExit("a library's own idea")
+
+    far.fault = leave
+    embedder = Embedder(QWEN, backend=far.name)
+    with pytest.raises(ItemFailedError, match="a library's own idea"):
+        embedder.embed_documents(["leave"])
+    assert embedder.embed_documents(["stay"]).shape == (1, 1024)
+
+
+def test_a_query_does_not_wait_for_a_corpus(far: Far) -> None:
+    far.gate = threading.Event()
+    embedder = Embedder(QWEN, backend=far.name)
+    order: list[str] = []
+    corpus = threading.Thread(
+        target=lambda: (embedder.embed_documents([str(n) for n in range(200)]), order.append("corpus"))
+    )
+    corpus.start()
+    while far.inside < Served.in_flight:
+        pass
+    query = threading.Thread(target=lambda: (embedder.embed_query("q"), order.append("query")))
+    query.start()
+    while len(embedder._shared.model._away) < 2:  # type: ignore[attr-defined] # a worker
+        pass
+    far.gate.set()
+    for thread in (corpus, query):
+        thread.join()
+    assert order == ["query", "corpus"]
+
+
+def test_what_is_left_out_of_an_answer_is_an_error_and_never_memory(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "lists are arrays": (Output.dense([[1.0] + [0.0] * 1023]), None),  # type: ignore[arg-type] # as JSON gives them
+        "no dense": (Output({}), "gave nothing, and 'dense' was asked for"),
+        "counts": (Output.dense(np.ones((1, 1024)), np.ones(2, np.int64)), "2 token counts for 1 inputs"),
+        "flags": (Output.dense(np.ones((1, 1024)), None, np.ones(3, np.bool_)), "3 flags of truncation for 1 inputs"),
+    }
+    embedder = Embedder(QWEN, backend=far.name)
+    for output, told in answers.values():
+
+        async def answer(*_: object, output: Output = output) -> Output:
+            return output
+
+        monkeypatch.setattr(far, "answer", answer)
+        if told is None:
+            assert embedder.embed_documents(["a"]).shape == (1, 1024)
+        else:
+            with pytest.raises(BackendError, match=told):
+                embedder.embed_documents(["a"])
+
+
+def test_waiting_for_another_model_inside_of_arun_is_refused(far: Far) -> None:
+    embedder = Embedder(QWEN, backend=far.name).load()
+    far.fault = lambda inputs: embedder.embed_query("inner") if inputs[0].body == "outer" else None  # type: ignore[assignment, return-value]
+    with pytest.raises(BackendError, match="await its asynchronous method"):
+        embedder.embed_query("outer")
+    assert embedder.embed_query("fine").shape == (1024,)
+
+
+def test_the_plain_run_of_a_remote_model_keeps_to_its_requests(far: Far) -> None:
+    model = Served(far, Embedder(QWEN, backend=far.name).spec)
+    from embrief.runtimes.base import RunOptions
+
+    found = model.run([Rendered("", str(number)) for number in range(10)], RunOptions(max_tokens=9, kinds=("dense",)))
+    assert len(found.array("dense")) == 10
+    assert max(map(len, far.requests)) == Served.batch_rows
+
+
+@pytest.mark.parametrize("role", ["query", "document"])
+def test_a_server_that_renders_by_itself_takes_no_other_task(far: Far, role: str) -> None:
+    far.offered = replace(far.offered, renders="server")
+    embedder = Embedder(QWEN, backend=far.name, task="sentence_similarity")
+    with pytest.raises(ArgumentError, match="so task='sentence_similarity' does nothing"):
+        embedder.encode(["a"], role=role)  # type: ignore[arg-type] # both are roles
+    assert embedder.with_task(None).encode(["a"], role=role).vectors.shape == (1, 1024)  # type: ignore[arg-type]

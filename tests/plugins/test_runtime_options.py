@@ -134,6 +134,8 @@ def test_options_hold_plain_values_and_no_secret() -> None:
         with pytest.raises(ArgumentError, match="has a password in the address") as caught:
             Far(base_url=address)
         assert "secret" not in str(caught.value)
+    with pytest.raises(ArgumentError, match="has a password"):
+        Far(key_env=None, retries=("http://me:secret@host",))  # type: ignore[arg-type] # hidden in a tuple
     assert Far(base_url="http://host/a@b")
 
 
@@ -141,8 +143,9 @@ def test_mistakes_with_backend(far: FarRuntime) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Nobodys(RuntimeOptions): ...
 
-    with pytest.raises(ArgumentError, match="no installed plugin has the options Nobodys"):
-        Embedder(QWEN, backend=Nobodys())
+    for nobodys in (Nobodys(), RuntimeOptions()):
+        with pytest.raises(ArgumentError, match=f"no installed plugin has the options {type(nobodys).__name__}"):
+            Embedder(QWEN, backend=nobodys)
     with pytest.raises(ArgumentTypeError, match=r"backend is Far\(\.\.\.\), an instance"):
         Embedder(QWEN, backend=Far)  # type: ignore[arg-type] # the mistake
     with pytest.raises(ArgumentTypeError, match="backend is a string or None, not int"):
@@ -222,6 +225,46 @@ def test_the_identity_of_an_offer_is_part_of_the_fingerprint(far: FarRuntime) ->
     assert other.space == Embedder(QWEN, backend="far").space
 
 
+def test_options_that_fail_and_unknown_words_harm_no_other_runtime(far: FarRuntime) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Picky(RuntimeOptions):
+        url: str = ""
+
+        def __post_init__(self) -> None:
+            if not self.url:
+                raise ArgumentError("give a url")
+
+    class PickyRuntime(FarRuntime):
+        name = "picky"
+        Options = Picky  # type: ignore[assignment] # options of its own
+        dtypes = ("float32",)
+
+        def offer(self, spec, ask):  # type: ignore[no-untyped-def]
+            return Offer(device="cpu", dtype={"auto": "float32", "float32": "float32"}[ask.dtype])
+
+    plugins().catalog.add_backend(PickyRuntime())
+    try:
+        assert Embedder("embrief/hash").embed_query("q").shape == (1024,)
+        assert Embedder(QWEN, dtype="int8").info()["backend"] == "engine"
+        with pytest.raises(ArgumentTypeError, match=r"'picky' needs options: backend=Picky\(\.\.\.\) \(give a url\)"):
+            Embedder(QWEN, backend="picky")
+        with pytest.raises(ArgumentError, match="has no dtype='int8'"):
+            Embedder(QWEN, backend=Picky(url="x"), dtype="int8")
+    finally:
+        plugins().catalog.remove("picky", [])
+
+
+def test_a_final_offer_keeps_to_what_was_decided(far: FarRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer = far.offer
+    for changed, told in (
+        (Offer(device="cpu", dtype="float32"), "changed leaves_machine"),
+        (None, "offered a NoneType"),
+    ):
+        monkeypatch.setattr(far, "offer", lambda spec, ask, changed=changed: changed if ask.final else offer(spec, ask))
+        with pytest.raises(BackendError, match=told):
+            Embedder(QWEN, backend=Far(base_url=f"http://{told[0]}:1")).load()
+
+
 def test_one_that_is_not_installed_says_so() -> None:
     class Absent(FarRuntime):
         name = "absent"
@@ -243,7 +286,8 @@ def test_one_that_is_not_installed_says_so() -> None:
 HOSTILE = [
     ("/etc", None), ("~/x", None), ("../x", None), ("https://evil.example/x", None), ("hash", None),
     ("qwen3", None), ("tei:http://evil", None), ("evil/model", None), ("evil/model", "main"), ("evil/model", "a" * 39),
-    ("owner/name/more", "a" * 40), (7, None), (None, None), ({"model": "x"}, "a" * 40), ("", "a" * 40),
+    ("owner/name/more", "a" * 40), (QWEN, "refs/pr/13"), (QWEN, "main"),
+    (7, None), (None, None), ({"model": "x"}, "a" * 40), ("", "a" * 40),
 ]  # fmt: skip
 
 

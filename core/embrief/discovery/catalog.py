@@ -129,6 +129,8 @@ class Catalog:
 
     def runtime_of(self, options: type[RuntimeOptions]) -> Runtime | None:
         """Return the runtime whose options these are, `None` if there is none."""
+        if options is RuntimeOptions:
+            return None
         return next((item for item in self.backends.values() if item.Options is options), None)
 
     def add_integration(self, integration: Integration) -> None:

@@ -350,6 +350,13 @@ class Embedder(Facade[EmbeddingSpec]):
         items = arguments.contents(texts, "texts", spec, start=start)
         with placed(range(start, start + len(items))):
             rendered = self._render(spec, items, role, call, titles)
+        if self._shared.renders == "server":
+            chosen = active_task(spec.prompts, call, settings.prompt_choice, model=spec.id)
+            if chosen is not spec.prompts.tasks[0]:
+                raise ArgumentError(
+                    f"{self._shared.backend.name!r} puts its own prompt around texts, so task={chosen.name!r} does "
+                    "nothing; leave it out, or use a runtime that takes prompts"
+                )
         if role == "query":
             given = call if call.given else settings.prompt_choice
             self._check_instruction_is_read(given.instruction, spec.prompts.default_instruction)

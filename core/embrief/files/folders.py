@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +241,23 @@ def weights_digest(folder: Path) -> str:
     if missing := [file for file in weight_files(transformer_folder(folder)) if not file.is_file()]:
         raise WeightsUnavailableError(f"{folder} lacks {missing[0].relative_to(folder).as_posix()}")
     return _digest(folder, stamp(folder))
+
+
+def files_digest(folder: Path, names: Sequence[str]) -> str:
+    """Return `sha256:...` over files of another format than safetensors, as they are.
+
+    Raises:
+        WeightsUnavailableError: One is not there.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        try:
+            with (folder / name).open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").digest()
+        except OSError as error:
+            raise WeightsUnavailableError(f"{folder} lacks {name}, or it cannot be read: {error}") from error
+        digest.update(name.encode() + b"\0" + content)
+    return "sha256:" + digest.hexdigest()
 
 
 @lru_cache(maxsize=64)

@@ -48,7 +48,7 @@ class RuntimeOptions:
                     f"{type(self).__name__}({item.name}=...) takes plain values (strings, numbers, flags, None, tuples "
                     f"of these), not {type(value).__name__}"
                 )
-            if isinstance(value, str) and _PASSWORD.match(value):
+            if any(_PASSWORD.match(text) for text in _texts(value)):
                 raise ArgumentError(
                     f"{type(self).__name__}({item.name}=...) has a password in the address, and options are shown and "
                     "stored; put it into an environment variable and give the variable's name"
@@ -60,6 +60,15 @@ class RuntimeOptions:
 
 
 _PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@]*@", re.IGNORECASE)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the strings of a plain value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _is_plain(value: object) -> bool:
@@ -236,9 +245,11 @@ class Output:
         They are handed over: the caller may change them.
         """
         # Inside the function, here and below: what describes a runtime needs no numpy.
+        import numpy as np
+
         from embrief.facts.values import Dense
 
-        return cls({"dense": Dense(vectors)}, token_counts, truncated)
+        return cls({"dense": Dense(np.asarray(vectors))}, token_counts, truncated)
 
     @classmethod
     def scores(
@@ -248,9 +259,42 @@ class Output:
         truncated: NDArray[np.bool_] | None = None,
     ) -> Output:
         """Return the output of a reranker: (n,) log-odds of relevance."""
+        import numpy as np
+
         from embrief.facts.values import Scores
 
-        return cls({"score": Scores(logits)}, token_counts, truncated)
+        return cls({"score": Scores(np.asarray(logits))}, token_counts, truncated)
+
+    @classmethod
+    def joined(cls, parts: Sequence[range], outputs: Sequence[Output], dim: int | None) -> Output:
+        """Return the outputs of the parts of one call as one. What one of them does not tell is not told."""
+        import numpy as np
+
+        gathered = {kind: values.gather(parts[-1].stop, dim) for kind, values in outputs[0].values.items()}
+        for part, output in zip(parts, outputs, strict=True):
+            for kind, rows in gathered.items():
+                rows.put(part, output.values[kind])
+        counts = [output.token_counts for output in outputs if output.token_counts is not None]
+        truncated = [output.truncated for output in outputs if output.truncated is not None]
+        return cls(
+            {kind: rows.whole() for kind, rows in gathered.items()},
+            np.concatenate(counts) if len(counts) == len(outputs) else None,
+            np.concatenate(truncated) if len(truncated) == len(outputs) else None,
+            outputs[0].answered_by,
+        )
+
+    def check(self, count: int, kinds: tuple[Kind, ...]) -> None:
+        """Refuse an output that is not that of `count` inputs and of these kinds.
+
+        Raises:
+            BackendError: It is not.
+        """
+        require_kinds(self.values, kinds)
+        told = [("token counts", self.token_counts), ("flags of truncation", self.truncated)]
+        lengths = [*((f"rows of kind {kind!r}", values) for kind, values in self.values.items()), *told]
+        for what, values in lengths:
+            if values is not None and len(values) != count:
+                raise BackendError(f"the runtime returned {len(values)} {what} for {count} inputs")
 
     def array(self, kind: Kind) -> NDArray[Any]:
         """Return the rows of a kind that is one array: `"dense"`, (n, width), or `"score"`, (n,).
@@ -266,6 +310,17 @@ class Output:
                 f"the model gave {', '.join(map(repr, self.values)) or 'nothing'}, and {kind!r} was asked for"
             )
         return values.array
+
+
+def require_kinds(found: Mapping[Kind, Any], wanted: tuple[Kind, ...]) -> None:
+    """Refuse what lacks a kind that was asked for.
+
+    Raises:
+        BackendError: One is missing.
+    """
+    if missing := [kind for kind in wanted if kind not in found]:
+        gave = ", ".join(map(repr, found)) or "nothing"
+        raise BackendError(f"the runtime gave {gave}, and {', '.join(map(repr, missing))} was asked for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +378,7 @@ class Batched(Model, Protocol):
         budget = options.batch_tokens or self.batch_tokens
         for batch in batches(prepared.sizes.tolist(), budget, padded=self.padded):
             found = self.run_rows([prepared.rows[index] for index in batch], options.kinds)
+            require_kinds(found, options.kinds or tuple(gathered))
             for kind, values in found.items():
                 if kind not in gathered:
                     gathered[kind] = values.gather(len(prepared.rows), options.dim)
@@ -362,10 +418,27 @@ class Remote(ABC):
         """Let go of connections, on the loop that they belong to."""
 
     def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
-        """Return the same as `arun`, on a thread that may wait."""
-        from embrief.system.event_loop import submit
+        """Return the same as `arun` of any number of inputs, one request after the other, on a thread that may wait."""
+        from embrief.system.event_loop import must_not_wait, submit
 
-        return submit(self.arun(inputs, options)).result()
+        must_not_wait()
+        future = submit(self._in_turn(inputs, options))
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def parts(self, count: int) -> list[range]:
+        """Return the places of a call's inputs, request by request."""
+        size = max(self.batch_rows, 1)
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+    async def _in_turn(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        parts = self.parts(len(inputs))
+        outputs = [await self.arun(inputs[part.start : part.stop], options) for part in parts]
+        for part, output in zip(parts, outputs, strict=True):
+            output.check(len(part), options.kinds)
+        return Output.joined(parts, outputs, options.dim)
 
     def close(self) -> None:
         """Let go of connections, as far as that is done in a moment; at exit they go by themselves."""

@@ -34,9 +34,17 @@ class Choice:
             ArgumentError: It cannot be done here.
         """
         ask = replace(self.ask, final=True)
-        answer = self.runtime.offer(spec, ask)
+        answer: Any = self.runtime.offer(spec, ask)
         if isinstance(answer, Refusal):
             raise ArgumentError(f"the backend {self.runtime.name!r} cannot run {spec.id}: it {answer.reason}")
+        if not isinstance(answer, Offer):
+            raise BackendError(f"the backend {self.runtime.name!r} offered a {type(answer).__name__}, and no Offer")
+        for what in ("renders", "native_dims", "leaves_machine"):
+            # Decided by then: what was refused, how wide vectors are, that texts stay here.
+            if getattr(answer, what) != getattr(self.offer, what):
+                raise BackendError(
+                    f"the backend {self.runtime.name!r} changed {what} of its offer when it became final"
+                )
         return Choice(self.runtime, ask, answer)
 
 
@@ -49,8 +57,8 @@ def ask_all(
     for runtime in ordered:
         try:
             options = runtime.Options()
-        except TypeError:
-            found[runtime] = Refusal(f"needs options: backend={runtime.Options.__name__}(...)", "request")
+        except (Exception, SystemExit):
+            found[runtime] = Refusal(f"needs options: backend={runtime.Options.__name__}(...)")
             continue
         found[runtime] = ask_one(catalog, runtime, spec, Ask(device=device, dtype=dtype, files=files, options=options))
     return found
@@ -58,8 +66,11 @@ def ask_all(
 
 def ask_one(catalog: Catalog, runtime: Runtime, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
     """Ask one runtime. One that fails is left out and blamed: it must not take the models of the others with it."""
+    words = {"device": ask.device.partition(":")[0], "dtype": ask.dtype}
+    unknown = {what: word for what, word in words.items() if word not in ("auto", *getattr(runtime, f"{what}s"))}
     try:
-        answer: Any = runtime.offer(spec, ask)
+        device, dtype = ("auto" if what in unknown else getattr(ask, what) for what in words)
+        answer: Any = runtime.offer(spec, replace(ask, device=device, dtype=dtype))
         if not isinstance(answer, (Offer, Refusal)):
             raise TypeError(f"offer returned a {type(answer).__name__}, neither Offer nor Refusal")
     except (Exception, SystemExit) as error:
@@ -68,12 +79,11 @@ def ask_one(catalog: Catalog, runtime: Runtime, spec: ModelSpec, ask: Ask) -> Of
             warn(f"{problem}; it is left out", PluginWarning)
         return Refusal(f"failed when asked whether it runs {spec.id}: {error!r}", "files")
     if isinstance(answer, Offer):
-        for what, asked in (("device", ask.device.partition(":")[0]), ("dtype", ask.dtype)):
+        for what, asked in unknown.items():
             known = getattr(runtime, f"{what}s")
-            if asked not in ("auto", *known):
-                others = [item.name for item in catalog.backends.values() if asked in getattr(item, f"{what}s")]
-                only = f", which {' and '.join(others)} have" if others else ""
-                return Refusal(f"has no {what}={asked!r}{only}; it has {', '.join(map(repr, known))}", "request")
+            others = [item.name for item in catalog.backends.values() if asked in getattr(item, f"{what}s")]
+            only = f", which {' and '.join(others)} have" if others else ""
+            return Refusal(f"has no {what}={asked!r}{only}; it has {', '.join(map(repr, known))}", "request")
     return answer
 
 
@@ -196,7 +206,7 @@ def options_of(catalog: Catalog, backend: str | RuntimeOptions) -> RuntimeOption
     kind = named(catalog, backend).Options
     try:
         return kind()
-    except TypeError as error:
+    except (Exception, SystemExit) as error:
         raise ArgumentTypeError(
             f"the backend {backend!r} needs options: backend={kind.__name__}(...) ({error})"
         ) from error

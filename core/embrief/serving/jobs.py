@@ -21,7 +21,7 @@ from embrief.errors import (
     RuntimeFileError,
     RuntimeMemoryError,
 )
-from embrief.runtimes.base import Output
+from embrief.runtimes.base import Output, require_kinds
 
 if TYPE_CHECKING:
     from embrief.facts.prompts import Rendered
@@ -141,6 +141,7 @@ class Rows(Job[Output]):
     def receive(self, places: list[int], found: Mapping[Kind, Values]) -> None:
         """Take the results of some rows; with the last the job is finished."""
         try:
+            require_kinds(found, self.kinds or tuple(self._gathered))
             for kind, values in found.items():
                 if kind not in self._gathered:
                     self._gathered[kind] = values.gather(len(self.rows), self._request.options.dim)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
-
-import numpy as np
 
 from embrief.errors import (
     BackendError,
@@ -26,10 +24,15 @@ if TYPE_CHECKING:
     from embrief.runtimes.base import Remote, RunOptions
 
 _NO_SENSE_IN_HALVES = (UnavailableError, RateLimitedError, UnauthorizedError)
-_CONNECTION = {"ConnectionError", "TimeoutError", "TransportError", "TimeoutException", "ClientConnectionError"}
+_CONNECTION = {"OSError", "Timeout", "TransportError", "TimeoutException", "ClientConnectionError"}
+"""What HTTP clients raise where there is no answer, by the names of their classes and bases."""
+# A library that calls sys.exit() must not end the loop for everybody.
+_FAULTS = (Exception, SystemExit, KeyboardInterrupt)
 
 # One per endpoint and loop; only the loop's own thread uses it.
-_limits: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = WeakKeyDictionary()
+_limits: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, tuple[dict[str, asyncio.Semaphore], WeakKeyDictionary[Remote, asyncio.Semaphore]]
+] = WeakKeyDictionary()
 
 
 async def call(model: Remote, inputs: Sequence[Rendered], options: RunOptions) -> Output:
@@ -39,32 +42,43 @@ async def call(model: Remote, inputs: Sequence[Rendered], options: RunOptions) -
         UnavailableError, RateLimitedError, UnauthorizedError: As the server, or the way to it, is.
         ItemFailedError: The server fails on one input; the error has its index.
     """
-    size = max(model.batch_rows, 1)
-    parts = [range(start, min(start + size, len(inputs))) for start in range(0, len(inputs), size)]
-    tasks = [asyncio.ensure_future(_part(model, inputs, part, options)) for part in parts]
+    parts = model.parts(len(inputs))
+    outputs: list[Output | None] = [None] * len(parts)
+    left = iter(range(len(parts)))
+
+    async def take() -> None:
+        for number in left:
+            outputs[number] = await _part(model, inputs, parts[number], options)
+
+    # No more tasks than can be on their way: else whoever comes after a corpus would wait for all of it.
+    tasks = [asyncio.ensure_future(take()) for _ in range(min(len(parts), max(model.in_flight, 1)))]
     try:
-        outputs = await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
         # They end before the caller hears of it: nobody asks for more after that.
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-    return _joined(parts, outputs, options, len(inputs))
+    return Output.joined(parts, [output for output in outputs if output is not None], options.dim)
 
 
 def _limit(model: Remote) -> asyncio.Semaphore:
-    known = _limits.setdefault(asyncio.get_running_loop(), {})
-    name = model.endpoint or f"model {id(model)}"
-    return known.setdefault(name, asyncio.Semaphore(max(model.in_flight, 1)))
+    known = _limits.setdefault(asyncio.get_running_loop(), ({}, WeakKeyDictionary()))
+    limits: MutableMapping[Any, asyncio.Semaphore] = known[0] if model.endpoint else known[1]
+    key: Any = model.endpoint or model
+    limit = limits.get(key)
+    if limit is None:
+        limit = limits[key] = asyncio.Semaphore(max(model.in_flight, 1))
+    return limit
 
 
 async def _part(model: Remote, inputs: Sequence[Rendered], part: range, options: RunOptions) -> Output:
     try:
         async with _limit(model):
             output = await model.arun(inputs[part.start : part.stop], options)
-            _check(output, len(part))
-    except Exception as error:
+            _check(output, len(part), options)
+    except _FAULTS as error:
         await _explain(model, inputs, part, options, _wrapped(error, part))
         raise AssertionError("an error was explained") from error
     if options.on_progress:
@@ -87,44 +101,27 @@ async def _explain(
     for half in (range(part.start, middle), range(middle, part.stop)):
         try:
             async with _limit(model):
-                _check(await model.arun(inputs[half.start : half.stop], options), len(half))
-        except Exception as found:
+                _check(await model.arun(inputs[half.start : half.stop], options), len(half), options)
+        except _FAULTS as found:
             await _explain(model, inputs, half, options, _wrapped(found, half))
     # Neither half failed: it is the number of them that the server does not take.
     raise error
 
 
-def _wrapped(error: Exception, part: range) -> EmbriefError:
+def _wrapped(error: BaseException, part: range) -> EmbriefError:
     """Return an error of ours; another library's is wrapped, once."""
     if isinstance(error, EmbriefError):
         return error
     names = {kind.__name__ for kind in type(error).__mro__}
     kind = (
-        UnavailableError if names & _CONNECTION else UnauthorizedError if "PermissionError" in names else BackendError
+        UnauthorizedError if "PermissionError" in names else UnavailableError if names & _CONNECTION else BackendError
     )
     found = kind(f"the server failed on {len(part)} texts: {in_short(error)}")
     found.__cause__ = error
     return found
 
 
-def _check(output: Any, count: int) -> None:
+def _check(output: Any, count: int, options: RunOptions) -> None:
     if not isinstance(output, Output):
         raise BackendError(f"arun returned a {type(output).__name__}, not an Output")
-    for kind, values in output.values.items():
-        if len(values) != count:
-            raise BackendError(f"the server returned {len(values)} rows of kind {kind!r} for {count} texts")
-
-
-def _joined(parts: list[range], outputs: list[Output], options: RunOptions, count: int) -> Output:
-    gathered = {kind: values.gather(count, options.dim) for kind, values in outputs[0].values.items()}
-    for part, output in zip(parts, outputs, strict=True):
-        for kind, rows in gathered.items():
-            rows.put(part, output.values[kind])
-    counts = [output.token_counts for output in outputs if output.token_counts is not None]
-    truncated = [output.truncated for output in outputs if output.truncated is not None]
-    return Output(
-        {kind: rows.whole() for kind, rows in gathered.items()},
-        np.concatenate(counts) if len(counts) == len(outputs) else None,
-        np.concatenate(truncated) if len(truncated) == len(outputs) else None,
-        outputs[0].answered_by,
-    )
+    output.check(count, options.kinds)

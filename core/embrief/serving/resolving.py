@@ -20,7 +20,7 @@ from embrief.errors import (
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.files.folder_prompts import unused_prompts
-from embrief.files.folders import Stamp, check_unchanged, missing_files, weights_digest
+from embrief.files.folders import Stamp, check_unchanged, files_digest, missing_files, weights_digest
 from embrief.files.folders import stamp as folder_stamp
 from embrief.files.identify import identify_embedder, identify_reranker
 from embrief.files.model_files import ModelFiles, read_files
@@ -155,7 +155,8 @@ class ResolvedModel(Generic[S]):
         if self.choice.like is not None:
             raise ArgumentError(f"like={self.choice.like!r} is for models without a record; {spec.id} has one")
         if self.choice.revision is not None and self.choice.revision != spec.revision:
-            spec = replace(spec, revision=self.choice.revision)
+            # What else the record names is of its own revision.
+            spec = replace(spec, revision=self.choice.revision, artifacts=())
         return cast("S", spec)
 
     def check(self) -> None:
@@ -214,11 +215,13 @@ class ResolvedModel(Generic[S]):
     @settled
     def artifact_folder(self) -> Path | None:
         """Return where the files are that the runtime needs, fetching what is missing; `None` if it needs none."""
-        artifact = self.artifact
+        artifact = self.offer.artifact
         if artifact is None:
             return None
-        if artifact.format == "safetensors" or self.folder is not None:
+        if artifact.format == "safetensors":
             return self.files.folder
+        if self.folder is not None:
+            return self.folder
         return fetch(self._source(None, artifact)).folder
 
     def _source(self, revision: str | None, artifact: Artifact | None = None) -> ModelSource:
@@ -258,8 +261,9 @@ class ResolvedModel(Generic[S]):
     def weights(self) -> str:
         """Return what names the weights: a commit id, or a digest of a folder. Settled once, at the latest at load."""
         if self.folder is not None:
-            known = self._known
-            digest = weights_digest(self.folder)
+            known, artifact = self._known, self.artifact
+            other = artifact is not None and artifact.format != "safetensors"
+            digest = files_digest(self.folder, artifact.files) if artifact and other else weights_digest(self.folder)
             # Facts of one model and a digest of another would name a space that nobody has.
             check_unchanged(self.folder, known)
             return digest

@@ -147,7 +147,7 @@ class Worker:
         if isinstance(backend, Remote):
             return Away(request, backend)
         if not isinstance(backend, Batched):
-            return Call(lambda model: model.run(request.inputs, request.options), urgent=request.urgent)
+            return Call(partial(_whole, request), urgent=request.urgent)
         return Rows(request, self._prepared(backend, request.inputs, request.options), backend)
 
     def check(self, inputs: Sequence[Any], options: RunOptions) -> None:
@@ -173,6 +173,10 @@ class Worker:
             raise runtime_error("the runtime failed to tokenise the texts", error) from error
 
     def _wait(self, job: Job[R]) -> R:
+        if isinstance(job, Away):
+            from embrief.system.event_loop import must_not_wait
+
+            must_not_wait()
         with self._submitted(job) as future:
             return future.result()
 
@@ -407,6 +411,14 @@ class Worker:
         # Not by the thread's own `join` alone: interrupted once, it does not wait any more (before Python 3.13).
         if self._thread is not None and self._left.wait(exiting.PATIENCE if self._in_call else None):
             self._thread.join()
+
+
+def _whole(request: Request, model: Model) -> Output:
+    output = model.run(request.inputs, request.options)
+    if not isinstance(output, Output):
+        raise BackendError(f"the runtime's run returned a {type(output).__name__}, not an embrief.Output")
+    output.check(len(request.inputs), request.options.kinds)
+    return output
 
 
 def _closed() -> ClosedError:

@@ -8,8 +8,10 @@ import os
 import threading
 import time
 from concurrent.futures import wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from embrief.errors import BackendError
 from embrief.system import exiting
 
 if TYPE_CHECKING:
@@ -29,12 +31,19 @@ class _Loop:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._calls: set[Future[Any]] = set()
+        self._stopped = False
         self._thread = exiting.start(self, self._serve, "embrief-servers")
         exiting.stop_first()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while not self._stopped:
+            # A task that ends with an exit or an interrupt ends the loop's run, too; its own future has the error.
+            with suppress(BaseException):
+                self._loop.run_forever()
+
+    def is_here(self) -> bool:
+        return threading.current_thread() is self._thread
 
     def submit(self, call: Coroutine[Any, Any, T]) -> Future[T]:
         future = asyncio.run_coroutine_threadsafe(call, self._loop)
@@ -44,6 +53,7 @@ class _Loop:
 
     def stop(self) -> None:
         """Start nothing more, at exit."""
+        self._stopped = True
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def join(self) -> None:
@@ -78,6 +88,16 @@ def submit(call: Coroutine[Any, Any, T]) -> Future[T]:
     except BaseException:
         call.close()
         raise
+
+
+def must_not_wait() -> None:
+    """Refuse to wait for a server on the thread that all servers' answers come in on.
+
+    Raises:
+        BackendError: This is that thread.
+    """
+    if _current is not None and _current.is_here():
+        raise BackendError("a model on a server waited for another one inside of `arun`; await its asynchronous method")
 
 
 def wait_for(futures: Iterable[Future[Any]], *, seconds: float = math.inf) -> None:

@@ -149,7 +149,9 @@ def _attach(text: str, function: str) -> Embedder:
             "and a collection never says where a folder is; when you get the collection, pass "
             f"embedding_function={function}(<the folder>, {', '.join(kept)})"
         )
-    record = plugins().catalog.models.get(stored_model(model, revision, where="the collection"))
+    record = plugins().catalog.models.get(model)
+    # A record's own revision is looked at below.
+    stored_model(model, None if record is not None else revision, where="the collection")
     if record is not None and revision != record.revision and not _COMMIT.fullmatch(revision):
         raise ModelMismatchError(
             f"the documents were embedded with version {revision!r} of {model}, and this release of embrief "
