@@ -370,8 +370,9 @@ files = {"q8_0": "m-q8_0.gguf", "q4_0": "m-q4_0.gguf", "f16": "absent.gguf"}
 artifacts = tuple(Artifact("gguf", "acme/many-gguf", HEX, (name,), dtype) for dtype, name in files.items())
 SPEC = replace(plugins().catalog.models["embrief/hash"], id="acme/many", revision="a" * 40, architecture="many",
                aliases=(), dim=8, mrl=(), artifacts=artifacts)
-class Ones:
-    def run(self, inputs, options): return Output.dense(np.ones((len(inputs), 8)))
+class Letters:
+    def run(self, inputs, options):
+        return Output.dense([[0.1 + sum(ord(c) % 8 == n for c in item.text) for n in range(8)] for item in inputs])
     def close(self): pass
 class Gguf(Runtime):
     name, dtypes, preference = "gguf", tuple(files), 5
@@ -382,7 +383,7 @@ class Gguf(Runtime):
     def load(self, request):
         (name,) = request.artifact.files
         print(name, (request.folder / name).read_bytes(), sorted(file.name for file in request.folder.iterdir()))
-        return Ones()
+        return Letters()
 plugins().catalog.add_backend(Gguf())
 plugins().catalog.add_model(SPEC)
 """
@@ -399,6 +400,7 @@ def test_what_is_fetched_follows_from_the_offer(hub: Hub, tmp_path: Path) -> Non
         "print(Embedder('acme/many').embed_query('q').shape)\n"
         "print(Embedder('acme/many', dtype='q4_0').embed_query('q').shape)\n"
         "attempt(lambda: Embedder('acme/many', dtype='f16').load())\n"
+        "from embrief.testing import check_runtime; check_runtime(Letters(), SPEC)\n"
     )
     out = run(code, hub, tmp_path / "home").stdout.splitlines()
     assert out[:5] == [
