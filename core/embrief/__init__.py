@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from embrief.facts.prompts import Rendered, Source, group_by_query
     from embrief.facts.space import VectorSpace
     from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task, Template
+    from embrief.facts.values import Dense, Multi, Scores, Sparse
     from embrief.runtimes.base import (
         Ask,
         Batched,
@@ -79,6 +80,7 @@ __all__ = [
     "BackendError",
     "Batched",
     "ClosedError",
+    "Dense",
     "DuplicateNameError",
     "Embedder",
     "EmbeddingPrompts",
@@ -96,6 +98,7 @@ __all__ = [
     "Model",
     "ModelMismatchError",
     "ModelSpec",
+    "Multi",
     "NewerFormatError",
     "NonFiniteVectorError",
     "NotEnoughSpaceError",
@@ -117,8 +120,10 @@ __all__ = [
     "RunOptions",
     "Runtime",
     "RuntimeOptions",
+    "Scores",
     "Source",
     "SpaceMismatchError",
+    "Sparse",
     "Task",
     "Template",
     "TruncationWarning",
@@ -135,6 +140,12 @@ __all__ = [
 ]
 
 _LATER = {
+    "embrief.facts.values": (
+        "Dense",
+        "Multi",
+        "Scores",
+        "Sparse",
+    ),
     "embrief.runtimes.base": (
         "Ask",
         "Batched",

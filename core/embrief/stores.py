@@ -92,6 +92,16 @@ def stored_model(model: object, revision: object, *, where: str) -> str:
     )
 
 
+def refuse_code(trust_remote_code: object, *, where: str) -> None:
+    """Refuse what a store says of code that comes with a model: only the program itself may let it run.
+
+    Raises:
+        ArgumentError: The store asks for it.
+    """
+    if trust_remote_code:
+        raise ArgumentError(f"{where} asks to run code that comes with the model; pass trust_remote_code=True yourself")
+
+
 def require_same(stored: VectorSpace | None, space: VectorSpace, *, where: str) -> None:
     """Refuse to mix vectors of two spaces. A store without a stamp is let through: nothing is known about it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -35,6 +36,11 @@ from embrief.errors import EmbriefError, ItemFailedError
 from embrief.facts.values import Dense, Multi, Scores, Sparse
 from embrief.serving.loading import SharedModel
 from embrief.testing import FakeRuntime, check_runtime
+
+
+class Timeout(Exception):
+    """As the base of requests' time-outs is called."""
+
 
 NUMBERS = itertools.count()
 QWEN, JUDGE = "Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Reranker-0.6B"
@@ -160,6 +166,8 @@ def test_unknown_counts_stay_unknown(far: Far) -> None:
         (UnavailableError("gone"), UnavailableError), (RateLimitedError("busy", retry_after=7), RateLimitedError),
         (UnauthorizedError("no"), UnauthorizedError), (ConnectionResetError("reset"), UnavailableError),
         (TimeoutError(), UnavailableError), (PermissionError("no"), UnauthorizedError),
+        (socket.gaierror(-2, "no such host"), UnavailableError),
+        (type("ReadTimeout", (Timeout,), {})(), UnavailableError),
     ],
 )  # fmt: skip
 def test_what_says_nothing_about_a_text_is_met_once(far: Far, raised: Exception, kind: type[EmbriefError]) -> None:

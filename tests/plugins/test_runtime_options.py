@@ -7,6 +7,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from embrief import (
     ArgumentError,
     ArgumentTypeError,
+    Artifact,
     BackendError,
     DuplicateNameError,
     Embedder,
@@ -25,6 +27,7 @@ from embrief import (
     Reranker,
     Runtime,
     RuntimeOptions,
+    WeightsUnavailableError,
     plugins,
 )
 from embrief.serving.choosing import to_fetch
@@ -32,6 +35,7 @@ from embrief.stores import stored_model
 from embrief.testing import FakeRuntime
 
 QWEN = "Qwen/Qwen3-Embedding-0.6B"
+FILES = Artifact("gguf", "acme/x", "a" * 40, ("x.gguf",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,11 +262,31 @@ def test_a_final_offer_keeps_to_what_was_decided(far: FarRuntime, monkeypatch: p
     offer = far.offer
     for changed, told in (
         (Offer(device="cpu", dtype="float32"), "changed leaves_machine"),
+        (Offer(device="cpu", dtype="float32", leaves_machine=True, artifact=FILES), "changed artifact"),
         (None, "offered a NoneType"),
     ):
         monkeypatch.setattr(far, "offer", lambda spec, ask, changed=changed: changed if ask.final else offer(spec, ask))
         with pytest.raises(BackendError, match=told):
             Embedder(QWEN, backend=Far(base_url=f"http://{told[0]}:1")).load()
+
+
+def test_a_folder_of_another_format_is_named_by_the_files_that_run(far: FarRuntime, tmp_path: Path) -> None:
+    spec = replace(Embedder(QWEN).spec, id="acme/own", folder=tmp_path, artifacts=(FILES,))
+    plugins().catalog.add_model(spec)
+    far.offer = lambda spec, ask: Offer(device="cpu", dtype="float32", artifact=FILES)  # type: ignore[method-assign]
+    try:
+        found = []
+        for content in ("one", "two", "one"):
+            (tmp_path / "x.gguf").write_text(content, "utf-8")
+            found.append(Embedder("acme/own", backend=Far(base_url=f"http://{len(found)}:1")).space.weights)
+        assert found[0] == found[2] != found[1]
+        assert port(Embedder("acme/own", backend=Far(base_url="http://a:7"))) == 7
+        assert far.loaded[-1].folder == tmp_path
+        (tmp_path / "x.gguf").unlink()
+        with pytest.raises(WeightsUnavailableError, match=r"lacks x\.gguf"):
+            _ = Embedder("acme/own", backend=Far(base_url="http://b:7")).space
+    finally:
+        plugins().catalog.remove("", ["acme/own"])
 
 
 def test_one_that_is_not_installed_says_so() -> None:
@@ -320,8 +344,9 @@ def test_a_stored_llama_index_configuration_runs_no_code() -> None:
     llama = pytest.importorskip("llama_index_embrief")
     data = llama.Qwen3Embedding("embrief/hash").to_dict()
     hostile = {**data, "model_name": "evil/model", "revision": "a" * 40, "trust_remote_code": True}
-    with pytest.raises(ArgumentError, match="asks to run code that comes with the model"):
-        llama.Qwen3Embedding.from_dict(hostile)
+    for mine in ({}, {"model_name": "embrief/hash"}):
+        with pytest.raises(ArgumentError, match="asks to run code that comes with the model"):
+            llama.Qwen3Embedding.from_dict(hostile, **mine)
 
 
 def test_llama_index_keeps_the_name_of_a_runtime(far: FarRuntime) -> None:

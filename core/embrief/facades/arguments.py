@@ -156,10 +156,17 @@ def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> l
         return list(texts(items, what, start=start))
     found: list[Content] = []
     for index, item in enumerate(items, start):
-        parts = None if isinstance(item, str) else _parts(item)
-        if parts is None:
-            found += texts([item], what, start=index) if isinstance(item, str) else [_no_input(item, what, index)]
+        if isinstance(item, str):
+            unicode(item, f"{what}[{index}]", index)
+            found.append(item)
             continue
+        parts = _parts(item)
+        if parts is None:
+            raise ArgumentTypeError(
+                f"{what}[{index}] is {type(item).__name__}; it is a string, an Image, a sequence of both, or a mapping "
+                f"with 'text' and 'image'{_string_remedy(item)}",
+                index=index,
+            )
         for part in parts:
             if isinstance(part, Image):
                 try:
@@ -170,14 +177,6 @@ def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> l
                 unicode(part, f"{what}[{index}]", index)
         found.append(parts)
     return found
-
-
-def _no_input(item: object, what: str, index: int) -> str:
-    raise ArgumentTypeError(
-        f"{what}[{index}] is {type(item).__name__}; it is a string, an Image, a sequence of both, or a mapping with "
-        f"'text' and 'image'{_string_remedy(item)}",
-        index=index,
-    )
 
 
 def _parts(item: object) -> tuple[str | Image, ...] | None:

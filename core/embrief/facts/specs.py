@@ -80,6 +80,11 @@ class Artifact:
     dtype: str | None = None
     """The number format of the weights, in the words of the format, such as `"q8_0"`."""
 
+    @property
+    def is_safetensors(self) -> bool:
+        """Return whether these are the files that the record describes, and not those of another format."""
+        return self.format == "safetensors"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:

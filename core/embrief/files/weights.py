@@ -78,7 +78,7 @@ class ModelSource:
 
         With an artifact of another format than safetensors it is the source of that.
         """
-        if artifact is not None and artifact.format != "safetensors":
+        if artifact is not None and not artifact.is_safetensors:
             gated = spec is not None and spec.gated
             return cls(
                 artifact.repo, artifact.revision, gated, cache_dir, local_files_only, files=artifact.files, kind=kind

@@ -100,7 +100,7 @@ class Offer:
     """In the runtime's own words; `"auto"` only while the question is not final."""
     dtype: str
     artifact: Artifact | None = None
-    """The files that it needs on this machine; `None`: none."""
+    """The files that it needs on this machine; `None`: none. The final offer has the same."""
     identity: str = ""
     """What else moves a vector besides runtime, number format and limits, such as the build of a server: it goes into
     the fingerprint."""

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import BackendError, EmbriefError
@@ -23,9 +23,6 @@ from embrief.serving.resolving import ModelChoice, ResolvedModel, require_comple
 from embrief.serving.scheduler import Served, Worker, forget_other_workers
 from embrief.system import exiting
 from embrief.system.log import logger
-
-if TYPE_CHECKING:
-    from embrief.facts.specs import Artifact
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 
@@ -78,7 +75,7 @@ def _load(backend: Runtime, request: LoadRequest, known: Stamp | None) -> Model:
     logger.info("loading %s with %r", request.spec.id, backend.name)
     start = time.perf_counter()
     check()
-    if folder is not None and _is_safetensors(request.artifact):
+    if folder is not None and request.artifact is not None and request.artifact.is_safetensors:
         check_weights(folder)
     try:
         with runtime_errors(f"the runtime {backend.name!r} failed to load {request.spec.id}{place}"):
@@ -99,10 +96,6 @@ def _load(backend: Runtime, request: LoadRequest, known: Stamp | None) -> Model:
         raise
     logger.info("loaded %s with %r in %.1f s", request.spec.id, backend.name, time.perf_counter() - start)
     return model
-
-
-def _is_safetensors(artifact: Artifact | None) -> bool:
-    return artifact is not None and artifact.format == "safetensors"
 
 
 class SharedModel(ResolvedModel[S]):
@@ -149,7 +142,7 @@ class SharedModel(ResolvedModel[S]):
         offer, chosen = self.offer, self._chosen
         spec, backend = self.spec, chosen.runtime
         folder = self.artifact_folder
-        if folder is not None and _is_safetensors(offer.artifact):
+        if folder is not None and offer.artifact is not None and offer.artifact.is_safetensors:
             require_complete(folder)
             if self.recorded is not None:
                 verify_files(self.files, spec)

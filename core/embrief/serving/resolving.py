@@ -215,10 +215,10 @@ class ResolvedModel(Generic[S]):
     @settled
     def artifact_folder(self) -> Path | None:
         """Return where the files are that the runtime needs, fetching what is missing; `None` if it needs none."""
-        artifact = self.offer.artifact
+        artifact = self.artifact
         if artifact is None:
             return None
-        if artifact.format == "safetensors":
+        if artifact.is_safetensors:
             return self.files.folder
         if self.folder is not None:
             return self.folder
@@ -262,8 +262,10 @@ class ResolvedModel(Generic[S]):
         """Return what names the weights: a commit id, or a digest of a folder. Settled once, at the latest at load."""
         if self.folder is not None:
             known, artifact = self._known, self.artifact
-            other = artifact is not None and artifact.format != "safetensors"
-            digest = files_digest(self.folder, artifact.files) if artifact and other else weights_digest(self.folder)
+            if artifact is None or artifact.is_safetensors:
+                digest = weights_digest(self.folder)
+            else:
+                digest = files_digest(self.folder, artifact.files)
             # Facts of one model and a digest of another would name a space that nobody has.
             check_unchanged(self.folder, known)
             return digest

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeV
 
 from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from embrief import ArgumentError, Embedder, Reranker
-from embrief.stores import stored_model
+from embrief import Embedder, Reranker
+from embrief.stores import refuse_code, stored_model
 from embrief.wrapping import EmbedderOptions, RerankerOptions, backend_name, choose_facade, recorded_id
 
 if TYPE_CHECKING:
@@ -122,10 +122,8 @@ class Configured(BaseModel):
         where = f"the stored {cls.__name__}"
         if cls._model_field in data and cls._model_field not in kwargs:
             stored_model(data[cls._model_field], data.get("revision"), where=where)
-        if data.get("trust_remote_code") and "trust_remote_code" not in kwargs:
-            raise ArgumentError(
-                f"{where} asks to run code that comes with the model; pass trust_remote_code=True yourself"
-            )
+        if "trust_remote_code" not in kwargs:
+            refuse_code(data.get("trust_remote_code"), where=where)
         made: Self = super().from_dict(data, **kwargs)  # type: ignore[misc] # LlamaIndex's, behind this class
         return made
 
