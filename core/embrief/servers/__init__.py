@@ -1,0 +1,5 @@
+"""Models on servers, one class of options per kind: `Embedder(ID, backend=Tei(base_url="http://gpu:8080"))`."""
+
+from embrief.servers.options import HfInference, HttpSimple, Ollama, OpenAI, RerankHttp, ServerOptions, Tei
+
+__all__ = ["HfInference", "HttpSimple", "Ollama", "OpenAI", "RerankHttp", "ServerOptions", "Tei"]
