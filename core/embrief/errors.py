@@ -148,11 +148,34 @@ class BackendError(EmbriefError, RuntimeError):
     """A runtime failed, or no runtime can serve the model."""
 
 
-class UnavailableError(ConnectionError, BackendError):
+class ServerError(BackendError):
+    """A server does not answer a call, or not all of it.
+
+    Attributes:
+        answered: How many texts of the call had been answered, counted from the first one on without a gap; `None`
+            where that was not counted.
+    """
+
+    answered: int | None = None
+
+    def tell(self, answered: int, count: int) -> None:
+        """Say how much of a call had been answered when it failed. Who calls again may go on from there."""
+        if self.answered is None:
+            self.args = (f"{self.args[0]}; {_SO_FAR.format(answered, count)}",)
+        else:
+            old = _SO_FAR.format(self.answered, count)
+            self.args = (str(self.args[0]).replace(old, _SO_FAR.format(answered, count)),)
+        self.answered = answered
+
+
+_SO_FAR = "the first {} of {} texts had been answered"
+
+
+class UnavailableError(ConnectionError, ServerError):
     """A server cannot be reached, or does not answer in time."""
 
 
-class RateLimitedError(BackendError):
+class RateLimitedError(ServerError):
     """A server takes no more for now.
 
     Attributes:
@@ -164,8 +187,12 @@ class RateLimitedError(BackendError):
         self.retry_after = retry_after
 
 
-class UnauthorizedError(PermissionError, BackendError):
+class UnauthorizedError(PermissionError, ServerError):
     """A server refuses the key, or none was given."""
+
+
+class BadAnswerError(BackendError):
+    """A server's answer is none to what was asked: too few vectors, one twice, another width than it had before."""
 
 
 class RuntimeFileError(OSError, BackendError):
@@ -244,6 +271,10 @@ def warn(message: str, category: type[Warning]) -> None:
 
 class TruncationWarning(UserWarning):
     """A text was longer than the model's limit and its end was cut off."""
+
+
+class ServerModelWarning(UserWarning):
+    """A server serves something that may be another model than the one asked for."""
 
 
 class PluginError(EmbriefError, RuntimeError):

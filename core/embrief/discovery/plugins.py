@@ -209,6 +209,7 @@ def _discover() -> Plugins:
     from embrief.discovery.catalog import Catalog
     from embrief.facts.records import built_in_models
     from embrief.runtimes.built_in import RUNTIMES
+    from embrief.servers import RUNTIMES as SERVERS
 
     reports: list[PluginReport] = []
 
@@ -222,7 +223,7 @@ def _discover() -> Plugins:
     manager.add_hookspecs(hookspecs)
     for spec in built_in_models():
         catalog.add_model(spec)
-    for backend in RUNTIMES:
+    for backend in (*RUNTIMES, *SERVERS):
         catalog.add_backend(backend)
     taken: dict[str, str] = {}
     for point in _entry_points(reports):

@@ -173,6 +173,11 @@ class Embedder(Facade[EmbeddingSpec]):
 
     def _check_kind(self, spec: EmbeddingSpec) -> None:
         arguments.flag(self._settings.normalize, "normalize")
+        if not self._settings.normalize and self._shared.normalizes:
+            raise ArgumentError(
+                f"normalize=False cannot be had from {self._shared.backend.name!r}, whose vectors come with unit length; "
+                "leave it out, or use another runtime"
+            )
         arguments.dim(self._settings.dim, spec)
         arguments.optional_text(self._settings.task, "task")
         check_choice(spec.prompts, self._settings.prompt_choice, model=spec.id)

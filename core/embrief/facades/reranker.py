@@ -37,7 +37,8 @@ class RankedDocument:
 
     index: int
     score: float
-    """P(relevant), 0 to 1."""
+    """P(relevant), 0 to 1; of a provider's service whose scores are none (`info()["calibrated"]`), only their order
+    means something."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -340,6 +341,7 @@ class Reranker(Facade[RerankerSpec]):
             **super().info(),
             "instruction": default if default is not None else self.spec.default_instruction,
             "scoring": self.spec.scoring,
+            "calibrated": self._shared.offer.calibrated,
         }
 
 

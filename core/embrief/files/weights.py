@@ -131,6 +131,15 @@ def _repository_folder(model: str, cache_dir: Path | None) -> Path:
     return cache_folder(cache_dir) / f"models--{model.replace('/', '--')}"
 
 
+def cached_file(model: str, revision: str, name: str) -> Path | None:
+    """Return one file of a model at a commit if it is in the hub's cache on this machine."""
+    try:
+        file = _repository_folder(model, None) / "snapshots" / revision / name
+    except MissingDependencyError:
+        return None
+    return file if COMMIT.fullmatch(revision) and file.is_file() else None
+
+
 def _missing(source: ModelSource, folder: Path) -> list[str]:
     if source.files:
         return [name for name in source.files if not (folder / name).is_file()]

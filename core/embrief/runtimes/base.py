@@ -112,7 +112,12 @@ class Offer:
     tells_truncation: bool = True
     """Whether it says which texts were cut off."""
     leaves_machine: bool = False
-    """Whether texts are sent to another machine. Such a runtime runs only where it is named."""
+    """Whether texts are handed to a server, on another machine or on this one. Such a runtime runs only where it is
+    named."""
+    normalizes: bool = False
+    """Whether vectors come with unit length whatever is asked for: `normalize=False` is refused then."""
+    calibrated: bool = True
+    """Whether scores are log-odds of relevance. `False`: they order documents, and mean nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +407,8 @@ class Remote(ABC):
     """Requests at once."""
     batch_rows: int = 32
     """Texts or pairs in one request."""
+    deadline: float | None = None
+    """Seconds for a whole call with all its requests; `None`: no limit of its own."""
 
     @abstractmethod
     async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
@@ -411,6 +418,7 @@ class Remote(ABC):
             UnavailableError: It cannot be reached, or does not answer in time. Not asked again, nor in smaller parts.
             RateLimitedError: It takes no more for now. The same.
             UnauthorizedError: It refuses the key. The same.
+            ModelMismatchError: It serves another model. The same.
             InputTooLongError: An input is over the limit and may not be cut.
         """
 
@@ -428,13 +436,13 @@ class Remote(ABC):
         finally:
             future.cancel()
 
-    def parts(self, count: int) -> list[range]:
-        """Return the places of a call's inputs, request by request."""
-        size = max(self.batch_rows, 1)
+    def parts(self, inputs: Sequence[Rendered], options: RunOptions) -> list[range]:
+        """Return the places of a call's inputs, request by request, in order."""
+        size, count = max(self.batch_rows, 1), len(inputs)
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
     async def _in_turn(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
-        parts = self.parts(len(inputs))
+        parts = self.parts(inputs, options)
         outputs = [await self.arun(inputs[part.start : part.stop], options) for part in parts]
         for part, output in zip(parts, outputs, strict=True):
             output.check(len(part), options.kinds)

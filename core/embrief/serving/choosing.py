@@ -39,7 +39,7 @@ class Choice:
             raise ArgumentError(f"the backend {self.runtime.name!r} cannot run {spec.id}: it {answer.reason}")
         if not isinstance(answer, Offer):
             raise BackendError(f"the backend {self.runtime.name!r} offered a {type(answer).__name__}, and no Offer")
-        for what in ("artifact", "renders", "native_dims", "leaves_machine"):
+        for what in ("artifact", "renders", "native_dims", "normalizes", "leaves_machine"):
             # Decided by then: what names the space, what was refused, how wide vectors are, that texts stay here.
             if getattr(answer, what) != getattr(self.offer, what):
                 raise BackendError(
@@ -81,6 +81,8 @@ def ask_one(catalog: Catalog, runtime: Runtime, spec: ModelSpec, ask: Ask) -> Of
     if isinstance(answer, Offer):
         for what, asked in unknown.items():
             known = getattr(runtime, f"{what}s")
+            if not known:
+                return Refusal(f"takes no {what}={asked!r}: its server decides that", "request")
             others = [item.name for item in catalog.backends.values() if asked in getattr(item, f"{what}s")]
             only = f", which {' and '.join(others)} have" if others else ""
             return Refusal(f"has no {what}={asked!r}{only}; it has {', '.join(map(repr, known))}", "request")

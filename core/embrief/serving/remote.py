@@ -9,10 +9,12 @@ from weakref import WeakKeyDictionary
 
 from embrief.errors import (
     BackendError,
+    BadAnswerError,
     EmbriefError,
     IndexedError,
     ItemFailedError,
-    RateLimitedError,
+    ModelMismatchError,
+    ServerError,
     UnauthorizedError,
     UnavailableError,
 )
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from embrief.facts.prompts import Rendered
     from embrief.runtimes.base import Remote, RunOptions
 
-_NO_SENSE_IN_HALVES = (UnavailableError, RateLimitedError, UnauthorizedError)
+_NO_SENSE_IN_HALVES = (ServerError, ModelMismatchError, BadAnswerError)
 _CONNECTION = {"OSError", "Timeout", "TransportError", "TimeoutException", "ClientConnectionError"}
 """What HTTP clients raise where there is no answer, by the names of their classes and bases."""
 # A library that calls sys.exit() must not end the loop for everybody.
@@ -39,10 +41,11 @@ async def call(model: Remote, inputs: Sequence[Rendered], options: RunOptions) -
     """Return what a server's model makes of the inputs of one caller.
 
     Raises:
-        UnavailableError, RateLimitedError, UnauthorizedError: As the server, or the way to it, is.
+        UnavailableError, RateLimitedError, UnauthorizedError: As the server, or the way to it, is. They say how much
+            had been answered.
         ItemFailedError: The server fails on one input; the error has its index.
     """
-    parts = model.parts(len(inputs))
+    parts = model.parts(inputs, options)
     outputs: list[Output | None] = [None] * len(parts)
     left = iter(range(len(parts)))
 
@@ -53,14 +56,29 @@ async def call(model: Remote, inputs: Sequence[Rendered], options: RunOptions) -
     # No more tasks than can be on their way: else whoever comes after a corpus would wait for all of it.
     tasks = [asyncio.ensure_future(take()) for _ in range(min(len(parts), max(model.in_flight, 1)))]
     try:
-        await asyncio.gather(*tasks)
-    except BaseException:
+        async with asyncio.timeout(model.deadline) as deadline:
+            await asyncio.gather(*tasks)
+    except BaseException as error:
         for task in tasks:
             task.cancel()
         # They end before the caller hears of it: nobody asks for more after that.
         await asyncio.gather(*tasks, return_exceptions=True)
+        if isinstance(error, TimeoutError) and deadline.expired():
+            where = model.endpoint or "the server"
+            late = UnavailableError(
+                f"{where} did not answer the whole call within its deadline of {model.deadline:g} s"
+            )
+            late.tell(_answered(parts, outputs), len(inputs))
+            raise late from None
+        if isinstance(error, ServerError) and len(parts) > 1:
+            error.tell(_answered(parts, outputs), len(inputs))
         raise
     return Output.joined(parts, [output for output in outputs if output is not None], options.dim)
+
+
+def _answered(parts: Sequence[range], outputs: Sequence[Output | None]) -> int:
+    """Return how many inputs had their answer before the first that had none."""
+    return next((part.start for part, output in zip(parts, outputs, strict=True) if output is None), parts[-1].stop)
 
 
 def _limit(model: Remote) -> asyncio.Semaphore:
@@ -74,38 +92,34 @@ def _limit(model: Remote) -> asyncio.Semaphore:
 
 
 async def _part(model: Remote, inputs: Sequence[Rendered], part: range, options: RunOptions) -> Output:
-    try:
-        async with _limit(model):
-            output = await model.arun(inputs[part.start : part.stop], options)
-            _check(output, len(part), options)
-    except _FAULTS as error:
-        await _explain(model, inputs, part, options, _wrapped(error, part))
-        raise AssertionError("an error was explained") from error
+    output = await _asked(model, inputs, part, options)
     if options.on_progress:
         options.on_progress(len(part))
     return output
 
 
-async def _explain(
-    model: Remote, inputs: Sequence[Rendered], part: range, options: RunOptions, error: EmbriefError
-) -> None:
-    """Raise the error, about the one input that it is for if the server tells when it is asked for fewer."""
-    if isinstance(error, IndexedError):
-        error.place(part)
-    if isinstance(error, (*_NO_SENSE_IN_HALVES, IndexedError)) or len(part) == 1:
-        if len(part) == 1 and type(error) is BackendError:
+async def _asked(model: Remote, inputs: Sequence[Rendered], part: range, options: RunOptions) -> Output:
+    """Return a server's answer to a part of a call; of halves where it does not take the whole of it."""
+    try:
+        async with _limit(model):
+            output = await model.arun(inputs[part.start : part.stop], options)
+            _check(output, len(part), options)
+        return output
+    except _FAULTS as error:
+        failed = _wrapped(error, part)
+    if isinstance(failed, IndexedError):
+        failed.place(part)
+    if isinstance(failed, (*_NO_SENSE_IN_HALVES, IndexedError)) or len(part) == 1:
+        if len(part) == 1 and type(failed) is BackendError:
             index = part.start
-            raise ItemFailedError(f"the server failed on the text at index {index}: {error}", index=index) from error
-        raise error
+            raise ItemFailedError(f"the server failed on the text at index {index}: {failed}", index=index) from failed
+        raise failed
     middle = part.start + (len(part) + 1) // 2
-    for half in (range(part.start, middle), range(middle, part.stop)):
-        try:
-            async with _limit(model):
-                _check(await model.arun(inputs[half.start : half.stop], options), len(half), options)
-        except _FAULTS as found:
-            await _explain(model, inputs, half, options, _wrapped(found, half))
-    # Neither half failed: it is the number of them that the server does not take.
-    raise error
+    halves = [range(part.start, middle), range(middle, part.stop)]
+    # If neither half fails, it was too much for one request, or it has passed; the answers are what was asked for.
+    outputs = [await _asked(model, inputs, half, options) for half in halves]
+    places = [range(half.start - part.start, half.stop - part.start) for half in halves]
+    return Output.joined(places, outputs, options.dim)
 
 
 def _wrapped(error: BaseException, part: range) -> EmbriefError:
@@ -123,5 +137,8 @@ def _wrapped(error: BaseException, part: range) -> EmbriefError:
 
 def _check(output: Any, count: int, options: RunOptions) -> None:
     if not isinstance(output, Output):
-        raise BackendError(f"arun returned a {type(output).__name__}, not an Output")
-    output.check(count, options.kinds)
+        raise BadAnswerError(f"arun returned a {type(output).__name__}, not an Output")
+    try:
+        output.check(count, options.kinds)
+    except BackendError as error:
+        raise BadAnswerError(str(error)) from error

@@ -311,6 +311,11 @@ class ResolvedModel(Generic[S]):
         return self._offered.offer.renders
 
     @property
+    def normalizes(self) -> bool:
+        """Return whether vectors come with unit length, whatever is asked for."""
+        return self._offered.offer.normalizes
+
+    @property
     def native_dims(self) -> bool:
         """Return whether the runtime makes shorter vectors itself."""
         return self._offered.offer.native_dims

@@ -1,0 +1,248 @@
+"""What models on servers have in common: reaching the server first, counting and cutting texts, what it refuses."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from embrief.errors import ArgumentTypeError, BackendError, EmbriefError, placed
+from embrief.facts.prompts import group_by_query, pair_template
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.runtimes.base import Offer, Output, Refusal, Remote, Runtime
+from embrief.servers.answers import in_order, items_of, vectors
+from embrief.servers.counting import Tokens, fit, over_the_servers_limit
+from embrief.servers.http import Client
+from embrief.servers.keys import find_key
+from embrief.servers.options import ServerOptions
+from embrief.system.event_loop import submit
+from embrief.system.installed import install_command
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embrief.facts.prompts import Rendered, Source
+    from embrief.facts.specs import ModelSpec
+    from embrief.runtimes.base import Ask, LoadRequest, RunOptions
+    from embrief.servers.counting import Fitted
+
+
+class ServerModel(Remote):
+    """A model at one address. A class per kind of server says how it is asked."""
+
+    limit: int | None = None
+    """Tokens per text that the server takes, if it says so."""
+    most_tokens: int | None = None
+    """Tokens per request that it takes, if it is known."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        """Ask nothing yet.
+
+        Raises:
+            UnauthorizedError: The key that is named is not there.
+            ArgumentError: The tokenizer that is named is not there.
+        """
+        assert isinstance(request.options, ServerOptions)
+        self.spec, self.options = request.spec, request.options
+        address = request.options.address
+        self.endpoint = address.origin
+        self.in_flight = request.options.in_flight
+        self.deadline = request.options.deadline
+        self.batch_rows = request.options.batch_rows or self.batch_rows
+        key = find_key(request.options.api_key_env, request.options.api_key_file, address)
+        self.http = Client(request.options, key)
+        self.tokens = Tokens.at_hand(request.spec, request.options.tokenizer)
+
+    async def start(self) -> None:
+        """Ask the server what it is, as far as it says that; refuse one that serves something else.
+
+        Raises:
+            UnavailableError, UnauthorizedError, RateLimitedError: As the server is.
+            ModelMismatchError: It serves another model.
+        """
+
+    def started(self) -> ServerModel:
+        """Return the model once its server has answered, waiting on this thread."""
+        future = submit(self.start())
+        try:
+            future.result()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            future.cancel()
+        return self
+
+    def parts(self, inputs: Sequence[Rendered], options: RunOptions) -> list[range]:
+        """Return the places of a call's inputs, request by request, within the server's limits of texts and tokens."""
+        budgets = [budget for budget in (self.most_tokens, options.batch_tokens) if budget is not None]
+        if not budgets:
+            return super().parts(inputs, options)
+        found: list[range] = []
+        start = total = 0
+        for index, item in enumerate(inputs):
+            # A token has at least a byte, and English some four: a bound that any text keeps is far too low.
+            size = min(len(item.text.encode("utf-8", "surrogatepass")) // 2 + 1, options.max_tokens)
+            if index > start and (index - start >= self.batch_rows or total + size > min(budgets)):
+                found.append(range(start, index))
+                start, total = index, 0
+            total += size
+        return [*found, range(start, len(inputs))]
+
+    def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
+        """Raise what can be told of the lengths of texts without asking the server."""
+        self.fitted(inputs, options)
+
+    def fitted(self, inputs: Sequence[Rendered], options: RunOptions) -> Fitted:
+        """Return the texts of a request, cut where they are too long and may be.
+
+        Raises:
+            InputTooLongError: One may not be cut, or is longer than the server takes.
+        """
+        found = fit(inputs, options, self.tokens, self.spec)
+        if found.counts is not None and self.limit is not None and self.limit < options.max_tokens:
+            for index, count in enumerate(found.counts.tolist()):
+                if count > self.limit:
+                    raise self.too_long(index, count, self.limit)
+        return found
+
+    def too_long(self, index: int, tokens: int | None = None, limit: int | None = None) -> EmbriefError:
+        """Return the error for a text that the server does not take whole."""
+        counted = self.tokens is not None
+        limit = limit or self.limit
+        return over_the_servers_limit(index, tokens, limit, self.spec, counted=counted, where=self.http.where)
+
+    def refused_as_long(self, texts: int, tokens: int | None = None, limit: int | None = None) -> EmbriefError:
+        """Return the error for a request that the server refuses because a text is too long: of one text, that text.
+
+        Of several it is an error that is looked for in smaller requests.
+        """
+        return self.too_long(0, tokens, limit) if texts == 1 else BackendError(f"{self.http.where}: a text is too long")
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        await self.http.aclose()
+
+
+class ServerEmbedder(ServerModel):
+    """An embedding model on a server."""
+
+    async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        """Return the vectors of at most `batch_rows` texts."""
+        found = self.fitted(inputs, options)
+        texts = [item.head + body + item.tail for item, body in zip(inputs, found.bodies, strict=True)]
+        answer = await self.ask(texts, found, options)
+        return Output.dense(self.vectors(answer, len(texts)), found.counts, found.truncated)
+
+    @abstractmethod
+    async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
+        """Send texts, and return the server's answer."""
+
+    def vectors(self, answer: Any, count: int) -> NDArray[np.float32]:
+        """Return the vectors of an answer: float32, (n, dim of the model)."""
+        assert isinstance(self.spec, EmbeddingSpec)
+        where = self.http.where
+        items = in_order(items_of(answer, where), count, where)
+        return vectors(items, self.spec.dim, where=where, model=self.spec.id)
+
+
+class ServerReranker(ServerModel):
+    """A reranker on a server."""
+
+    renders_here = False
+    """Whether the template is put around a pair on this side."""
+
+    async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        """Return the log-odds of at most `batch_rows` pairs: one request per query and instruction."""
+        import numpy as np
+
+        found = self.fitted(inputs, options)
+        logits = np.empty(len(inputs), np.float64)
+        for source, places in group_by_query(inputs):
+            documents = [found.bodies[place] for place in places]
+            share = found.tokens * len(places) // len(inputs)
+            with placed(places):
+                logits[places] = await self.ask(source, documents, share)
+        return Output.scores(logits, found.counts, found.truncated)
+
+    @abstractmethod
+    async def ask(self, source: Source, documents: Sequence[str], tokens: int) -> NDArray[np.float64]:
+        """Return the log-odds of one query's documents."""
+
+    def around(self, source: Source, documents: Sequence[str]) -> tuple[str, list[str]]:
+        """Return query and documents such that one behind the other they are the record's template, filled.
+
+        For servers that put a pair together as it is.
+        """
+        assert isinstance(self.spec, RerankerSpec)
+        around, _ = pair_template(source.query or "", self.spec, source.instruction)
+        return around.head, [document + around.tail for document in documents]
+
+
+class ServerRuntime(Runtime):
+    """Base of the runtimes that ask a server. None is chosen by itself."""
+
+    requires = ("httpx",)
+    devices = ()
+    dtypes = ()
+    Options: type[ServerOptions]
+    kinds: ClassVar[tuple[type[ModelSpec], ...]] = (EmbeddingSpec,)
+    """The kinds of models that such servers have."""
+    normalizes: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Name the extra that brings what it needs: it has the runtime's name."""
+        super().__init_subclass__()
+        if "name" in cls.__dict__:
+            cls.install = install_command(cls.name)
+
+    def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
+        """Offer what such servers may have; whether this one does, it is asked at load."""
+        if not isinstance(spec, self.kinds):
+            return Refusal(self.other_kind)
+        if ask.files is not None:
+            return Refusal(
+                "serves models with a record; of a folder nobody can say whether the server has the same", "files"
+            )
+        if spec.architecture == "hash" or spec.folder is not None:
+            return Refusal("serves models that servers have, and this one comes with its package")
+        options = ask.options
+        if not isinstance(options, self.Options):
+            raise ArgumentTypeError(f"{self.name} takes {self.Options.__name__}, not {type(options).__name__}")
+        refusal = self.refusal(spec, options)
+        if refusal is not None:
+            return refusal
+        return Offer(
+            device="server",
+            dtype="server",
+            identity=f"{options.address.url} {served_name(self.name, spec, options)}{self.further_identity(options)}",
+            renders=self.renders(spec, options),
+            tells_truncation=False,
+            leaves_machine=True,
+            normalizes=self.normalizes,
+            calibrated=self.calibrated(spec, options),
+        )
+
+    other_kind: ClassVar[str] = "serves embedding models, and no rerankers"
+
+    def refusal(self, spec: ModelSpec, options: Any) -> Refusal | None:
+        """Say why it cannot be, where that is known without asking."""
+        return None
+
+    def renders(self, spec: ModelSpec, options: Any) -> Any:
+        """Return who puts the prompt around a text."""
+        return "core"
+
+    def calibrated(self, spec: ModelSpec, options: Any) -> bool:
+        """Return whether scores are log-odds of relevance."""
+        return True
+
+    def further_identity(self, options: Any) -> str:
+        """Return what else moves a vector."""
+        return ""
+
+
+def served_name(runtime: str, spec: ModelSpec, options: ServerOptions) -> str:
+    """Return what a server calls a model: what the user says, what is recorded, or its id."""
+    return options.model or spec.served_name(runtime) or spec.id

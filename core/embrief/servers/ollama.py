@@ -1,0 +1,133 @@
+"""Ollama's `POST /api/embed`.
+
+Source: Ollama's API description and source of August 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from embrief.errors import BackendError, EmbriefError, ModelMismatchError, NonFiniteVectorError
+from embrief.facts.specs import EmbeddingSpec
+from embrief.runtimes.base import Refusal
+from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
+from embrief.servers.options import Ollama
+
+if TYPE_CHECKING:
+    from embrief.facts.specs import ModelSpec
+    from embrief.runtimes.base import LoadRequest, Model, RunOptions
+    from embrief.servers.counting import Fitted
+
+_POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
+"""llama.cpp's numbers for them, in GGUF files."""
+_LEGACY = "/api/embeddings"
+
+
+class OllamaEmbedder(ServerEmbedder):
+    """A model in Ollama."""
+
+    batch_rows = 32
+
+    def __init__(self, request: LoadRequest) -> None:
+        """Ask nothing yet."""
+        super().__init__(request)
+        self.options: Ollama
+        self.name = served_name("ollama", request.spec, self.options)
+        self._end = ""
+
+    async def start(self) -> None:
+        """Read what Ollama says of the file: its width, pooling, context, and whether it adds the final token."""
+        assert isinstance(self.spec, EmbeddingSpec)
+        answer = await self.http.post("/api/show", {"model": self.name}, explain=self._explain_missing)
+        info = answer.get("model_info") if isinstance(answer, dict) else None
+        if not isinstance(info, dict):
+            return
+        family = info.get("general.architecture")
+        where = f"{self.name!r} in Ollama at {self.http.where}"
+        width = info.get(f"{family}.embedding_length")
+        # Dense layers may follow, which the file's own width does not show.
+        if isinstance(width, int) and self.spec.hidden_size is not None and width != self.spec.hidden_size:
+            raise ModelMismatchError(
+                f"{where} has hidden states of {width} values, and {self.spec.id} has {self.spec.hidden_size}: it is "
+                "another model or another size; name the right one as model="
+            )
+        pooling = _POOLING.get(info.get(f"{family}.pooling_type", -1))
+        if pooling is not None and self.spec.pooling not in (None, pooling):
+            raise ModelMismatchError(
+                f"{where} pools by {pooling!r}, and {self.spec.id} needs {self.spec.pooling!r}: the file was made "
+                "wrongly; pull another one"
+            )
+        context = info.get(f"{family}.context_length")
+        self.limit = context if isinstance(context, int) and context > 0 else None
+        if self.spec.pooling == "last" and info.get("tokenizer.ggml.add_eos_token") is False:
+            # Special tokens inside a text are read as what they are.
+            self._end = self.spec.final_token or ""
+
+    async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
+        """Send texts. Ollama is told to cut nothing, and given room: by default it cuts twice without a word."""
+        room = min(options.max_tokens, self.limit or options.max_tokens)
+        body: dict[str, Any] = {
+            "model": self.name,
+            "input": [text + self._end for text in texts],
+            "truncate": False,
+            # A text over num_batch is cut to it after an error of the runner, in spite of truncate.
+            "options": {"num_ctx": room, "num_batch": room},
+        }
+        if self.options.keep_alive is not None:
+            body["keep_alive"] = self.options.keep_alive
+        return await self.http.post(
+            "/api/embed",
+            body,
+            tokens=fitted.tokens,
+            explain=lambda status, _, words: self._explain(status, words, len(texts)),
+            texts=texts,
+        )
+
+    def _explain(self, status: int, words: str, texts: int) -> EmbriefError | None:
+        if "exceeds the context length" in words or "input length" in words:
+            return self.refused_as_long(texts)
+        if "NaN" in words and ("Inf" in words or "unsupported value" in words):
+            if texts == 1:
+                return NonFiniteVectorError(
+                    f"{self.name!r} in Ollama gives NaN or infinity for the text at index 0; take a file in another "
+                    "number format than float16",
+                    index=0,
+                )
+            return BackendError(f"{self.http.where} computed NaN for one of {texts} texts")
+        return self._explain_missing(status, None, words)
+
+    def _explain_missing(self, status: int, _body: Any, words: str) -> EmbriefError | None:
+        if status == 404 and ("not found" in words or "pull" in words):
+            return ModelMismatchError(
+                f"Ollama at {self.http.where} does not have {self.name!r}: run `ollama pull {self.name}` there, or "
+                "name the one that it has as model="
+            )
+        return None
+
+
+class OllamaRuntime(ServerRuntime):
+    """Ollama."""
+
+    name = "ollama"
+    Options = Ollama
+    normalizes = True
+    other_kind = "has no rerankers: there is no such route, and a reranker's file gives meaningless vectors"
+
+    def refusal(self, spec: ModelSpec, options: Ollama) -> Refusal | None:
+        """Refuse what Ollama cannot be asked for."""
+        if options.address.path.endswith(_LEGACY):
+            return Refusal(
+                f"is not asked at {_LEGACY}, whose vectors are not normalised and which takes one text at a time and "
+                f"cuts it without saying so; give base_url={options.address.without(_LEGACY)!r}",
+                "request",
+            )
+        if options.model is None and spec.served_name(self.name) is None:
+            return Refusal(
+                f"has no known name for {spec.id}; say what it is called there: Ollama(model=...)", "request"
+            )
+        return None
+
+    def load(self, request: LoadRequest) -> Model:
+        """Reach Ollama."""
+        return OllamaEmbedder(request).started()

@@ -1,0 +1,177 @@
+"""Servers with a rerank route: Jina, Cohere, vLLM, llama-server, Infinity.
+
+Source: the providers' API references; vLLM's documentation; llama-server b11434 and Infinity 0.0.78 as measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from embrief.errors import (
+    ArgumentError,
+    BackendError,
+    BadAnswerError,
+    EmbriefError,
+    ModelMismatchError,
+    UnavailableError,
+)
+from embrief.facts.prompts import Source
+from embrief.facts.specs import RerankerSpec
+from embrief.servers.answers import log_odds, scores
+from embrief.servers.keys import PROVIDER_KEYS
+from embrief.servers.model import ServerReranker, ServerRuntime, served_name
+from embrief.servers.options import RerankHttp
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embrief.facts.specs import ModelSpec
+    from embrief.runtimes.base import LoadRequest, Model
+
+PROBE = "What is the capital of China?"
+PROBES = (
+    "The capital of China is Beijing.",
+    "Gravity is a force that attracts two bodies towards each other. It gives weight to physical objects and is "
+    "responsible for the movement of planets around the sun.",
+)
+"""A query, a document that answers it and one that does not: from the model card of Qwen3-Reranker."""
+LEAST_DIFFERENCE = 2.0
+"""Log-odds between them. Published models are apart by 6 to 20; a file without a score head by about 1."""
+_LONG = re.compile(r"context|too long|too large|maximum|max_model_len|exceeds", re.IGNORECASE)
+_SLOT = "{document}"
+
+
+class RerankHttpModel(ServerReranker):
+    """A reranker behind `/rerank`."""
+
+    batch_rows = 64
+
+    def __init__(self, request: LoadRequest) -> None:
+        """Ask nothing yet."""
+        super().__init__(request)
+        assert isinstance(self.spec, RerankerSpec)
+        self.options: RerankHttp
+        self.name = served_name("rerank-http", request.spec, self.options)
+        self._scale: Literal["auto", "probability", "log_odds"] = self.options.scores
+        self._templated = self.spec.scoring != "classifier"
+        self.renders_here = self._templated and self.options.template == "client"
+        self._fills_slots = self._templated and not self.renders_here
+        """Whether the server may put the query into a template before it looks for the document's place."""
+
+    async def start(self) -> None:
+        """Ask who it is, and score two pairs: a file without a score head answers with numbers, too."""
+        if self.options.address.host not in PROVIDER_KEYS:
+            await self._see_models()
+        if self.options.probe == "off":
+            return
+        assert isinstance(self.spec, RerankerSpec)
+        found = await self._scored(Source("pair", PROBE, self.spec.default_instruction), PROBES, 0)
+        if self._scale == "auto":
+            self._scale = "probability" if ((found >= 0) & (found <= 1)).all() else "log_odds"
+        good, bad = self._log_odds(found).tolist()
+        if good - bad < LEAST_DIFFERENCE:
+            raise ModelMismatchError(
+                f"{self.http.where} scores a document that answers its query with {found[0]:.4g} and one that does not "
+                f"with {found[1]:.4g}: its scores mean nothing. The file may lack the score head (llama.cpp needs one "
+                "that its own converter made as a reranker), or the template is missing; RerankHttp(probe='off') "
+                "leaves this check out"
+            )
+
+    async def _see_models(self) -> None:
+        try:
+            answer = await self.http.get("/models")
+        except UnavailableError:
+            raise
+        except BackendError as error:
+            if isinstance(error, PermissionError):
+                raise
+            return
+        listed = answer.get("data") if isinstance(answer, dict) else None
+        owners = {item.get("owned_by") for item in listed or () if isinstance(item, dict)}
+        if owners == {"vllm"}:
+            # Its templates are filled at one go.
+            self._fills_slots = False
+
+    async def ask(self, source: Source, documents: Sequence[str], tokens: int) -> NDArray[np.float64]:
+        """Send one query and its documents; return log-odds.
+
+        Raises:
+            ArgumentError: The server would put a document into the query.
+        """
+        if self._fills_slots and _SLOT in (source.query or ""):
+            raise ArgumentError(
+                f"the query holds {_SLOT!r}, and {self.http.where} would put each document there: it fills its "
+                "template with the query first; write it otherwise, or run the model here"
+            )
+        return self._log_odds(await self._scored(source, documents, tokens))
+
+    async def _scored(self, source: Source, documents: Sequence[str], tokens: int) -> NDArray[np.float64]:
+        query = source.query or ""
+        if self.renders_here:
+            query, documents = self.around(source, documents)
+        body = {"model": self.name, "query": query, "documents": list(documents), "top_n": len(documents)}
+        path = "/rerank"
+        answer = await self.http.post(
+            path,
+            body,
+            tokens=tokens,
+            explain=lambda status, found, words: self._explain(status, found, words, len(documents)),
+            texts=[query, *documents],
+        )
+        return scores(answer, len(documents), self.http.where)
+
+    def _log_odds(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._scale == "log_odds":
+            return found
+        if ((found < 0) | (found > 1)).any():
+            outside = found[(found < 0) | (found > 1)][0]
+            if self._scale == "auto" and self.options.probe == "off":
+                return found
+            raise BadAnswerError(
+                f"{self.http.where} answers with the score {outside:.4g}, and its scores were probabilities before; "
+                "RerankHttp(scores='log_odds') reads them as log-odds"
+            )
+        return log_odds(found)
+
+    def _explain(self, status: int, body: Any, words: str, documents: int) -> EmbriefError | None:
+        error = body.get("error") if isinstance(body, dict) else None
+        if status == 501:
+            return ModelMismatchError(
+                f"{self.http.where} does not rerank: {words}; start llama-server with --reranking"
+            )
+        if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
+            return self.refused_as_long(documents, error.get("n_prompt_tokens"), error.get("n_ctx"))
+        if status in (400, 413, 422, 500) and _LONG.search(words):
+            return self.refused_as_long(documents)
+        if status == 404 and "model" in words.lower():
+            return ModelMismatchError(f"{self.http.where} has no model {self.name!r}: {words}; name it as model=")
+        return None
+
+
+class RerankHttpRuntime(ServerRuntime):
+    """Servers with a rerank route."""
+
+    name = "rerank-http"
+    Options = RerankHttp
+    kinds = (RerankerSpec,)
+    other_kind = "reranks, and embeds nothing"
+
+    def renders(self, spec: ModelSpec, options: RerankHttp) -> Any:
+        """Return who puts a template around a pair."""
+        templated = isinstance(spec, RerankerSpec) and spec.scoring != "classifier"
+        return "server" if templated and options.template == "server" else "core"
+
+    def calibrated(self, spec: ModelSpec, options: RerankHttp) -> bool:
+        """Return `False` for providers, whose scores say which document is better and not how good it is."""
+        return options.address.host not in PROVIDER_KEYS
+
+    def further_identity(self, options: RerankHttp) -> str:
+        """Return what else moves a score."""
+        return "" if options.template == "server" else " +template"
+
+    def load(self, request: LoadRequest) -> Model:
+        """Reach the server."""
+        return RerankHttpModel(request).started()

@@ -1,0 +1,149 @@
+"""Hugging Face's text-embeddings-inference: `/info`, `/embed`, `/rerank`.
+
+Source: its OpenAPI description and source at 1.9.3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from embrief.errors import BackendError, EmbriefError, ModelMismatchError, ServerModelWarning, warn
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.files.weights import COMMIT
+from embrief.runtimes.base import Refusal
+from embrief.servers.answers import scores
+from embrief.servers.model import ServerEmbedder, ServerModel, ServerReranker, ServerRuntime
+from embrief.servers.options import Tei
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embrief.facts.prompts import Source
+    from embrief.facts.specs import ModelSpec
+    from embrief.runtimes.base import LoadRequest, Model, RunOptions
+    from embrief.servers.counting import Fitted
+
+_LONG = re.compile(r"must have less than (\d+) tokens\. Given: (\d+)")
+_POOLING = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
+
+
+async def learn(model: ServerModel, *, reranks: bool) -> None:
+    """Read `/info`: what is served, and its limits.
+
+    Raises:
+        ModelMismatchError: It serves another model, another kind, another pooling, or a number format that gives wrong
+            results with this model.
+    """
+    info, spec, where = await model.http.get("/info"), model.spec, model.http.where
+    if not isinstance(info, dict) or "model_id" not in info:
+        raise BackendError(f"{where}/info does not answer as text-embeddings-inference does; is it another server?")
+    served, kind = info["model_id"], info.get("model_type")
+    kinds = {str(name).lower(): facts for name, facts in kind.items()} if isinstance(kind, dict) else {}
+    wanted = "reranker" if reranks else "embedding"
+    if kinds and wanted not in kinds:
+        raise ModelMismatchError(
+            f"{where} serves {served!r} as {', '.join(kinds)}, and {spec.id} is wanted as {wanted}"
+        )
+    if _is_hub_name(served) and model.options.model is None and served.lower() != spec.id.lower():
+        raise ModelMismatchError(
+            f"{where} serves {served!r}, and {spec.id} is wanted; if it is a copy of that, say so with model={served!r}"
+        )
+    facts = kinds.get("embedding")
+    pooling = str(facts.get("pooling", "")).lower().replace("_", "").replace("-", "") if isinstance(facts, dict) else ""
+    pooled = _POOLING.get(pooling)
+    if isinstance(spec, EmbeddingSpec) and pooled is not None and spec.pooling not in (None, pooled):
+        raise ModelMismatchError(
+            f"{where} pools {served!r} by {pooling!r}, and {spec.id} needs {spec.pooling!r}: start it with --pooling"
+        )
+    if (dtype := info.get("model_dtype")) in spec.banned_dtypes:
+        raise ModelMismatchError(
+            f"{where} runs {served!r} in {dtype}, in which it gives wrong results; use --dtype float32"
+        )
+    sha = info.get("model_sha")
+    if isinstance(sha, str) and COMMIT.fullmatch(sha) and COMMIT.fullmatch(spec.revision) and sha != spec.revision:
+        warn(
+            f"{where} serves {spec.id} at revision {sha}, and the space of its vectors is named by {spec.revision}; if "
+            f"the weights differ, pass revision={sha!r}",
+            ServerModelWarning,
+        )
+    model.limit = _whole(info.get("max_input_length"))
+    most = _whole(info.get("max_client_batch_size")) or 32
+    model.batch_rows = min(model.options.batch_rows or most, most)
+    model.most_tokens = _whole(info.get("max_batch_tokens"))
+
+
+def explain(model: ServerModel, status: int, words: str, texts: int) -> EmbriefError | None:
+    """Return what TEI's own errors are."""
+    if (long := _LONG.search(words)) is not None:
+        return model.refused_as_long(texts, int(long[2]), int(long[1]))
+    if status in (413, 422, 424, 400):
+        # Validation, tokenizer and backend errors: the same request fails again.
+        return BackendError(f"{model.http.where} refuses the request (HTTP {status}): {words}")
+    return None
+
+
+class TeiEmbedder(ServerEmbedder):
+    """A model behind `/embed`."""
+
+    async def start(self) -> None:
+        """Read what is served."""
+        await learn(self, reranks=False)
+
+    async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
+        """Send texts; TEI is asked to cut nothing and to normalise nothing."""
+        return await self.http.post(
+            "/embed",
+            {"inputs": list(texts), "truncate": False, "normalize": False},
+            tokens=fitted.tokens,
+            explain=lambda status, _, words: explain(self, status, words, len(texts)),
+            texts=texts,
+        )
+
+
+class TeiReranker(ServerReranker):
+    """A reranker behind `/rerank`."""
+
+    async def start(self) -> None:
+        """Read what is served."""
+        await learn(self, reranks=True)
+
+    async def ask(self, source: Source, documents: Sequence[str], tokens: int) -> NDArray[np.float64]:
+        """Send one query and its documents; the scores are log-odds."""
+        answer = await self.http.post(
+            "/rerank",
+            {"query": source.query, "texts": list(documents), "raw_scores": True, "truncate": False},
+            tokens=tokens,
+            explain=lambda status, _, words: explain(self, status, words, len(documents)),
+            texts=[source.query or "", *documents],
+        )
+        return scores(answer, len(documents), self.http.where)
+
+
+def _is_hub_name(name: Any) -> bool:
+    return isinstance(name, str) and name.count("/") == 1 and not name.startswith(("/", "."))
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+class TeiRuntime(ServerRuntime):
+    """text-embeddings-inference."""
+
+    name = "tei"
+    Options = Tei
+    kinds = (EmbeddingSpec, RerankerSpec)
+
+    def refusal(self, spec: ModelSpec, options: Tei) -> Refusal | None:
+        """Refuse rerankers whose template TEI would leave out."""
+        if isinstance(spec, RerankerSpec) and spec.scoring != "classifier":
+            return Refusal("puts no template around a query and a document, which this reranker was trained with")
+        return None
+
+    def load(self, request: LoadRequest) -> Model:
+        """Reach the server."""
+        embeds = isinstance(request.spec, EmbeddingSpec)
+        return (TeiEmbedder if embeds else TeiReranker)(request).started()
