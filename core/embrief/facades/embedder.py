@@ -175,8 +175,8 @@ class Embedder(Facade[EmbeddingSpec]):
         arguments.flag(self._settings.normalize, "normalize")
         if not self._settings.normalize and self._shared.normalizes:
             raise ArgumentError(
-                f"normalize=False cannot be had from {self._shared.backend.name!r}, whose vectors come with unit length; "
-                "leave it out, or use another runtime"
+                f"normalize=False cannot be had from {self._shared.backend.name!r}, whose vectors have unit "
+                "length; leave it out, or use another runtime"
             )
         arguments.dim(self._settings.dim, spec)
         arguments.optional_text(self._settings.task, "task")

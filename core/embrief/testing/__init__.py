@@ -46,6 +46,8 @@ from embrief.runtimes.base import (
 )
 from embrief.runtimes.hashing import HashBackend
 from embrief.serving.choosing import Choice, ask_all, best
+from embrief.testing.faults import Faults, Wire, check_server
+from embrief.testing.loopback import Asked, LoopbackServer, Reply
 
 if TYPE_CHECKING:
     from types import TracebackType
