@@ -1,7 +1,7 @@
 """Build llama.cpp once, into the user's cache folder: llama-server, llama-quantize and the shared libraries.
 
     python .ci/make_llama.py [--jobs N] [--sdist FILE]    build, unless it is there already
-    python .ci/make_llama.py --where                      print the folder, and end with 1 if nothing is built
+    python .ci/make_llama.py --where                      print the folder; the exit code is 1 if nothing is built
 
 The tests that ask a real server use it where it is there. The source is the one that llama-cpp-python carries in its
 sdist (MIT, as llama.cpp itself), so that its Python module can load the same libraries: LLAMA_CPP_LIB_PATH=FOLDER/lib.
@@ -34,7 +34,7 @@ TARGETS = ("llama-server", "llama-quantize")
 ORIGIN = "@loader_path" if sys.platform == "darwin" else "$ORIGIN"
 FLAGS = (
     "CMAKE_BUILD_TYPE=Release",
-    # The server is a hundred times what is computed by it here; only ggml, which computes, is worth more (FAST below).
+    # Half the compiler's time of -O3. Only what computes is worth more: ggml, see FAST.
     "CMAKE_C_FLAGS_RELEASE=-O1 -DNDEBUG",
     "CMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
     # A cache folder may be shared by machines or kept from run to run: x86-64 gets AVX2, no more.
@@ -168,7 +168,7 @@ def build(source: Path, work: Path, jobs: int) -> Path:
     with (work / "configure.log").open("wb") as log:
         if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode != 0:
             sys.exit(f"llama: cmake could not configure the build; see {work / 'configure.log'}")
-    print(f"llama: compiling with {jobs} jobs: ten minutes to an hour on two cores, by what else they do", flush=True)
+    print(f"llama: compiling with {jobs} jobs: minutes on two free cores, up to an hour on busy ones", flush=True)
     command = [cmake, "--build", str(output), "--parallel", str(jobs), "--target", *TARGETS]
     if subprocess.run(command, check=False).returncode != 0:
         sys.exit("llama: the compiler failed, see above; the next run goes on from here")

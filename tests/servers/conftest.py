@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .llama import LlamaServer, build_folder
+from .gguf_writer import write_embedder
+from .llama import LlamaServer, build_folder, free_port
 
 StartLlama = Callable[..., LlamaServer]
 
@@ -33,6 +34,8 @@ def llama_server(llama_build: Path, tmp_path_factory: pytest.TempPathFactory) ->
         if (file, flags) not in servers:
             log = logs / f"{len(servers)}-{file.stem}.log"
             servers[file, flags] = LlamaServer(llama_build, file, flags, log)
+        # Again for one that a test has started in vain: each gets the reason.
+        servers[file, flags].wait()
         return servers[file, flags]
 
     yield start
@@ -41,12 +44,13 @@ def llama_server(llama_build: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def own_llama_server(llama_build: Path, tmp_path: Path) -> Iterator[StartLlama]:
-    """Like `llama_server`, but each call starts one of its own, which a test may end."""
+def loading_llama_server(llama_build: Path, tmp_path: Path) -> Iterator[StartLlama]:
+    """Call it with a GGUF file, flags, and maybe `port=`: a server of this test alone, which may still load."""
     servers: list[LlamaServer] = []
 
-    def start(file: Path, *flags: str) -> LlamaServer:
-        servers.append(LlamaServer(llama_build, file, flags, tmp_path / f"llama-server-{len(servers)}.log"))
+    def start(file: Path, *flags: str, port: int | None = None) -> LlamaServer:
+        log = tmp_path / f"llama-server-{len(servers)}.log"
+        servers.append(LlamaServer(llama_build, file, flags, log, port=free_port() if port is None else port))
         return servers[-1]
 
     yield start
@@ -54,10 +58,39 @@ def own_llama_server(llama_build: Path, tmp_path: Path) -> Iterator[StartLlama]:
         server.stop()
 
 
+@pytest.fixture
+def own_llama_server(loading_llama_server: StartLlama) -> StartLlama:
+    """Call it with a GGUF file, flags, and maybe `port=`: a server of this test alone, which it may end."""
+
+    def start(file: Path, *flags: str, port: int = 0) -> LlamaServer:
+        server = loading_llama_server(file, *flags, port=port)
+        server.wait()
+        return server
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def gguf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where GGUF files go."""
     return tmp_path_factory.mktemp("gguf")
+
+
+@pytest.fixture(scope="session")
+def slow_gguf(qwen3_folder: Path, gguf_folder: Path) -> Path:
+    """An embedder with so many unused tokens that loading it takes about a second."""
+    from safetensors.torch import load_file, save_file
+
+    folder = gguf_folder / "many-tokens"
+    shutil.copytree(qwen3_folder, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 200_000}), "utf-8")
+    tensors = load_file(folder / "model.safetensors")
+    few = tensors["embed_tokens.weight"]
+    tensors["embed_tokens.weight"] = few.new_zeros(200_000, few.shape[1])
+    tensors["embed_tokens.weight"][: len(few)] = few
+    save_file(tensors, folder / "model.safetensors")
+    return write_embedder(folder, gguf_folder / "many-tokens.gguf")
 
 
 @pytest.fixture(scope="session")
