@@ -149,7 +149,8 @@ def unpack(sdist: Path, work: Path) -> Path:
         shutil.rmtree(work / TOP, ignore_errors=True)
         with tarfile.open(sdist) as archive:
             wanted = [member for member in archive if member.name.startswith(f"{SOURCE}/")]
-            archive.extractall(work, members=wanted, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later
+            archive.extractall(work, members=wanted)
         done.touch()
     return work / SOURCE
 

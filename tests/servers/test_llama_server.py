@@ -30,7 +30,8 @@ def embed(server: LlamaServer, texts: Any, **more: Any) -> np.ndarray:
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return (one * other).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(other, axis=-1)
+    found: np.ndarray = (one * other).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(other, axis=-1)
+    return found
 
 
 def oracle(folder: Path, texts: list[str]) -> np.ndarray:
@@ -138,7 +139,7 @@ def test_scores_are_those_of_transformers(reranker: Path, reranker_folder: Path,
 # ---- What it does to a text, and leaves undone -------------------------------------------------------
 
 
-def test_ids_get_no_end_token(qwen3: Path, qwen3_folder: Path, llama_server: StartLlama) -> None:
+def test_ids_get_no_end_token(qwen3: Path, llama_server: StartLlama) -> None:
     server = llama_server(qwen3, "--embedding")
     ids = server.ask("/tokenize", {"content": "Mars", "add_special": True}).body["tokens"]
     assert ids[-1] == 0  # <|endoftext|>
@@ -170,9 +171,7 @@ def test_vectors_can_come_as_they_are(qwen3: Path, llama_server: StartLlama) -> 
     assert np.linalg.norm(embed(server, ["Mars"], embd_normalize=-1)) > 2
 
 
-def test_an_instruction_for_reranking_is_ignored(
-    reranker: Path, reranker_folder: Path, llama_server: StartLlama
-) -> None:
+def test_an_instruction_for_reranking_is_ignored(reranker: Path, llama_server: StartLlama) -> None:
     server = llama_server(reranker, "--rerank")
     body = {"query": "What is Mars?", "documents": DOCUMENTS, "top_n": 2, "return_documents": True}
     answer = server.ask("/v1/rerank", {**body, "instruction": "Find recipes"})
