@@ -1,0 +1,107 @@
+"""Real servers, where they are on this machine, and small files for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .gguf_writer import write_embedder
+from .llama import LlamaServer, build_folder, free_port
+
+StartLlama = Callable[..., LlamaServer]
+
+
+@pytest.fixture(scope="session")
+def llama_build() -> Path:
+    """The folder with bin/llama-server, bin/llama-quantize and lib/ (LLAMA_CPP_LIB_PATH)."""
+    folder = build_folder()
+    if folder is None:
+        pytest.skip("llama-server is not built here: make llama")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama_server(llama_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartLlama]:
+    """Call it with a GGUF file and flags of llama-server; equal calls get the same server, which lives to the end."""
+    servers: dict[tuple[Path, tuple[str, ...]], LlamaServer] = {}
+    logs = tmp_path_factory.mktemp("llama-server")
+
+    def start(file: Path, *flags: str) -> LlamaServer:
+        if (file, flags) not in servers:
+            log = logs / f"{len(servers)}-{file.stem}.log"
+            servers[file, flags] = LlamaServer(llama_build, file, flags, log)
+        # Again for one that a test has started in vain: each gets the reason.
+        servers[file, flags].wait()
+        return servers[file, flags]
+
+    yield start
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture
+def loading_llama_server(llama_build: Path, tmp_path: Path) -> Iterator[StartLlama]:
+    """Call it with a GGUF file, flags, and maybe `port=`: a server of this test alone, which may still load."""
+    servers: list[LlamaServer] = []
+
+    def start(file: Path, *flags: str, port: int | None = None) -> LlamaServer:
+        log = tmp_path / f"llama-server-{len(servers)}.log"
+        servers.append(LlamaServer(llama_build, file, flags, log, port=free_port() if port is None else port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def own_llama_server(loading_llama_server: StartLlama) -> StartLlama:
+    """Call it with a GGUF file, flags, and maybe `port=`: a server of this test alone, which it may end."""
+
+    def start(file: Path, *flags: str, port: int = 0) -> LlamaServer:
+        server = loading_llama_server(file, *flags, port=port)
+        server.wait()
+        return server
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def gguf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where GGUF files go."""
+    return tmp_path_factory.mktemp("gguf")
+
+
+@pytest.fixture(scope="session")
+def slow_gguf(qwen3_folder: Path, gguf_folder: Path) -> Path:
+    """An embedder with so many unused tokens that loading it takes about a second."""
+    from safetensors.torch import load_file, save_file
+
+    folder = gguf_folder / "many-tokens"
+    shutil.copytree(qwen3_folder, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 200_000}), "utf-8")
+    tensors = load_file(folder / "model.safetensors")
+    few = tensors["embed_tokens.weight"]
+    tensors["embed_tokens.weight"] = few.new_zeros(200_000, few.shape[1])
+    tensors["embed_tokens.weight"][: len(few)] = few
+    save_file(tensors, folder / "model.safetensors")
+    return write_embedder(folder, gguf_folder / "many-tokens.gguf")
+
+
+@pytest.fixture(scope="session")
+def wide_gemma_folder(gemma_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`gemma_folder` with the published model's window and length: 512 in config.json, 2048 tokens."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-embeddinggemma-wide"
+    shutil.copytree(gemma_folder, folder)
+    for name, changes in (
+        ("config.json", {"sliding_window": 512, "max_position_embeddings": 2048}),
+        ("sentence_bert_config.json", {"max_seq_length": 2048}),
+    ):
+        values = json.loads((folder / name).read_text("utf-8"))
+        (folder / name).write_text(json.dumps({**values, **changes}), "utf-8")
+    return folder
