@@ -1,7 +1,7 @@
 """How each kind of server speaks, for the checks of `embrief.testing`: requests and answers as their sources say.
 
-OpenAI: API reference of embeddings. TEI: its OpenAPI description at 1.9.3. Ollama: docs/api.md of August 2026. Rerank: the
-references of Cohere (v2) and Jina.
+OpenAI: API reference of embeddings. TEI: its OpenAPI description at 1.9.3. Ollama: docs/api.md of August 2026. Rerank:
+the references of Cohere (v2) and Jina.
 """
 
 from __future__ import annotations
@@ -101,9 +101,7 @@ class TeiRerankWire(TeiWire):
 
     def about(self, asked: Asked) -> Reply:
         labels = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
-        return (
-            Reply(tei_info(model_id=RERANKER, model_type=labels)) if asked.path == "/info" else super().about(asked)
-        )
+        return Reply(tei_info(model_id=RERANKER, model_type=labels)) if asked.path == "/info" else super().about(asked)
 
 
 class OllamaWire(Wire):

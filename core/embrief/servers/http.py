@@ -55,7 +55,7 @@ class _Pool:
     users: int = 0
 
 
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, float], _Pool]] = WeakKeyDictionary()
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Pool]] = WeakKeyDictionary()
 
 
 class Client:
@@ -121,10 +121,9 @@ class Client:
 
     def _opened(self) -> _Pool:
         if self._pool is None:
-            options = self._options
             pools = _pools.setdefault(asyncio.get_running_loop(), {})
-            place = (self._address.origin, options.connect_timeout)
-            self._pool = pools.get(place) or pools.setdefault(place, _Pool(_client(self._address, options)))
+            place = self._address.origin
+            self._pool = pools.get(place) or pools.setdefault(place, _Pool(_client(self._address)))
             self._pool.users += 1
         return self._pool
 
@@ -177,10 +176,9 @@ class Client:
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key.value}"
         try:
-            # Each wait of the library's own may be as long, so that a server which sends a byte now and then would
-            # never be given up.
-            async with asyncio.timeout(options.connect_timeout + options.timeout):
-                status, answered, body = await _exchange(pool.client, method, url, headers, content)
+            # The library's own limits are for each byte: a server that sends one now and then would never be given up.
+            async with asyncio.timeout(options.connect_timeout + 2 * options.timeout):
+                status, answered, body = await _exchange(pool.client, method, url, headers, content, options)
         except httpx.ConnectError as error:
             raise _Again(UnavailableError(f"{self.where} cannot be reached: {_said(error)}")) from error
         except (httpx.TransportError, TimeoutError) as error:
@@ -256,11 +254,10 @@ class _Again(Exception):
         self.after = error.retry_after if isinstance(error, RateLimitedError) else after
 
 
-def _client(address: Address, options: ServerOptions) -> httpx.AsyncClient:
+def _client(address: Address) -> httpx.AsyncClient:
     import httpx
 
     return httpx.AsyncClient(
-        timeout=httpx.Timeout(None, connect=options.connect_timeout),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         follow_redirects=False,
         # A proxy that is set for this user must not see what was to stay on this machine.
@@ -270,16 +267,25 @@ def _client(address: Address, options: ServerOptions) -> httpx.AsyncClient:
 
 
 async def _exchange(
-    client: httpx.AsyncClient, method: str, url: str, headers: dict[str, str], content: bytes | None
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    content: bytes | None,
+    options: ServerOptions,
 ) -> tuple[int, Any, bytes]:
-    async with client.stream(method, url, headers=headers, content=content) as response:
+    import httpx
+
+    limits = httpx.Timeout(options.timeout, connect=options.connect_timeout)
+    async with client.stream(method, url, headers=headers, content=content, timeout=limits) as response:
         parts: list[bytes] = []
         size = 0
-        async for part in response.aiter_bytes():
-            size += len(part)
-            if size > LARGEST_ANSWER:
-                raise BadAnswerError(f"{url} sends more than {LARGEST_ANSWER // 2**20} MiB for one request")
-            parts.append(part)
+        async with asyncio.timeout(options.timeout):
+            async for part in response.aiter_bytes():
+                size += len(part)
+                if size > LARGEST_ANSWER:
+                    raise BadAnswerError(f"{url} sends more than {LARGEST_ANSWER // 2**20} MiB for one request")
+                parts.append(part)
         return response.status_code, response.headers, b"".join(parts)
 
 

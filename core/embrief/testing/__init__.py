@@ -57,6 +57,17 @@ if TYPE_CHECKING:
     from embrief.facts.specs import Kind
     from embrief.facts.values import Values
 
+__all__ = [
+    "Asked",
+    "FakeRuntime",
+    "Faults",
+    "LoopbackServer",
+    "Reply",
+    "Wire",
+    "check_model",
+    "check_runtime",
+]
+
 M = TypeVar("M")
 _numbers = itertools.count(1)
 
@@ -275,22 +286,31 @@ _FEW_TOKENS = 16
 """Fewer than the longest probe has: it is cut."""
 
 
-def check_runtime(model: Model, spec: ModelSpec, *, tolerance: float = 1e-4) -> None:
+def check_runtime(
+    model: Model | Runtime, spec: ModelSpec, *, wire: Wire | None = None, tolerance: float = 1e-4
+) -> None:
     """Check what every runtime must keep; for the tests of plugin authors.
 
-    One finite row of the right shape per input, the same alone as in a batch and in any order; equal texts with equal
-    vectors, different ones with different vectors.
+    Of a loaded model: one finite row of the right shape per input, the same alone as in a batch and in any order;
+    equal texts with equal vectors, different ones with different vectors. Of a runtime that asks servers: what must
+    come of all that can go wrong with one (`Faults`), with servers on this machine that speak as its `Wire` says.
 
     Args:
-        model: The loaded model.
-        spec: Its record.
+        model: The loaded model, or a registered runtime that asks servers.
+        spec: Its record, registered too in the second case.
+        wire: How the runtime's servers speak; for a runtime.
         tolerance: How far the cosine of two runs of one text may be from 1; for a reranker, a tenth of how far the
             log-odds of two runs of one pair may be apart.
 
     Raises:
         AssertionError: It does not; the message says what.
+        ArgumentError: A runtime was given without a wire.
     """
-    if isinstance(spec, RerankerSpec):
+    if isinstance(model, Runtime):
+        if wire is None:
+            raise ArgumentError("a runtime is checked with wire=, which tells how its servers speak; or load a model")
+        check_server(wire, spec)
+    elif isinstance(spec, RerankerSpec):
         _check_scores(model, spec, tolerance * 10)
     else:
         assert isinstance(spec, EmbeddingSpec)
