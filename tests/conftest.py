@@ -368,6 +368,30 @@ def texts() -> list[str]:
     return list(TEXTS)
 
 
+@pytest.fixture(scope="session")
+def facade_of() -> Iterator[Callable[..., object]]:
+    """Make the facade of any record, also of those that servers alone run: on a runtime that never loads anything."""
+    from embrief import Embedder, ModelSpec, Offer, Reranker, RerankerSpec, Runtime, plugins
+
+    class Far(Runtime):
+        name = "far"
+
+        def offer(self, spec, ask):
+            return Offer(device="cpu", dtype="float32", leaves_machine=True)
+
+        def load(self, request):
+            raise AssertionError("this test loads no model")
+
+    def make(spec: ModelSpec, **options: object) -> object:
+        facade = Reranker if isinstance(spec, RerankerSpec) else Embedder
+        return facade(spec.id, backend=None if spec.elsewhere is None else "far", **options)
+
+    catalog = plugins().catalog
+    catalog.add_backend(Far())
+    yield make
+    catalog.remove("far", [])
+
+
 @pytest.fixture
 def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The ids of all tokens that pass through the engine's layers, in the order in which they run."""

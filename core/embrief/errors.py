@@ -246,6 +246,10 @@ class TruncationWarning(UserWarning):
     """A text was longer than the model's limit and its end was cut off."""
 
 
+class LicenseWarning(UserWarning):
+    """The licence of a model forbids commercial use. Once per model and process."""
+
+
 class PluginError(EmbriefError, RuntimeError):
     """A plugin used the library while plugins were being loaded, which cannot work."""
 

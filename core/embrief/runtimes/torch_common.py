@@ -374,6 +374,26 @@ def _check_room(
             raise no_room(place, tokens, options)
 
 
+def append_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
+    """Let a tokenizer of transformers append the token that its record says its files leave out.
+
+    By the post-processor and not text by text, so that counts, cuts and checks know the token. Not by `add_eos_token`
+    either: what that makes of the other special tokens differs between the classes and releases of transformers.
+    """
+    if not spec.final_token_left_out or spec.final_token is None:
+        return
+    number = tokenizer.convert_tokens_to_ids(spec.final_token)
+    if number is None or tokenizer("probe")["input_ids"][-1] == number:
+        return
+    from tokenizers.processors import Sequence as InTurn
+    from tokenizers.processors import TemplateProcessing
+
+    appended = TemplateProcessing(single=f"$A {spec.final_token}", special_tokens=[(spec.final_token, number)])
+    inner = tokenizer.backend_tokenizer
+    before = inner.post_processor
+    inner.post_processor = appended if before is None else InTurn([before, appended])
+
+
 def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
     """Check that every input ends with the token the model pools or was trained with, also after truncation.
 
