@@ -350,6 +350,8 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
         BackendError: No runtime serves the model.
     """
     found = catalog()
+    if gaps := _gaps(spec):
+        raise AssertionError(f"the record of {spec.id}: {'; '.join(gaps)}")
     if spec.elsewhere is not None and not any(_is_here(answer) for answer in ask_all(found, spec).values()):
         _require_sound(spec, native_dims=False)
         return
@@ -393,7 +395,6 @@ def _require_sound(spec: ModelSpec, *, native_dims: bool) -> None:
 def _record_problems(spec: ModelSpec, *, native_dims: bool) -> list[str]:
     """Say what is wrong with a record by itself, where the runtime that would serve it makes any width or not."""
     problems = [f"it has no {name}" for name in ("id", "revision", "license", "source") if not getattr(spec, name)]
-    problems += _gaps(spec)
     if spec.max_tokens > spec.context:
         problems.append(f"max_tokens={spec.max_tokens} is more than context={spec.context}")
     if isinstance(spec, RerankerSpec):

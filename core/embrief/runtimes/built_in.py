@@ -24,7 +24,7 @@ _ENGINE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout", "L
 def _not_here(spec: ModelSpec) -> Refusal | None:
     """Refuse a model whose files are not loaded on this machine, or that nobody knows enough of."""
     if spec.elsewhere is not None:
-        return Refusal(f"loads models from their files, and this one {spec.elsewhere}")
+        return Refusal("loads models from their files")
     if isinstance(spec, EmbeddingSpec) and spec.pooling is None:
         return Refusal("loads models whose pooling is known, and this record does not say it")
     return None

@@ -385,13 +385,20 @@ def append_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
     number = tokenizer.convert_tokens_to_ids(spec.final_token)
     if number is None or tokenizer("probe")["input_ids"][-1] == number:
         return
-    from tokenizers.processors import Sequence as InTurn
     from tokenizers.processors import TemplateProcessing
 
-    appended = TemplateProcessing(single=f"$A {spec.final_token}", special_tokens=[(spec.final_token, number)])
-    inner = tokenizer.backend_tokenizer
-    before = inner.post_processor
-    inner.post_processor = appended if before is None else InTurn([before, appended])
+    # One template with all of them: two in turn would take the first one's result for a pair.
+    probe = tokenizer("probe", return_special_tokens_mask=True)
+    ids, mask = probe["input_ids"], probe["special_tokens_mask"]
+    start, end = mask.index(0), len(mask) - mask[::-1].index(0)
+    around = {place: tokenizer.convert_ids_to_tokens(number) for place, number in enumerate(ids) if mask[place]}
+    before = [around[place] for place in range(start)]
+    behind = [*(around[place] for place in range(end, len(ids))), spec.final_token]
+    tokens = dict.fromkeys([*before, *behind])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=" ".join([*before, "$A", *behind]),
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in tokens],
+    )
 
 
 def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:

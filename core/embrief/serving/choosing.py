@@ -171,9 +171,8 @@ def choose_named(catalog: Catalog, spec: ModelSpec, backend: str | RuntimeOption
     answer = ask_one(catalog, runtime, spec, ask)
     if isinstance(answer, Refusal):
         if answer.about == "model":
-            able = ", ".join(item.name for item in serving(catalog, spec))
-            # The reason names what can, where that is no runtime that is asked without options.
-            remedy = f"; those that can: {able or 'none'}" if able or spec.elsewhere is None else ""
+            able = ", ".join(item.name for item in serving(catalog, spec)) or "none"
+            remedy = f"; those that can: {able}" if spec.elsewhere is None else f"; {spec.id} {spec.elsewhere}"
         else:
             remedy = "; leave backend out" if answer.about == "files" else "; use 'auto', or leave backend out"
         raise ArgumentError(f"the backend {runtime.name!r} cannot run {spec.id}: it {answer.reason}{remedy}")
