@@ -216,6 +216,31 @@ def mistral_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) 
 
 
 @pytest.fixture(scope="session")
+def mpnet_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
+    """An embedder laid out like sentence-transformers/all-mpnet-base-v2."""
+    import torch
+    from transformers import MPNetConfig, MPNetModel
+
+    torch.manual_seed(4)
+    folder = tmp_path_factory.mktemp("models") / "tiny-mpnet"
+    tokenizer = train_tokenizer(
+        corpus,
+        end=None,
+        specials=("<s>", "<pad>", "</s>", "<unk>"),
+        template=("<s> $A </s>", "<s> $A </s> </s> $B </s>"),
+    )
+    save_tokenizer(tokenizer, folder, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=64)
+    config = MPNetConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=66,
+    )  # fmt: skip
+    MPNetModel(config).save_pretrained(folder)
+    write_modules(folder, "mean_tokens", 32)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 48, "do_lower_case": False})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def gemma_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
     """An embedder laid out like google/embeddinggemma-300m: bidirectional, sliding windows, two Dense layers."""
     import torch

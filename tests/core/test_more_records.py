@@ -464,3 +464,29 @@ def test_a_fine_tune_is_read_like_it(mistral_folder: Path, texts: list[str]) -> 
     assert embedder.spec.final_token_left_out
     assert embedder.render("q", role="query", instruction="I") == "Instruct: I\nQuery: q"
     np.testing.assert_allclose(embedder.embed_documents(texts[:1])[0], oracle(mistral_folder, texts[0], 512), atol=1e-5)
+
+
+# Architectures that no other record has
+
+
+def test_the_architecture_of_all_mpnet_runs(mpnet_folder: Path, texts: list[str]) -> None:
+    import torch
+    from transformers import AutoTokenizer, MPNetModel
+
+    real = plugins().catalog.models["sentence-transformers/all-mpnet-base-v2"]
+    assert isinstance(real, EmbeddingSpec)
+    check_model(replace(real, dim=32, hidden_size=32, max_tokens=48, context=64), mpnet_folder)
+    vectors = Embedder(mpnet_folder, device="cpu", dtype="float32").embed_documents(texts[:3])
+    tokenizer, model = AutoTokenizer.from_pretrained(mpnet_folder), MPNetModel.from_pretrained(mpnet_folder).eval()
+    for text, vector in zip(texts[:3], vectors, strict=True):
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        assert ids[0, -1] == tokenizer.convert_tokens_to_ids("</s>")
+        with torch.inference_mode():
+            mean = model(input_ids=ids).last_hidden_state[0].mean(0).numpy()
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_the_record_of_e5_mistral_fits_its_architecture(mistral_folder: Path) -> None:
+    real = plugins().catalog.models["intfloat/e5-mistral-7b-instruct"]
+    assert isinstance(real, EmbeddingSpec)
+    check_model(replace(real, dim=48, hidden_size=48, max_tokens=256, context=512), mistral_folder)
