@@ -55,7 +55,7 @@ def models_table() -> str:
     from embrief.discovery.plugins import catalog
     from embrief.facts.specs import EmbeddingSpec
 
-    rows = ["| model | dim | tokens | licence | commit | run |", "|---|---|---|---|---|---|"]
+    rows = ["| model | dim | tokens | licence | commit | runs | verified |", "|---|---|---|---|---|---|---|"]
     for spec in catalog().models.values():
         if isinstance(spec, EmbeddingSpec):
             shorter = (
@@ -66,7 +66,11 @@ def models_table() -> str:
             dim = "reranker"
         licence = f"{spec.license}, gated" if spec.gated else spec.license
         verified = "yes" if spec.verified else "no"
-        rows.append(f"| `{spec.id}` | {dim} | {spec.max_tokens:,} | {licence} | `{spec.revision[:8]}` | {verified} |")
+        where = f"hosted by {spec.hosted}" if spec.hosted else "on servers" if spec.needs_server else "here"
+        version = spec.revision[:8] if len(spec.revision) == 40 else spec.revision
+        # A hosted model has no version but its name.
+        commit = "–" if spec.hosted else f"`{version}`"
+        rows.append(f"| `{spec.id}` | {dim} | {spec.max_tokens:,} | {licence} | {commit} | {where} | {verified} |")
     return "\n".join(rows)
 
 

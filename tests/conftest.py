@@ -190,6 +190,57 @@ def qwen3_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) ->
 
 
 @pytest.fixture(scope="session")
+def mistral_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
+    """An embedder laid out like intfloat/e5-mistral-7b-instruct: tokenizer.json begins texts and does not end them."""
+    import torch
+    from transformers import MistralConfig, MistralModel
+
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("models") / "tiny-e5-mistral"
+    tokenizer = train_tokenizer(
+        corpus, end=None, specials=("<unk>", "<s>", "</s>"), template=("<s> $A", "<s> $A <s> $B")
+    )
+    save_tokenizer(
+        tokenizer, folder, bos_token="<s>", eos_token="</s>", pad_token="</s>", unk_token="<unk>", add_eos_token=True,
+        padding_side="left", model_max_length=4096,
+    )  # fmt: skip
+    config = MistralConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=48, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, sliding_window=64, bos_token_id=1,
+        eos_token_id=2, pad_token_id=2,
+    )  # fmt: skip
+    MistralModel(config).save_pretrained(folder)
+    write_modules(folder, "lasttoken", 48)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 4096, "do_lower_case": False})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mpnet_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
+    """An embedder laid out like sentence-transformers/all-mpnet-base-v2."""
+    import torch
+    from transformers import MPNetConfig, MPNetModel
+
+    torch.manual_seed(4)
+    folder = tmp_path_factory.mktemp("models") / "tiny-mpnet"
+    tokenizer = train_tokenizer(
+        corpus,
+        end=None,
+        specials=("<s>", "<pad>", "</s>", "<unk>"),
+        template=("<s> $A </s>", "<s> $A </s> </s> $B </s>"),
+    )
+    save_tokenizer(tokenizer, folder, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=64)
+    config = MPNetConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=66,
+    )  # fmt: skip
+    MPNetModel(config).save_pretrained(folder)
+    write_modules(folder, "mean_tokens", 32)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 48, "do_lower_case": False})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def gemma_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
     """An embedder laid out like google/embeddinggemma-300m: bidirectional, sliding windows, two Dense layers."""
     import torch
@@ -366,6 +417,32 @@ TEXTS = [
 def texts() -> list[str]:
     """Texts of many lengths and scripts, the empty one among them."""
     return list(TEXTS)
+
+
+@pytest.fixture
+def facade_of() -> Iterator[Callable[..., object]]:
+    """Make the facade of any record, also of those that servers alone run: on a runtime that never loads anything."""
+    from embrief import Embedder, ModelSpec, Offer, Refusal, Reranker, RerankerSpec, Runtime, plugins
+
+    class Elsewhere(Runtime):
+        name = "elsewhere"
+
+        def offer(self, spec, ask):
+            if spec.elsewhere is None:
+                return Refusal("runs what this machine does not")
+            return Offer(device="cpu", dtype="float32", leaves_machine=True)
+
+        def load(self, request):
+            raise AssertionError("this test loads no model")
+
+    def make(spec: ModelSpec, **options: object) -> object:
+        facade = Reranker if isinstance(spec, RerankerSpec) else Embedder
+        return facade(spec.id, backend=None if spec.elsewhere is None else "elsewhere", **options)
+
+    catalog = plugins().catalog
+    catalog.add_backend(Elsewhere())
+    yield make
+    catalog.remove("elsewhere", [])
 
 
 @pytest.fixture

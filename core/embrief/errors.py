@@ -277,6 +277,10 @@ class ServerModelWarning(UserWarning):
     """A server serves something that may be another model than the one asked for."""
 
 
+class LicenseWarning(UserWarning):
+    """The licence of a model forbids commercial use. Once per model and process."""
+
+
 class PluginError(EmbriefError, RuntimeError):
     """A plugin used the library while plugins were being loaded, which cannot work."""
 

@@ -30,8 +30,8 @@ def bundled(qwen3_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert isinstance(like, EmbeddingSpec)
     catalog.add_model(
         replace(
-            like, id=NAME, revision="v1", folder=folder, dim=48, hidden_size=48, mrl=range(8, 49), context=1024,
-            max_tokens=256, parameters=100_000, defines_family=False,
+            like, id=NAME, aliases=(), revision="v1", folder=folder, dim=48, hidden_size=48, mrl=range(8, 49),
+            context=1024, max_tokens=256, parameters=100_000, defines_family=False,
         )
     )  # fmt: skip
     yield folder

@@ -6,6 +6,7 @@ Those of folders: test_folder_goldens.py.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def line(model: str, options: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("spec", RECORDED, ids=lambda spec: spec.id)
-def test_the_ids_of_recorded_models_stay(spec: EmbeddingSpec) -> None:
-    now = {line(spec.id, options): Embedder(spec.id, **options).space.id for options in variants(spec)}
+@pytest.mark.filterwarnings("ignore::embrief.LicenseWarning")
+def test_the_ids_of_recorded_models_stay(spec: EmbeddingSpec, facade_of: Callable[..., Embedder]) -> None:
+    now = {line(spec.id, options): facade_of(spec, **options).space.id for options in variants(spec)}
     assert now == {name: GOLDEN.get(name) for name in now}
 
 

@@ -43,7 +43,7 @@ with warnings.catch_warnings(record=True) as caught:
     if "--use" in sys.argv:
         hashed = embrief.Embedder("hash", dim=64)
         answer["works"] = hashed.embed_query("red planet").shape == (64,) and hashed.info()["backend"] == "hash"
-        for spec in list(catalog.models.values()):
+        for spec in [spec for spec in catalog.models.values() if spec.elsewhere is None]:
             facade = embrief.Reranker if isinstance(spec, embrief.RerankerSpec) else embrief.Embedder
             try:
                 facade(spec.id)

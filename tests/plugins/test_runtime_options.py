@@ -192,7 +192,7 @@ def test_what_sends_texts_away_runs_only_where_it_is_named(far: FarRuntime, monk
     assert Embedder(QWEN).info()["backend"] == "engine"
     assert all("far" not in available for available in asked)
     assert to_fetch(plugins().catalog, Embedder(QWEN).spec) == Embedder(QWEN).spec.safetensors
-    spec = replace(Embedder(QWEN).spec, id="acme/only-far", architecture="qwen3", pooling="cls")
+    spec = replace(Embedder(QWEN).spec, id="acme/only-far", aliases=(), architecture="qwen3", pooling="cls")
     monkeypatch.setattr(
         type(plugins().catalog.backends["sentence-transformers"]), "offer", lambda *_: Refusal("not now")
     )
@@ -271,7 +271,7 @@ def test_a_final_offer_keeps_to_what_was_decided(far: FarRuntime, monkeypatch: p
 
 
 def test_a_folder_of_another_format_is_named_by_the_files_that_run(far: FarRuntime, tmp_path: Path) -> None:
-    spec = replace(Embedder(QWEN).spec, id="acme/own", folder=tmp_path, artifacts=(FILES,))
+    spec = replace(Embedder(QWEN).spec, id="acme/own", aliases=(), folder=tmp_path, artifacts=(FILES,))
     plugins().catalog.add_model(spec)
     far.offer = lambda spec, ask: Offer(device="cpu", dtype="float32", artifact=FILES)  # type: ignore[method-assign]
     try:

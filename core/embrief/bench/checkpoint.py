@@ -114,7 +114,7 @@ def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
         ],
     )
     spec = cast("EmbeddingSpec", record_of(shape, kind))
-    pooled = {"last": "lasttoken", "mean": "mean_tokens", "cls": "cls_token"}[spec.pooling]
+    pooled = {"last": "lasttoken", "mean": "mean_tokens", "cls": "cls_token"}[spec.pooling or "none"]
     modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
     (folder / "1_Pooling").mkdir()
     _json(

@@ -63,9 +63,13 @@ def _describe(spec: ModelSpec, known: Catalog, cached: list[CachedModel] | None)
         "context": spec.context,
         "parameters": spec.parameters,
         "license": spec.license,
+        "non_commercial": spec.non_commercial,
         "gated": spec.gated,
         "verified": spec.verified,
         "lexical": isinstance(spec, EmbeddingSpec) and spec.lexical,
+        "hosted": spec.hosted,
+        "needs_server": spec.needs_server,
+        "served_names": [list(pair) for pair in spec.served_names],
         "needs_download": to_fetch(known, spec) is not None,
         "cached": revisions if cached is not None else None,
         "source": spec.source,
@@ -82,10 +86,11 @@ def _widths(spec: EmbeddingSpec) -> str | list[int]:
 def _print(rows: list[dict[str, Any]], others: list[dict[str, Any]], cache_known: bool) -> None:
     out = console()
     wide = out.width >= 115
-    shown = table("model", "kind", "dims", "tokens", "licence", "verified", "cached", padding=int(wide))
+    run = "verified" if wide else "run"
+    shown = table("model", "kind", "dims", "tokens", "licence", run, "cached", padding=int(wide))
     if not wide:
         # So that names such as Qwen/Qwen3-Embedding-0.6B stay in one piece on 80 characters.
-        shown.columns[2].max_width, shown.columns[4].max_width = 9, 10
+        shown.columns[2].max_width, shown.columns[4].max_width = 9, 12
     for row in rows:
         shown.add_row(
             plain(row["id"]),
@@ -99,7 +104,8 @@ def _print(rows: list[dict[str, Any]], others: list[dict[str, Any]], cache_known
     print_table(out, shown)
     out.print(
         "\ndims: widths a vector may have, the last one is the default. tokens: what a text may have by default. "
-        "verified: whether this release was run with the real weights. cached: the commit on this machine.",
+        f"{run}: whether this release was run with the real weights. cached: the commit on this machine. "
+        "hosted, server: not loaded on this machine; name the runtime that asks there.",
         style="dim",
     )
     if not cache_known:
@@ -125,6 +131,8 @@ def _tokens(count: int) -> str:
 
 
 def _cache_cell(row: dict[str, Any]) -> str:
+    if row["hosted"] is not None or row["needs_server"] is not None:
+        return "hosted" if row["hosted"] is not None else "server"
     if not row["needs_download"]:
         return "built in"
     if row["cached"] is None:

@@ -34,6 +34,8 @@ def pull(
     if isinstance(found, Path):
         raise ArgumentError(f"{found} is a folder on this machine; there is nothing to download")
     artifact = to_fetch(known, found) if found is not None else None
+    if found is not None and artifact is None and found.elsewhere is not None:
+        raise ArgumentError(f"there is nothing to download to this machine: {found.id} {found.elsewhere}")
     if found is not None and artifact is None:
         typer.echo(f"{found.id} is built in; there is nothing to download")
         return

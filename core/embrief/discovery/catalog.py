@@ -14,7 +14,7 @@ from embrief.errors import (
     DuplicateNameError,
     UnknownModelError,
 )
-from embrief.facts.records.mistaken import MISTAKEN_NAMES
+from embrief.facts.records.mistaken import MISTAKEN_NAMES, OPEN_SERVED_NAMES
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec, Template
 from embrief.files import foreign
 from embrief.runtimes.base import Runtime, RuntimeOptions
@@ -46,6 +46,15 @@ def _no_template(spec: ModelSpec) -> object:
     else:
         return None
     return next((item for item in templates if item is not None and not isinstance(item, Template)), None)
+
+
+def _served_key(runtime: str, name: str) -> str:
+    """Return a name on a runtime's servers in the form in which two of them are compared."""
+    return name.lower().removesuffix(":latest") if runtime == "ollama" else name.lower()
+
+
+def _is_pairs(value: object) -> bool:
+    return isinstance(value, tuple) and all(_is_names(item) and len(item) == 2 for item in value)
 
 
 def _is_names(value: object) -> bool:
@@ -85,6 +94,11 @@ class Catalog:
             raise ArgumentError(
                 f"the record {spec.id!r} has a prompt that is no embrief.Template but {old!r}: write "
                 "Template(head, tail), where the text follows the head and the tail follows the text"
+            )
+        served: object = spec.served_names
+        if not _is_pairs(served):
+            raise ArgumentError(
+                f"the served_names of {spec.id!r} are a tuple of pairs, (runtime, name there), not {served!r}"
             )
         if not spec.id or not spec.revision:
             raise ArgumentError(f"the record {spec.id!r} needs an id and a revision, which name its vectors' space")
@@ -174,6 +188,26 @@ class Catalog:
             raise UnknownModelError(
                 f"{name!r} is not an embedding or reranking model: {mistaken.reason}; use {mistaken.use}"
             )
+        return None
+
+    def served(self, runtime: str, name: str) -> ModelSpec | None:
+        """Return the record of the model that a runtime's servers know under this name, `None` if none says so.
+
+        Args:
+            runtime: The name of the runtime, such as `"ollama"`.
+            name: The name there, in any case; of Ollama with or without `:latest`.
+
+        Raises:
+            UnknownModelError: The name leaves open which model it is; the message says how to settle it.
+        """
+        wanted = _served_key(runtime, name)
+        if (left_open := OPEN_SERVED_NAMES.get((runtime, wanted))) is not None:
+            raise UnknownModelError(
+                f"{name!r} on {runtime} is not taken for a model: {left_open.reason}; use {left_open.use}"
+            )
+        for spec in self.models.values():
+            if (runtime, wanted) in {(owner, _served_key(owner, known)) for owner, known in spec.served_names}:
+                return spec
         return None
 
     def resolve(self, name: str, *, pinned: bool = False) -> ModelSpec | Path | None:

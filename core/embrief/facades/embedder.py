@@ -32,7 +32,7 @@ from embrief.facts.prompts import (
     document_template,
     query_template,
 )
-from embrief.facts.space import LOCAL, VectorSpace
+from embrief.facts.space import LOCAL, UNKNOWN_POOLING, VectorSpace
 from embrief.facts.specs import EmbeddingSpec, Role, Truncate
 from embrief.facts.vectors import Matrix, Vector, row_blocks, spread
 from embrief.facts.vectors import finish as finish_vectors
@@ -206,7 +206,7 @@ class Embedder(Facade[EmbeddingSpec]):
         return VectorSpace(
             model=LOCAL if folder is not None else spec.id,
             weights=self._shared.weights,
-            pooling=spec.pooling,
+            pooling=spec.pooling or UNKNOWN_POOLING,
             document_prompt=task.document.head,
             document_tail=task.document.tail,
             dim=self._dim(spec),
@@ -632,7 +632,7 @@ class Embedder(Facade[EmbeddingSpec]):
         return {
             **super().info(),
             "dim": self.dim,
-            "pooling": self.spec.pooling,
+            "pooling": self.spec.pooling or UNKNOWN_POOLING,
             "query_prompt": self.render("", role="query"),
             "document_prompt": self.render("", role="document"),
             "prompts_from": "record" if shared.recorded is not None else "folder" if from_folder else "family",

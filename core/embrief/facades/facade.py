@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from embrief.discovery.plugins import plugins
-from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, UnknownModelError
+from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, LicenseWarning, UnknownModelError, warn
 from embrief.facades import arguments
 from embrief.facts.specs import EmbeddingSpec, Kind, RerankerSpec, Truncate
 from embrief.files import foreign
@@ -21,6 +21,7 @@ from embrief.serving.resolving import ModelChoice
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from embrief.facts.specs import ModelSpec
     from embrief.serving.jobs import Request
     from embrief.serving.scheduler import Served
 
@@ -145,6 +146,7 @@ class Facade(Generic[S]):
             )
         self._check_kind(spec)
         self._checked = True
+        _tell_licence(spec)
 
     def _check_kind(self, spec: S) -> None:
         raise NotImplementedError
@@ -306,6 +308,22 @@ class Facade(Generic[S]):
             f"{key}={value!r}" for key, value in settings.items() if value != default[key] and key != "model"
         ]
         return f"{type(self).__name__}({', '.join([repr(settings['model']), *given])})"
+
+
+_told: set[str] = set()
+"""Models whose licence was spoken of in this process."""
+
+
+def _tell_licence(spec: ModelSpec) -> None:
+    """Warn of a licence that forbids commercial use, once per model: whoever chose the model may not know it."""
+    if not spec.non_commercial or spec.id in _told:
+        return
+    _told.add(spec.id)
+    warn(
+        f"the licence of {spec.id}, {spec.license}, forbids commercial use; where that matters, ask its authors for "
+        "another licence or use another model (`embrief models` lists the licences)",
+        LicenseWarning,
+    )
 
 
 def _rebuild(kind: Callable[..., Any], settings: dict[str, Any]) -> Any:

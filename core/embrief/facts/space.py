@@ -21,6 +21,8 @@ _SHOWN: Final = 5
 
 
 LOCAL = "local"
+UNKNOWN_POOLING = "unknown"
+"""The pooling of a space whose model nobody but its provider knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class VectorSpace:
     weights: str
     """Commit id on the hub, or `sha256:...` over the files of a folder."""
     pooling: str
+    """`"unknown"` where a provider does not say."""
     document_prompt: str
     """The prefix of an untitled document, byte for byte."""
     dim: int

@@ -93,13 +93,14 @@ class ModelSpec:
     id: str
     """Name on the hub."""
     revision: str
-    """Full commit id whose files this record describes, or a version for a model that has no files on the hub. It names
-    the weights in the vector space. Empty only for a folder."""
+    """Full commit id whose files this record describes, or a version for a model that has no files on the hub (of a
+    hosted one: the provider's). It names the weights in the vector space. Empty only for a folder."""
     license: str
+    """In the hub's short words; `"proprietary"` for a hosted model, which has terms of service."""
     gated: bool = False
     """Whether the hub asks for an accepted licence and a token."""
-    architecture: str
-    """`model_type` in config.json."""
+    architecture: str | None
+    """`model_type` in config.json; `None`: not known, of a model that no runtime on this machine loads."""
     parameters: int | None = None
     hidden_size: int | None = None
     """Width of the hidden states, in values."""
@@ -107,7 +108,8 @@ class ModelSpec:
     """Tokens per text that the model sees unless the user says otherwise, special tokens included."""
     context: int
     """Tokens that the architecture can hold."""
-    padding_side: Literal["left", "right"]
+    padding_side: Literal["left", "right"] | None
+    """`None`: not known, of a model that no runtime on this machine loads."""
     banned_dtypes: tuple[str, ...] = ()
     """Number formats that give wrong results."""
     verified: bool = False
@@ -124,7 +126,12 @@ class ModelSpec:
     artifacts: tuple[Artifact, ...] = ()
     """Files in other formats that are this model, for the runtimes that read them."""
     served_names: tuple[tuple[str, str], ...] = ()
-    """Pairs of a runtime's name and the name under which its servers know this model."""
+    """Pairs of a runtime's name and a name under which its servers know this model; of several, the first is asked for.
+    Where that is the id on the hub, nothing needs to be said."""
+    hosted: str | None = None
+    """Who runs this model, for one without files; `None`: it has files, or comes with the package."""
+    needs_server: str | None = None
+    """Why no runtime of this machine loads the files, as the rest of a sentence about the model; `None`: some do."""
 
     @property
     def safetensors(self) -> Artifact:
@@ -133,7 +140,27 @@ class ModelSpec:
 
     def served_name(self, runtime: str) -> str | None:
         """Return the name under which a runtime's servers know this model, `None` if that is not recorded."""
-        return dict(self.served_names).get(runtime)
+        return next((name for owner, name in self.served_names if owner == runtime), None)
+
+    @property
+    def elsewhere(self) -> str | None:
+        """Say why this machine does not run this model and what does, as the rest of a sentence about the model.
+
+        `None`: its files are loaded here.
+        """
+        named = " or ".join(
+            f"backend={runtime!r}" for runtime in dict.fromkeys(owner for owner, _ in self.served_names)
+        )
+        if self.hosted is not None:
+            return f"has no files; it is served by {self.hosted}: {named or 'name the runtime that asks there'}"
+        if self.needs_server is not None:
+            return f"{self.needs_server}; serve it on a server and name the runtime that asks there: {named}"
+        return None
+
+    @property
+    def non_commercial(self) -> bool:
+        """Return whether the licence, as far as its short name says, forbids commercial use."""
+        return "nc" in self.license.lower().split("-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +173,13 @@ class EmbeddingSpec(ModelSpec):
     """Shorter widths that a prefix of the vector may be cut to (Matryoshka representation learning)."""
     default_dim: int | None = None
     """Values that are kept unless the user says otherwise; `None`: all."""
-    pooling: Pooling
+    pooling: Pooling | None
+    """`None`: not known, of a model that no runtime on this machine loads."""
     prompts: EmbeddingPrompts
     final_token: str | None
     """Token that ends every input, also a truncated one. `None`: not checked."""
+    final_token_left_out: bool = False
+    """Whether the published tokenizer leaves that token out, so that whoever tokenises has to append it."""
     lexical: bool = False
     """Whether vectors compare spelling only, not meaning."""
 

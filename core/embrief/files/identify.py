@@ -101,6 +101,7 @@ def identify_embedder(
     return replace(
         base,
         padding_side=family.padding_side,
+        final_token_left_out=base.final_token == family.final_token and family.final_token_left_out,
         max_tokens=min(base.max_tokens, family.max_tokens),
         banned_dtypes=family.banned_dtypes,
     )
@@ -201,6 +202,7 @@ def identify_reranker(
         context=context,
         defines_family=False,
         aliases=(),
+        served_names=(),
         verified=False,
         source=str(files.folder),
     )

@@ -21,6 +21,15 @@ _ENGINE_ARCHITECTURES = ("qwen3", "gemma3_text")
 _ENGINE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout", "LogitScore"}
 
 
+def _not_here(spec: ModelSpec) -> Refusal | None:
+    """Refuse a model whose files are not loaded on this machine, or that nobody knows enough of."""
+    if spec.elsewhere is not None:
+        return Refusal("loads models from their files")
+    if isinstance(spec, EmbeddingSpec) and spec.pooling is None:
+        return Refusal("loads models whose pooling is known, and this record does not say it")
+    return None
+
+
 class Engine(Runtime):
     """Our own executor."""
 
@@ -32,6 +41,8 @@ class Engine(Runtime):
 
     def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
         """Offer what its description of the architecture covers; in int8 on CPUs only."""
+        if (refusal := _not_here(spec)) is not None:
+            return refusal
         if spec.architecture not in _ENGINE_ARCHITECTURES:
             return Refusal(f"runs {' and '.join(_ENGINE_ARCHITECTURES)}, not {spec.architecture!r}")
         if isinstance(spec, EmbeddingSpec) and spec.pooling not in ("last", "mean"):
@@ -121,6 +132,8 @@ class SentenceTransformers(Runtime):
         """Offer everything: what the installed transformers knows cannot be told without importing it."""
         if spec.architecture == "hash":
             return Refusal("runs models with weights")
+        if (refusal := _not_here(spec)) is not None:
+            return refusal
         device, dtype = _torch_resolve(spec, ask.device, ask.dtype) if ask.final else (ask.device, ask.dtype)
         return Offer(device=device, dtype=dtype, artifact=spec.safetensors)
 

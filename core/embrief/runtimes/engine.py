@@ -164,6 +164,7 @@ class EngineEmbedder(_Engine):
         spec = cast("EmbeddingSpec", request.spec)
         self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS)
         self._tokenizer.check_final_token(spec.final_token, spec.id)
+        assert spec.pooling is not None  # it has offered nothing else
         self._head = VectorHead(self._folder, spec.pooling, self._model.hidden_size, request.device)
         if (width := self._head.width) != spec.dim:
             raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")

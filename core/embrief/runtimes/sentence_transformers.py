@@ -50,6 +50,7 @@ class SentenceTransformersEmbedder(Batched):
         # The last normalising is left to `vectors.finish`, which does it after the cut and in float32.
         while type(self._modules[-1]).__name__ in ("Normalize", "Dropout"):
             self._modules.pop()
+        torch_common.append_final_token(self._tokenizer, self._spec)
         torch_common.check_final_token(self._tokenizer, self._spec)
         self._encode = partial(torch_common.encode, self._tokenizer)
         self._end = torch_common.final_tokens(self._tokenizer, "probe")
@@ -70,7 +71,8 @@ class SentenceTransformersEmbedder(Batched):
         """Return the pooled vector of each row."""
         import torch
 
-        ids, mask = torch_common.pad(rows, self._spec.padding_side, self._tokenizer.pad_token_id or 0, self._device)
+        side = self._spec.padding_side or "right"
+        ids, mask = torch_common.pad(rows, side, self._tokenizer.pad_token_id or 0, self._device)
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         with torch.inference_mode():
             for module in self._modules:
@@ -100,7 +102,7 @@ def _load_modules(request: LoadRequest, spec: EmbeddingSpec) -> Any:
             local_files_only=True,
         )
     # Left alone, sentence-transformers would fall back to mean pooling here.
-    modes = {"last": "lasttoken", "mean": "mean", "cls": "cls"}
+    modes: dict[str | None, str] = {"last": "lasttoken", "mean": "mean", "cls": "cls"}
     transformer = Transformer(
         str(folder),
         model_kwargs=settings,

@@ -374,6 +374,33 @@ def _check_room(
             raise no_room(place, tokens, options)
 
 
+def append_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
+    """Let a tokenizer of transformers append the token that its record says its files leave out.
+
+    By the post-processor and not text by text, so that counts, cuts and checks know the token. Not by `add_eos_token`
+    either: what that makes of the other special tokens differs between the classes and releases of transformers.
+    """
+    if not spec.final_token_left_out or spec.final_token is None:
+        return
+    number = tokenizer.convert_tokens_to_ids(spec.final_token)
+    if number is None or tokenizer("probe")["input_ids"][-1] == number:
+        return
+    from tokenizers.processors import TemplateProcessing
+
+    # One template with all of them: two in turn would take the first one's result for a pair.
+    probe = tokenizer("probe", return_special_tokens_mask=True)
+    ids, mask = probe["input_ids"], probe["special_tokens_mask"]
+    start, end = mask.index(0), len(mask) - mask[::-1].index(0)
+    around = {place: tokenizer.convert_ids_to_tokens(number) for place, number in enumerate(ids) if mask[place]}
+    before = [around[place] for place in range(start)]
+    behind = [*(around[place] for place in range(end, len(ids))), spec.final_token]
+    tokens = dict.fromkeys([*before, *behind])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=" ".join([*before, "$A", *behind]),
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in tokens],
+    )
+
+
 def check_final_token(tokenizer: Any, spec: EmbeddingSpec) -> None:
     """Check that every input ends with the token the model pools or was trained with, also after truncation.
 

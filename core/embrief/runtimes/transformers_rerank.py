@@ -57,7 +57,7 @@ class _Reranker(Batched):
         """Return the log-odds of relevance of each row."""
         import torch
 
-        side, pad_id = self._spec.padding_side, self._tokenizer.pad_token_id or 0
+        side, pad_id = self._spec.padding_side or "right", self._tokenizer.pad_token_id or 0
         ids, mask = torch_common.pad([row for row, _ in rows], side, pad_id, self._device)
         parts = [part for _, part in rows if part is not None]
         types = torch_common.pad(parts, side, 0, self._device)[0] if parts else None

@@ -99,14 +99,16 @@ def to_fetch(catalog: Catalog, spec: ModelSpec) -> Artifact | None:
 
     Returns:
         The artifact of the runtime that would serve it, installed or not; `None` if nothing is to be fetched: the files
-        come with the record, or the runtime needs none.
+        come with the record, the runtime needs none, or servers alone run it.
     """
     if spec.folder is not None:
         return None
     stays = _staying(ask_all(catalog, spec))
     installed = [offer for runtime, offer in stays.items() if not runtime.missing()]
     best = next(iter([*installed, *stays.values()]), None)
-    return spec.safetensors if best is None else best.artifact
+    if best is not None:
+        return best.artifact
+    return spec.safetensors if spec.elsewhere is None else None
 
 
 def choose(
@@ -125,7 +127,7 @@ def choose(
     Raises:
         ArgumentError: No runtime has this device or number format for the model.
         MissingDependencyError: The runtimes that serve it are not installed.
-        BackendError: No runtime serves it.
+        BackendError: No runtime on this machine serves it.
     """
     stays = _staying(answers)
     installed = {runtime.name: runtime for runtime in stays if not runtime.missing()}
@@ -134,6 +136,8 @@ def choose(
         return chosen, stays[chosen]
     if stays:
         raise _not_installed(next(iter(stays)), spec)
+    if spec.elsewhere is not None:
+        raise BackendError(f"{spec.id} {spec.elsewhere}")
     leaving = [repr(runtime.name) for runtime, answer in answers.items() if isinstance(answer, Offer)]
     away = (
         f"backend={leaving[0]}, which sends texts to another machine and is never chosen by itself" if leaving else ""
@@ -170,10 +174,10 @@ def choose_named(catalog: Catalog, spec: ModelSpec, backend: str | RuntimeOption
     if isinstance(answer, Refusal):
         if answer.about == "model":
             able = ", ".join(item.name for item in serving(catalog, spec)) or "none"
-            remedy = f"those that can: {able}"
+            remedy = f"; those that can: {able}" if spec.elsewhere is None else f"; {spec.id} {spec.elsewhere}"
         else:
-            remedy = "leave backend out" if answer.about == "files" else "use 'auto', or leave backend out"
-        raise ArgumentError(f"the backend {runtime.name!r} cannot run {spec.id}: it {answer.reason}; {remedy}")
+            remedy = "; leave backend out" if answer.about == "files" else "; use 'auto', or leave backend out"
+        raise ArgumentError(f"the backend {runtime.name!r} cannot run {spec.id}: it {answer.reason}{remedy}")
     if runtime.missing():
         raise _not_installed(runtime, spec)
     return Choice(runtime, ask, answer)

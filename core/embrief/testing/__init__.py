@@ -133,6 +133,8 @@ class FakeRuntime:
             dim=self.width,
             mrl=range(8, self.width + 1),
             defines_family=False,
+            aliases=(),
+            served_names=(),
         )
         rerankers = [spec for spec in qwen3.MODELS if isinstance(spec, RerankerSpec)]
         return [
@@ -144,6 +146,7 @@ class FakeRuntime:
                 revision=self._name,
                 architecture=self._name,
                 defines_family=False,
+                aliases=(),
             ),
         ]
 
@@ -354,7 +357,7 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
     For the tests of whoever adds a model. It loads the model once per runtime, in float32 on the CPU. Each runtime must
     keep the contract (`check_runtime`), and where there are several, all must agree
     on texts with the prompts of all tasks. What no file says is left to you: whether the prompts are those that the
-    model was trained with.
+    model was trained with. Of a model that only servers run, the record alone is checked.
 
     Args:
         spec: The record. It need not be registered.
@@ -369,10 +372,14 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
         BackendError: No runtime serves the model.
     """
     found = catalog()
+    if gaps := _gaps(spec):
+        raise AssertionError(f"the record of {spec.id}: {'; '.join(gaps)}")
+    if spec.elsewhere is not None and not any(_is_here(answer) for answer in ask_all(found, spec).values()):
+        _require_sound(spec, native_dims=False)
+        return
     # Says what is missing if there is none.
     serves = best(found, spec)
-    if problems := _record_problems(spec, serves.offer):
-        raise AssertionError(f"the record of {spec.id}: {'; '.join(problems)}")
+    _require_sound(spec, native_dims=serves.offer.native_dims)
     place = Path(folder).expanduser() if folder is not None else spec.folder
     if serves.offer.artifact is not None and place is None:
         raise ArgumentError(f"{spec.id} is checked against its files: give the folder that holds them")
@@ -383,7 +390,7 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
         offers = {
             runtime: answer
             for runtime, answer in ask_all(found, spec, device="cpu", dtype="float32", files=files).items()
-            if isinstance(answer, Offer) and not answer.leaves_machine
+            if _is_here(answer) and isinstance(answer, Offer)
         }
         answers = {
             runtime.name: _answers(runtime, offer, spec, place)
@@ -398,8 +405,17 @@ def check_model(spec: ModelSpec, folder: str | Path | None = None) -> None:
             raise AssertionError(f"the runtimes {first} and {name} give different results for {spec.id}")
 
 
-def _record_problems(spec: ModelSpec, offer: Offer) -> list[str]:
-    """Say what is wrong with a record by itself, given the offer of the runtime that would serve it."""
+def _is_here(answer: Offer | Refusal) -> bool:
+    return isinstance(answer, Offer) and not answer.leaves_machine
+
+
+def _require_sound(spec: ModelSpec, *, native_dims: bool) -> None:
+    if problems := _record_problems(spec, native_dims=native_dims):
+        raise AssertionError(f"the record of {spec.id}: {'; '.join(problems)}")
+
+
+def _record_problems(spec: ModelSpec, *, native_dims: bool) -> list[str]:
+    """Say what is wrong with a record by itself, where the runtime that would serve it makes any width or not."""
     problems = [f"it has no {name}" for name in ("id", "revision", "license", "source") if not getattr(spec, name)]
     if spec.max_tokens > spec.context:
         problems.append(f"max_tokens={spec.max_tokens} is more than context={spec.context}")
@@ -412,7 +428,7 @@ def _record_problems(spec: ModelSpec, offer: Offer) -> list[str]:
         return problems
     assert isinstance(spec, EmbeddingSpec)
     prompts = spec.prompts
-    if not offer.native_dims and any(not 0 < width <= spec.dim for width in spec.mrl):
+    if not native_dims and any(not 0 < width <= spec.dim for width in spec.mrl):
         problems.append(f"mrl has widths that are not between 1 and dim={spec.dim}")
     if not prompts.tasks:
         return [*problems, "it has no task; a model without prompts has one with empty ones"]
@@ -434,6 +450,19 @@ def _record_problems(spec: ModelSpec, offer: Offer) -> list[str]:
             f"default_instruction={default!r} in the instructed prompt is not the first task's query prompt"
         )
     return problems
+
+
+def _gaps(spec: ModelSpec) -> list[str]:
+    """Say what a record leaves open and may not: only of a model that servers alone run may facts be unknown."""
+    if spec.elsewhere is not None:
+        named = bool(spec.served_names)
+        return [] if named else ["no runtime of this machine loads it, and served_names names none that serves it"]
+    wanted = ["architecture", "padding_side", *(["pooling"] if isinstance(spec, EmbeddingSpec) else [])]
+    return [
+        f"it has no {name}, which only a model that servers alone run may leave open (hosted=, needs_server=)"
+        for name in wanted
+        if getattr(spec, name) is None
+    ]
 
 
 def _slots(template: Template) -> list[str]:

@@ -61,6 +61,8 @@ MODELS = (
         # Activations reach 8e5, far above float16's 65504.
         banned_dtypes=("float16",),
         defines_family=True,
+        aliases=("embeddinggemma-300m",),
+        served_names=(("ollama", "embeddinggemma"), ("ollama", "embeddinggemma:300m")),
         source="https://huggingface.co/google/embeddinggemma-300m",
     ),
 )

@@ -18,6 +18,8 @@ _GEMMA = "google/embeddinggemma-300m"
 MISTAKEN_NAMES = {
     "google/embedding-gemma-300m": MistakenName("the id on the hub has no hyphen inside 'embeddinggemma'", _GEMMA),
     "google/gemma-embedding-base": MistakenName("no such model was ever published", _GEMMA),
+    "qwen3-embedding": MistakenName("the name needs a size; there are 0.6B, 4B and 8B", "Qwen/Qwen3-Embedding-0.6B"),
+    "qwen3-reranker": MistakenName("the name needs a size; there are 0.6B, 4B and 8B", "Qwen/Qwen3-Reranker-0.6B"),
     "qwen/qwen3-embedding": MistakenName("the id needs a size; there are 0.6B, 4B and 8B", "Qwen/Qwen3-Embedding-0.6B"),
     "qwen/qwen3-reranker": MistakenName("the id needs a size; there are 0.6B, 4B and 8B", "Qwen/Qwen3-Reranker-0.6B"),
     "qwen/qwen3-reranking-0.6b": MistakenName(
@@ -35,3 +37,12 @@ MISTAKEN_NAMES = {
     ),
 }
 """Keys are lower-case; look up with `name.lower()`."""
+
+OPEN_SERVED_NAMES = {
+    # Its tag `latest` is said to be the 8B, which nobody has checked here, and what it means can change any day.
+    ("ollama", "qwen3-embedding"): MistakenName(
+        "which size it is, is for Ollama's library to say",
+        "qwen3-embedding:0.6b, qwen3-embedding:4b or qwen3-embedding:8b",
+    ),
+}
+"""Names on servers that leave open which model they mean. A key is a runtime and a lower-case name without its tag."""

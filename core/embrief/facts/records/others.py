@@ -6,6 +6,16 @@ from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, Rera
 
 NO_PROMPTS = EmbeddingPrompts(tasks=(Task("retrieval", NO_PROMPT, NO_PROMPT, aliases=("query", "document")),))
 NO_TEMPLATE = Template("{query}")
+_FOR_SEARCH = EmbeddingPrompts(
+    tasks=(
+        Task(
+            "retrieval",
+            Template("Represent this sentence for searching relevant passages: "),
+            NO_PROMPT,
+            aliases=("query", "document"),
+        ),
+    )
+)
 
 MODELS = (
     EmbeddingSpec(
@@ -22,6 +32,8 @@ MODELS = (
         padding_side="right",
         prompts=NO_PROMPTS,
         final_token="</s>",
+        aliases=("bge-m3",),
+        served_names=(("ollama", "bge-m3"),),
         source="https://huggingface.co/BAAI/bge-m3 (the dense vectors only)",
     ),
     EmbeddingSpec(
@@ -41,7 +53,87 @@ MODELS = (
         # tests/core/test_identify.py compares it with published vectors.
         verified=True,
         aliases=("all-MiniLM-L6-v2",),
+        served_names=(("ollama", "all-minilm:l6-v2"), ("ollama", "all-minilm")),
         source="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+    ),
+    EmbeddingSpec(
+        id="sentence-transformers/all-mpnet-base-v2",
+        revision="9a3225965996d404b775526de6dbfe85d3368642",
+        license="apache-2.0",
+        architecture="mpnet",
+        parameters=109_486_464,
+        hidden_size=768,
+        dim=768,
+        max_tokens=384,
+        context=512,
+        pooling="mean",
+        padding_side="right",
+        prompts=NO_PROMPTS,
+        final_token="</s>",
+        aliases=("all-mpnet-base-v2",),
+        source="https://huggingface.co/sentence-transformers/all-mpnet-base-v2 and mteb 2.26.24",
+    ),
+    EmbeddingSpec(
+        id="Snowflake/snowflake-arctic-embed-xs",
+        revision="742da4f66e1823b5b4dbe6c320a1375a1fd85f9e",
+        license="apache-2.0",
+        architecture="bert",
+        parameters=22_713_216,
+        hidden_size=384,
+        dim=384,
+        max_tokens=512,
+        context=512,
+        pooling="cls",
+        padding_side="right",
+        prompts=_FOR_SEARCH,
+        final_token="[SEP]",
+        aliases=("snowflake-arctic-embed-xs",),
+        served_names=(("ollama", "snowflake-arctic-embed:xs"),),
+        source="https://huggingface.co/Snowflake/snowflake-arctic-embed-xs and mteb 2.26.24; the pooling is compared "
+        "with the files at load, and not verified before",
+    ),
+    EmbeddingSpec(
+        id="mixedbread-ai/mxbai-embed-large-v1",
+        revision="990580e27d329c7408b3741ecff85876e128e203",
+        license="apache-2.0",
+        architecture="bert",
+        parameters=335_141_888,
+        hidden_size=1024,
+        dim=1024,
+        # It is said to be trained for shorter vectors too; for which widths is not verified here.
+        max_tokens=512,
+        context=512,
+        pooling="cls",
+        padding_side="right",
+        prompts=_FOR_SEARCH,
+        final_token="[SEP]",
+        aliases=("mxbai-embed-large-v1",),
+        served_names=(("ollama", "mxbai-embed-large"),),
+        source="https://huggingface.co/mixedbread-ai/mxbai-embed-large-v1 and mteb 2.26.24; the pooling is compared "
+        "with the files at load, and not verified before",
+    ),
+    EmbeddingSpec(
+        id="Alibaba-NLP/gte-multilingual-base",
+        revision="ca1791e0bcc104f6db161f27de1340241b13c5a4",
+        license="apache-2.0",
+        architecture="new",
+        parameters=305_368_320,
+        hidden_size=768,
+        dim=768,
+        mrl=range(128, 769),
+        max_tokens=8192,
+        context=8192,
+        pooling="cls",
+        padding_side="right",
+        prompts=NO_PROMPTS,
+        final_token="</s>",
+        aliases=("gte-multilingual-base",),
+        served_names=(
+            ("tei", "Alibaba-NLP/gte-multilingual-base"),
+            ("openai", "Alibaba-NLP/gte-multilingual-base"),
+        ),
+        needs_server="has code of its own, which does not run with transformers 5",
+        source="https://huggingface.co/Alibaba-NLP/gte-multilingual-base and mteb 2.26.24",
     ),
     RerankerSpec(
         id="BAAI/bge-reranker-v2-m3",
@@ -55,6 +147,7 @@ MODELS = (
         padding_side="right",
         scoring="classifier",
         template=NO_TEMPLATE,
+        aliases=("bge-reranker-v2-m3", "bge-reranker-v2"),
         source="https://huggingface.co/BAAI/bge-reranker-v2-m3",
     ),
 )

@@ -76,6 +76,8 @@ def _embedder(size: str, revision: str, dim: int, parameters: int, context: int)
         # float16 gives NaN for some texts on the 8B (QwenLM/Qwen3-Embedding#164); the card uses it for the others.
         banned_dtypes=("float16",) if size == "8B" else (),
         defines_family=size == "0.6B",
+        aliases=(f"Qwen3-Embedding-{size}",),
+        served_names=(("ollama", f"qwen3-embedding:{size.lower()}"),),
         source=f"https://huggingface.co/Qwen/Qwen3-Embedding-{size}",
     )
 
@@ -95,6 +97,7 @@ def _reranker(size: str, revision: str, hidden_size: int, parameters: int) -> Re
         template=RERANK_TEMPLATE,
         default_instruction=RETRIEVAL,
         defines_family=size == "0.6B",
+        aliases=(f"Qwen3-Reranker-{size}",),
         source=f"https://huggingface.co/Qwen/Qwen3-Reranker-{size}",
     )
 
