@@ -157,18 +157,19 @@ class ServerError(BackendError):
     """
 
     answered: int | None = None
+    _plain: str | None = None
 
     def tell(self, answered: int, count: int) -> None:
-        """Say how much of a call had been answered when it failed. Who calls again may go on from there."""
-        if self.answered is None:
-            self.args = (f"{self.args[0]}; {_SO_FAR.format(answered, count)}",)
-        else:
-            old = _SO_FAR.format(self.answered, count)
-            self.args = (str(self.args[0]).replace(old, _SO_FAR.format(answered, count)),)
+        """Say how much of a call had been answered when it failed. Who calls again may go on from there.
+
+        Args:
+            answered: The number of texts from the first one on.
+            count: The number of all texts.
+        """
+        if self._plain is None:
+            self._plain = str(self.args[0])
+        self.args = (f"{self._plain}; the first {answered} of {count} texts had been answered",)
         self.answered = answered
-
-
-_SO_FAR = "the first {} of {} texts had been answered"
 
 
 class UnavailableError(ConnectionError, ServerError):

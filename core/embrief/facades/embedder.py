@@ -14,6 +14,7 @@ import numpy as np
 from embrief.errors import (
     ArgumentError,
     IndexedError,
+    ServerError,
     TruncationWarning,
     placed,
     warn,
@@ -683,6 +684,9 @@ class _Shown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.__exit__(kind, error, trace)
+        first = np.unique(self._order, return_index=True)[1] + self._start
         if isinstance(error, IndexedError):
-            first = np.unique(self._order, return_index=True)[1]
-            error.place((first + self._start).tolist())
+            error.place(first.tolist())
+        elif isinstance(error, ServerError) and error.answered is not None:
+            end = self._start + len(self._order)
+            error.tell(int(first[error.answered]) if error.answered < len(first) else end, end)

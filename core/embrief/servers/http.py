@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from embrief.servers.keys import Key
     from embrief.servers.options import ServerOptions
 
-Explain = Callable[[int, Any, str], EmbriefError | None]
-"""From status, body (JSON, or text) and message to the error that it is; `None`: nothing special."""
+Explain = Callable[[int, Any, str], "Exception | None"]
+"""From status, body (JSON, or text) and message to the error that it is, perhaps `Again`; `None`: nothing special."""
 
 LONGEST_REQUEST = 600.0
 """Seconds for one request with all its tries and waits, where the call has no deadline."""
@@ -144,7 +144,7 @@ class Client:
                 for attempt in range(tries):
                     try:
                         return await self._try(method, url, content, tokens, explain, texts)
-                    except _Again as found:
+                    except Again as found:
                         wait = _pause(attempt, found.after)
                         if attempt + 1 >= min(tries, found.tries) or wait > LONGEST_WAIT:
                             raise found.error from found.__cause__
@@ -180,11 +180,11 @@ class Client:
             async with asyncio.timeout(options.connect_timeout + 2 * options.timeout):
                 status, answered, body = await _exchange(pool.client, method, url, headers, content, options)
         except httpx.ConnectError as error:
-            raise _Again(UnavailableError(f"{self.where} cannot be reached: {_said(error)}")) from error
+            raise Again(UnavailableError(f"{self.where} cannot be reached: {_said(error)}")) from error
         except (httpx.TransportError, TimeoutError) as error:
             late = isinstance(error, (TimeoutError, httpx.TimeoutException))
             problem = f"did not answer within {options.timeout:g} s" if late else f"broke off: {_said(error)}"
-            raise _Again(UnavailableError(f"{self.where} {problem}")) from error
+            raise Again(UnavailableError(f"{self.where} {problem}")) from error
         except httpx.HTTPError as error:
             raise BackendError(f"{self.where} answers with what is no HTTP: {_said(error)}") from error
         if 200 <= status < 300:
@@ -228,11 +228,11 @@ class Client:
             return BackendError(f"{url} answers with HTTP {status}{said}")
         after = _retry_after(headers.get("retry-after"))
         if status == 429:
-            return _Again(RateLimitedError(f"{self.where} takes no more for now (HTTP 429){said}", retry_after=after))
+            return Again(RateLimitedError(f"{self.where} takes no more for now (HTTP 429){said}", retry_after=after))
         if status == 500:
             # Often the text's own fault, which is looked for then; once more, since it may have been a moment's.
-            return _Again(BackendError(f"{url} fails (HTTP 500){said}"), after=after, tries=2)
-        return _Again(UnavailableError(f"{self.where} is not available (HTTP {status}){said}"), after=after)
+            return Again(BackendError(f"{url} fails (HTTP 500){said}"), after=after, tries=2)
+        return Again(UnavailableError(f"{self.where} is not available (HTTP {status}){said}"), after=after)
 
     def _words(self, body: Any, texts: Sequence[str]) -> str:
         """Return the server's message, without the key and without what users wrote."""
@@ -245,10 +245,17 @@ class Client:
         return words[:_MOST_WORDS]
 
 
-class _Again(Exception):
+class Again(Exception):
     """What another try may put right."""
 
     def __init__(self, error: EmbriefError, *, after: float | None = None, tries: int = 1000) -> None:
+        """Take the error that it is if no try does.
+
+        Args:
+            error: The error.
+            after: Seconds that the server asks for.
+            tries: How many there are for it, at most.
+        """
         super().__init__(str(error))
         self.error, self.tries = error, tries
         self.after = error.retry_after if isinstance(error, RateLimitedError) else after

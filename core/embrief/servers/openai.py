@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import BackendError, EmbriefError, ModelMismatchError, UnavailableError
+from embrief.errors import BackendError, ModelMismatchError, UnavailableError
 from embrief.facts.specs import EmbeddingSpec
 from embrief.runtimes.base import Refusal
+from embrief.servers.http import Again
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
 from embrief.servers.options import OpenAI
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
 HOSTED_TOKENS = 300_000
 """Tokens per request that OpenAI takes (API reference, embeddings)."""
 _NUMBERS = re.compile(r"(\d+) tokens")
+_CROWDED = "Context size has been exceeded"
+"""llama-server's slots share one context: texts that fit one by one may not fit together."""
 _LONG = re.compile(
     r"maximum context length|context size|context_size|too large to process|input length|max_model_len|too long|"
     r"reduce your prompt|maximum input length",
     re.IGNORECASE,
 )
+
+
+_PROVIDERS = {"Mistral": "https://api.mistral.ai/v1"}
 
 
 class OpenAIEmbedder(ServerEmbedder):
@@ -128,7 +134,9 @@ class OpenAIEmbedder(ServerEmbedder):
             self._check_usage(answer, fitted, len(texts))
         return answer
 
-    def _explain(self, status: int, body: Any, words: str, texts: int) -> EmbriefError | None:
+    def _explain(self, status: int, body: Any, words: str, texts: int) -> Exception | None:
+        if _CROWDED in words:
+            return Again(BackendError(f"{self.http.where} has no room for what runs there at once: {words}"))
         if status in (400, 422) and self._encoding is not None and "encoding_format" in words:
             return _NoEncodingError(words)
         error = body.get("error") if isinstance(body, dict) else None
@@ -178,11 +186,10 @@ class OpenAIRuntime(ServerRuntime):
 
     def refusal(self, spec: ModelSpec, options: OpenAI) -> Refusal | None:
         """Refuse to ask a provider for what it does not have."""
-        hosted = spec.served_name(self.name) is not None
-        if options.base_url is None and options.model is None and not hosted:
+        if options.base_url is None and spec.hosted != "OpenAI":
+            url = _PROVIDERS.get(spec.hosted or "", "http://127.0.0.1:8000/v1")
             return Refusal(
-                "asks OpenAI itself unless it is told where else; write backend=OpenAI(base_url='http://127.0.0.1:8000/v1')",
-                "request",
+                f"asks OpenAI itself unless it is told where else; write backend=OpenAI(base_url={url!r})", "request"
             )
         return None
 
