@@ -1,4 +1,4 @@
-"""The command line: `embrief demo`, `models`, `plugins`, `pull`, `doctor`, `bench` and `eval`.
+"""The command line: `embrief demo`, `models`, `plugins`, `pull`, `doctor`, `parity`, `bench` and `eval`.
 
 Nothing heavy is imported here or at the top of a command's file: `embrief --help` must come at once.
 """
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import embrief
-from embrief.cli import bench, demo, doctor, evaluate, models, plugins, pull
+from embrief.cli import bench, demo, doctor, evaluate, models, parity, plugins, pull
 from embrief.errors import EmbriefError
 
 
@@ -55,7 +55,15 @@ def _start(
     """Embedding models and rerankers, with the prompts they were trained with."""
 
 
-for _command in (demo.demo, models.models, plugins.plugins, pull.pull, doctor.doctor, bench.bench):
+for _command in (
+    demo.demo,
+    models.models,
+    plugins.plugins,
+    pull.pull,
+    doctor.doctor,
+    parity.parity,
+    bench.bench,
+):
     app.command()(_command)
 app.add_typer(evaluate.app, name="eval")
 
