@@ -278,6 +278,14 @@ class ServerModelWarning(UserWarning):
     """A server serves something that may be another model than the one asked for."""
 
 
+class DegradedAnswerError(BackendError):
+    """Only a member of another vector space could answer, and its vectors must not get among those of this one."""
+
+
+class UnprobedWarning(UserWarning):
+    """A member of a fallback answers that was compared with nothing."""
+
+
 class LicenseWarning(UserWarning):
     """The licence of a model forbids commercial use. Once per model and process."""
 

@@ -26,18 +26,23 @@ def parity(
     ] = None,
     tolerance: Annotated[float | None, typer.Option(help="Least cosine that counts as equal.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens per text, for both.")] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the vectors of the probe texts, for members of a fallback.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a model on a server with the same model elsewhere, and name the cause of a difference.
 
-    Exits with 1 if the vectors differ.
+    Exits with 1 if the vectors differ; then nothing is kept either.
     """
     from embrief.facades.embedder import Embedder
-    from embrief.parity import check_parity
+    from embrief.parity import check_parity, kept
 
     against = None if reference is None else Embedder(reference, max_tokens=max_tokens)
     with Embedder(model, max_tokens=max_tokens) as embedder:
         report = check_parity(embedder, against, tolerance=tolerance)
-    typer.echo(json.dumps(report.to_json(), indent=2) if as_json else str(report))
-    if report.verdict == "differs":
-        raise typer.Exit(1)
+        typer.echo(json.dumps(report.to_json(), indent=2) if as_json else str(report))
+        if report.verdict == "differs":
+            raise typer.Exit(1)
+        if record:
+            typer.echo(f"the vectors are kept in {kept.record(embedder)}", err=True)

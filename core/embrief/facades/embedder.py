@@ -61,6 +61,10 @@ class EmbeddingResult:
     """(n,) whether the text was longer than the model's limit and lost its end; `None`: it is not known."""
     space: VectorSpace
     """The space the vectors belong to."""
+    answered_by: str = ""
+    """Which member of a fallback made them."""
+    degraded: bool = False
+    """Whether they are of another space than the one asked for, since nobody else could answer."""
 
     def __repr__(self) -> str:
         count, dim = self.vectors.shape
@@ -387,7 +391,7 @@ class Embedder(Facade[EmbeddingSpec]):
                 truncated = None if truncated is None else truncated[order]
             if truncated is not None:
                 self._warn_truncated(counts, truncated, options.max_tokens, start)
-            return EmbeddingResult(vectors, counts, truncated, space)
+            return EmbeddingResult(vectors, counts, truncated, space, output.answered_by)
 
         return Plan(Request(distinct, options, urgent=role == "query"), finish, shown)
 

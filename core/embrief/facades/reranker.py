@@ -36,9 +36,9 @@ class RankedDocument:
     """A document's place in the input, and how relevant it is."""
 
     index: int
-    score: float
-    """P(relevant), 0 to 1; of a provider's service whose scores are none (`info()["calibrated"]`), only their order
-    means something."""
+    score: float | None
+    """P(relevant), 0 to 1; `None` where a fallback could only keep the order. Of a provider's service whose scores are
+    no probabilities (`info()["calibrated"]`) only their order means something."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,13 +47,14 @@ class RankedItem(Generic[T]):
 
     item: T
     index: int
-    score: float
-    """P(relevant), 0 to 1."""
+    score: float | None
+    """As of `RankedDocument`."""
 
     def __repr__(self) -> str:
         item = reprlib.repr(self.item)
         shown = item if len(item) <= 80 else f"{item[:80]}..."
-        return f"RankedItem(item={shown}, index={self.index}, score={self.score:.4f})"
+        score = "None" if self.score is None else f"{self.score:.4f}"
+        return f"RankedItem(item={shown}, index={self.index}, score={score})"
 
 
 class Reranker(Facade[RerankerSpec]):

@@ -6,6 +6,7 @@
 | `published` | what is known of a model's numbers |
 | `check` | asking both sides, and naming the cause of a difference |
 | `pooling` | the reference with another pooling, for that cause |
+| `kept` | vectors of the texts by space, for the members of a fallback |
 | `report` | what came out, and what to do |
 """
 

@@ -311,6 +311,11 @@ class ResolvedModel(Generic[S]):
         return self._offered.offer.renders
 
     @property
+    def identity(self) -> str:
+        """Return what else than runtime and format moves a vector, such as a server's address; empty if nothing."""
+        return self._offered.offer.identity
+
+    @property
     def normalizes(self) -> bool:
         """Return whether vectors come with unit length, whatever is asked for."""
         return self._offered.offer.normalizes

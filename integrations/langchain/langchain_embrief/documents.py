@@ -27,7 +27,7 @@ def with_scores(ranked: Sequence[RankedItem[Document]]) -> list[Document]:
     return [_scored(found.item, found.score) for found in ranked]
 
 
-def _scored(document: Document, score: float) -> Document:
+def _scored(document: Document, score: float | None) -> Document:
     metadata = dict(document.metadata)
     if "relevance_score" in metadata:
         metadata.setdefault("retrieval_score", metadata["relevance_score"])

@@ -1,0 +1,284 @@
+"""`FallbackEmbedder`: one model, run in several ways; whoever is there answers, and never another model unasked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from embrief.errors import ArgumentError, ArgumentTypeError, DegradedAnswerError, EmbriefError
+from embrief.facades.embedder import Embedder, EmbeddingResult
+from embrief.fallback.chain import LEAST, Chain, Member, Unprobed, too_coarse
+from embrief.fallback.falls import falls_through
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embrief.facts.prompts import Input
+    from embrief.facts.specs import EmbeddingSpec, Role
+    from embrief.facts.vectors import Matrix
+    from embrief.fallback.events import OnEvent
+    from embrief.serving.loading import SharedModel
+    from embrief.serving.scheduler import Served
+
+
+class FallbackEmbedder(Embedder):
+    """Several ways to run one model, asked in turn: an `Embedder` that goes on when one of them is not there.
+
+    All members make vectors of one space; a member is compared with vectors that `embrief parity NAME --record` kept
+    before its first answer. What lies with the call (bad or too long input), a key that is refused, another model and
+    NaN are errors as ever; see `embrief.fallback.falls`.
+    """
+
+    _chain: Chain
+    _degraded: tuple[Embedder, ...]
+
+    def __init__(
+        self,
+        members: Sequence[Embedder | str],
+        *,
+        unprobed: Unprobed = "refuse",
+        allow_degraded: bool = False,
+        probes: str | Path | None = None,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        """Compare the members' spaces, and load nothing.
+
+        Args:
+            members: Embedders, or names and references of models, the preferred one first.
+            unprobed: What to do with a member where no vectors are kept to compare it with.
+            allow_degraded: Let members of other spaces stand at the end of the chain. They answer `encode` and
+                `aencode` alone, with results that are marked; every other method raises `DegradedAnswerError` instead.
+            probes: The folder with kept vectors, if not in the usual place.
+            on_event: Told of every answer, failure and opened breaker, with counts and names, on the caller's thread.
+
+        Raises:
+            ArgumentError: Members are of different spaces, of a number format below 8 bits, or there are too few.
+            ArgumentTypeError: A member is no embedder and no name.
+        """
+        found = _embedders(members)
+        first = found[0]
+        whole = [item for item in found if item.space == first.space]
+        others = [item for item in found if item.space != first.space]
+        if others and not allow_degraded:
+            raise _several_spaces(found)
+        if found[len(whole) :] != others:
+            raise ArgumentError(
+                "the members of another space stand at the end of a chain: "
+                f"{', '.join(map(_name, [*whole, *others]))} is the order that can be"
+            )
+        for item in whole:
+            if item.settings.dtype not in ("auto", *LEAST):
+                raise too_coarse(_name(item), item.settings.dtype)
+        if unprobed not in ("refuse", "warn"):
+            raise ArgumentError(f"unprobed={unprobed!r} is not known; use 'refuse' or 'warn'")
+        names = _distinct([_name(item) for item in whole])
+        self._chain = Chain(
+            [Member(name, item) for name, item in zip(names, whole, strict=True)],
+            unprobed=unprobed,
+            probes=probes,
+            on_event=on_event,
+        )
+        self._degraded = tuple(others)
+        self._settings, self._model, self._checked = first._settings, first._shared, False
+        self._store = None
+        self._check_spec()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of all members, in order; those of other spaces last."""
+        return (*(member.name for member in self._chain.members), *map(_name, self._degraded))
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for everything that may move a document vector: that of all members."""
+        parts = "\0".join(member.embedder.fingerprint for member in self._chain.members)
+        return "ef1-" + hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+    def _served(self, shared: SharedModel[EmbeddingSpec]) -> Served:
+        return self._chain
+
+    def _view(self, **changes: Any) -> Self:
+        twin = super()._view(**changes)
+        twin._degraded = tuple(item._view(**changes) for item in self._degraded)
+        # One chain: what is known of a member holds for every view. Its members' own settings are not used but for the
+        # space, which the view checks by its own.
+        twin._chain = self._chain
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        members = [*(member.embedder for member in self._chain.members), *self._degraded]
+        return _rebuild, (members, self._chain.unprobed, bool(self._degraded), self._chain.probes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self.members)!r})"
+
+    def encode(
+        self,
+        texts: Sequence[Input],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> EmbeddingResult:
+        """`Embedder.encode` by the first member that can.
+
+        Returns:
+            As of `Embedder.encode`. `answered_by` names the member; `degraded` says that it is of another space, which
+            `space` is then.
+        """
+        try:
+            return super().encode(
+                texts, role=role, titles=titles, instruction=instruction, task=task, progress=progress
+            )
+        except EmbriefError as error:
+            for member in self._instead(error):
+                try:
+                    found = member.encode(texts, role=role)
+                except EmbriefError as other:
+                    self._failed(member, len(texts), other)
+                else:
+                    return self._marked(member, found)
+            raise
+
+    async def aencode(
+        self,
+        texts: Sequence[Input],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> EmbeddingResult:
+        """`encode` without blocking the event loop."""
+        try:
+            return await super().aencode(
+                texts, role=role, titles=titles, instruction=instruction, task=task, progress=progress
+            )
+        except EmbriefError as error:
+            for member in self._instead(error):
+                try:
+                    found = await member.aencode(texts, role=role)
+                except EmbriefError as other:
+                    self._failed(member, len(texts), other)
+                else:
+                    return self._marked(member, found)
+            raise
+
+    def _instead(self, error: EmbriefError) -> tuple[Embedder, ...]:
+        """Return who may answer, marked, after an error of the whole chain."""
+        return self._degraded if falls_through(error) else ()
+
+    def _failed(self, member: Embedder, count: int, error: EmbriefError) -> None:
+        if not falls_through(error):
+            raise error
+        self._chain.tell("failed", _name(member), count, reason=type(error).__name__)
+
+    def _marked(self, member: Embedder, found: EmbeddingResult) -> EmbeddingResult:
+        self._chain.tell("degraded", _name(member), len(found.vectors))
+        return replace(found, degraded=True, answered_by=_name(member))
+
+    def embed_queries(
+        self, texts: Sequence[Input], *, instruction: str | None = None, task: str | None = None
+    ) -> Matrix:
+        """`Embedder.embed_queries`; vectors of another space are an error."""
+        return _whole(self.encode(texts, role="query", instruction=instruction, task=task))
+
+    def embed_documents(
+        self,
+        texts: Sequence[Input],
+        *,
+        titles: Sequence[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> Matrix:
+        """`Embedder.embed_documents`; vectors of another space are an error."""
+        return _whole(self.encode(texts, role="document", titles=titles, task=task, progress=progress))
+
+    async def aembed_queries(
+        self, texts: Sequence[Input], *, instruction: str | None = None, task: str | None = None
+    ) -> Matrix:
+        """`embed_queries` without blocking the event loop."""
+        return _whole(await self.aencode(texts, role="query", instruction=instruction, task=task))
+
+    async def aembed_documents(
+        self,
+        texts: Sequence[Input],
+        *,
+        titles: Sequence[str | None] | None = None,
+        task: str | None = None,
+        progress: bool = False,
+    ) -> Matrix:
+        """`embed_documents` without blocking the event loop."""
+        return _whole(await self.aencode(texts, role="document", titles=titles, task=task, progress=progress))
+
+    def info(self) -> dict[str, Any]:
+        """Return what the first member would tell, and how each member does."""
+        return {
+            **super().info(),
+            "members": [
+                {
+                    "name": member.name,
+                    "backend": member.embedder._shared.backend.name,
+                    "breaker": member.breaker.state,
+                    "probed": member.probed,
+                }
+                for member in self._chain.members
+            ],
+            "degraded_members": list(map(_name, self._degraded)),
+        }
+
+
+def _whole(result: EmbeddingResult) -> Matrix:
+    if result.degraded:
+        raise DegradedAnswerError(
+            f"only {result.answered_by} could answer, with vectors of the space {result.space.id}, which must not get "
+            "among those of this one; try again later, or use encode(), whose results say what they are"
+        )
+    return result.vectors
+
+
+def _embedders(members: Sequence[Embedder | str]) -> list[Embedder]:
+    if isinstance(members, (str, Embedder)) or not isinstance(members, Sequence):
+        raise ArgumentTypeError("members is a list of embedders and names of models")
+    if len(members) < 2:
+        raise ArgumentError(f"a fallback needs two members at least, and there are {len(members)}")
+    found = []
+    for index, member in enumerate(members):
+        if isinstance(member, FallbackEmbedder) or not isinstance(member, (str, Embedder)):
+            raise ArgumentTypeError(
+                f"members[{index}] is a {type(member).__name__}, no Embedder and no name", index=index
+            )
+        found.append(Embedder(member) if isinstance(member, str) else member)
+    return found
+
+
+def _several_spaces(members: Sequence[Embedder]) -> ArgumentError:
+    first = members[0].space
+    told = "; ".join(f"{_name(item)}: {item.space.id}" for item in members)
+    other = next(item for item in members if item.space != first)
+    differs = ", ".join(first.differences(other.space, names=(_name(members[0]), _name(other)))[:3])
+    return ArgumentError(
+        f"a fallback is one model run in several ways, since vectors of two spaces cannot be compared: {told} "
+        f"({differs}). Leave {_name(other)} out of fallback_chain; or, if an answer that is marked as another space's is "
+        "better than none, set allow_degraded=True (allow_degraded: true in a configuration): encode() alone gives it"
+    )
+
+
+def _name(embedder: Embedder) -> str:
+    """Return what a member is called: the model and the runtime, and where its server is."""
+    shared = embedder._shared
+    place = shared.identity.partition(" ")[0]
+    return f"{embedder.spec.id} ({shared.backend.name}{f' at {place}' if place else ''})"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    return [name if names.count(name) == 1 else f"{name} #{place + 1}" for place, name in enumerate(names)]
+
+
+def _rebuild(members: list[Embedder], unprobed: Unprobed, degraded: bool, probes: Any) -> FallbackEmbedder:
+    return FallbackEmbedder(members, unprobed=unprobed, allow_degraded=degraded, probes=probes)
