@@ -264,7 +264,7 @@ def _several_spaces(members: Sequence[Embedder]) -> ArgumentError:
     differs = ", ".join(first.differences(other.space, names=(_name(members[0]), _name(other)))[:3])
     return ArgumentError(
         f"a fallback is one model run in several ways, since vectors of two spaces cannot be compared: {told} "
-        f"({differs}). Leave {_name(other)} out of fallback_chain; or, if an answer that is marked as another space's is "
+        f"({differs}). Leave {_name(other)} out of fallback_chain; or, if an answer marked as another space's is "
         "better than none, set allow_degraded=True (allow_degraded: true in a configuration): encode() alone gives it"
     )
 
