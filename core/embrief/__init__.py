@@ -17,6 +17,7 @@ from embrief.errors import (
     ArgumentError,
     ArgumentTypeError,
     BackendError,
+    CacheWarning,
     ClosedError,
     DuplicateNameError,
     EmbriefError,
@@ -45,6 +46,7 @@ from embrief.errors import (
 from embrief.system.log import logger as _logger  # noqa: F401 - quiet from the start, unless the application sets it up
 
 if TYPE_CHECKING:
+    from embrief.cache.options import MemoryCache, SqliteCache
     from embrief.discovery.hookspecs import hookimpl
     from embrief.discovery.integrations import Integration
     from embrief.facades.embedder import Embedder, EmbeddingResult
@@ -79,6 +81,7 @@ __all__ = [
     "Ask",
     "BackendError",
     "Batched",
+    "CacheWarning",
     "ClosedError",
     "Dense",
     "DuplicateNameError",
@@ -94,6 +97,7 @@ __all__ = [
     "Integration",
     "ItemFailedError",
     "LoadRequest",
+    "MemoryCache",
     "MissingDependencyError",
     "Model",
     "ModelMismatchError",
@@ -124,6 +128,7 @@ __all__ = [
     "Source",
     "SpaceMismatchError",
     "Sparse",
+    "SqliteCache",
     "Task",
     "Template",
     "TruncationWarning",
@@ -140,6 +145,10 @@ __all__ = [
 ]
 
 _LATER = {
+    "embrief.cache.options": (
+        "MemoryCache",
+        "SqliteCache",
+    ),
     "embrief.facts.values": (
         "Dense",
         "Multi",

@@ -246,6 +246,10 @@ class TruncationWarning(UserWarning):
     """A text was longer than the model's limit and its end was cut off."""
 
 
+class CacheWarning(UserWarning):
+    """The cache of embeddings cannot be read or written; everything is computed instead."""
+
+
 class PluginError(EmbriefError, RuntimeError):
     """A plugin used the library while plugins were being loaded, which cannot work."""
 
