@@ -68,11 +68,11 @@ _told: set[tuple[str, str]] = set()
 _inherited: list[sqlite3.Connection] = []
 
 
-class _NotOursError(Exception):
+class NotOursError(Exception):
     """A file is no cache of ours; the message says what it is."""
 
 
-class _NewerError(Exception):
+class NewerError(Exception):
     """A file was written by a newer release."""
 
 
@@ -201,7 +201,7 @@ class SqliteStore:
         ).fetchall()
         at = store.now()
         for key, value, crc, size, used, expires in rows:
-            if not _is_whole(key, value, crc, size) or (expires is not None and not expires > at):
+            if not is_whole(key, value, crc, size) or (expires is not None and not expires > at):
                 self._drop(key, crc)
                 continue
             found[key] = value
@@ -321,7 +321,7 @@ class SqliteStore:
 
         Under the side's lock.
         """
-        cause, sentence = _cause(error)
+        cause, sentence = cause_of(error)
         self._disconnect(side)
         if cause in ("damaged", "foreign"):
             try:
@@ -361,14 +361,14 @@ _REMEDIES = {
 }
 
 
-def _cause(error: Exception) -> tuple[str, str]:
+def cause_of(error: Exception) -> tuple[str, str]:
     """Return a word for what is wrong, and the rest of a sentence that begins with the file's name."""
     import errno
     import sqlite3
 
-    if isinstance(error, _NotOursError):
+    if isinstance(error, NotOursError):
         return "foreign", f"is no cache of embrief ({error})"
-    if isinstance(error, _NewerError):
+    if isinstance(error, NewerError):
         return "newer", "was written by a newer release of embrief"
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC)
@@ -390,7 +390,7 @@ def _crc(key: bytes, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key))
 
 
-def _is_whole(key: object, value: object, crc: object, size: object) -> bool:
+def is_whole(key: object, value: object, crc: object, size: object) -> bool:
     """Return whether a row is as it was written."""
     if not isinstance(key, bytes) or not isinstance(value, bytes):
         return False
@@ -442,8 +442,8 @@ def connect(file: Path, seconds: float) -> sqlite3.Connection:
         seconds: How long statements wait for other processes.
 
     Raises:
-        _NotOursError: Another program's file is there.
-        _NewerError: A newer release wrote it.
+        NotOursError: Another program's file is there.
+        NewerError: A newer release wrote it.
         sqlite3.Error: It cannot be opened.
     """
     import sqlite3
@@ -491,19 +491,19 @@ def _check(connection: sqlite3.Connection) -> bool:
     """Return whether the tables are there.
 
     Raises:
-        _NotOursError: There are others.
-        _NewerError: They have a later layout.
+        NotOursError: There are others.
+        NewerError: They have a later layout.
     """
     application, layout = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     there = set(connection.execute("SELECT type, name FROM sqlite_master").fetchall())
     if not there and not application and not layout:
         return False
     if application != APPLICATION:
-        raise _NotOursError("another program's database")
+        raise NotOursError("another program's database")
     if layout > LAYOUT:
-        raise _NewerError
+        raise NewerError
     if layout != LAYOUT or there != _OURS:
-        raise _NotOursError("its tables are others")
+        raise NotOursError("its tables are others")
     return True
 
 
