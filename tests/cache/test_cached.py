@@ -543,13 +543,18 @@ async def test_the_loop_only_passes_things_on(
     """Looking up, keys and writing are done elsewhere: by the thread that is in there."""
     loop, inside = threading.get_ident(), set()
     place = type(store_of(cache))
-    for name in ("get", "put", "settle"):
 
-        def watched(self: Any, *args: Any, name: str = name, real: Any = getattr(place, name)) -> Any:
+    def watch(name: str) -> None:
+        real = getattr(place, name)
+
+        def watched(self: Any, *args: Any) -> Any:
             inside.add((name, threading.get_ident() == loop))
             return real(self, *args)
 
         monkeypatch.setattr(place, name, watched)
+
+    for name in ("get", "put", "settle"):
+        watch(name)
     real_key = Rendered.key.fget
 
     def key(self: Rendered) -> bytes:

@@ -201,7 +201,7 @@ class SqliteStore:
         ).fetchall()
         at = store.now()
         for key, value, crc, size, used, expires in rows:
-            if not is_whole(key, value, crc, size) or (expires is not None and not expires > at):
+            if not is_whole(key, value, crc, size) or not _counts(expires, at):
                 self._drop(key, crc)
                 continue
             found[key] = value
@@ -397,6 +397,10 @@ def is_whole(key: object, value: object, crc: object, size: object) -> bool:
     return size == len(value) and crc == _crc(key, value)
 
 
+def _counts(expires: object, at: float) -> bool:
+    return expires is None or (isinstance(expires, (int, float)) and expires > at)
+
+
 def _identity(file: Path) -> _Identity:
     try:
         status = file.stat()
@@ -449,6 +453,8 @@ def connect(file: Path, seconds: float) -> sqlite3.Connection:
     import sqlite3
 
     connection = sqlite3.connect(file, timeout=seconds, isolation_level=None, check_same_thread=False)
+    # Whatever type a damaged row has, it is bytes with another checksum, and no error of decoding.
+    connection.text_factory = bytes
     try:
         _prepare(connection, seconds)
     except BaseException:
@@ -478,7 +484,7 @@ def _prepare(connection: sqlite3.Connection, seconds: float) -> None:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                     raise
                 time.sleep(0.01)
-        if mode != "wal":
+        if mode != b"wal":
             raise sqlite3.OperationalError("its file system cannot have a write-ahead log")
         with transaction(connection):
             for statement in _MAKE.split(";"):
@@ -495,7 +501,8 @@ def _check(connection: sqlite3.Connection) -> bool:
         NewerError: They have a later layout.
     """
     application, layout = _pragma(connection, "application_id"), _pragma(connection, "user_version")
-    there = set(connection.execute("SELECT type, name FROM sqlite_master").fetchall())
+    listed = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
+    there = {(kind.decode("utf-8", "replace"), name.decode("utf-8", "replace")) for kind, name in listed}
     if not there and not application and not layout:
         return False
     if application != APPLICATION:
@@ -539,8 +546,10 @@ def shrink(connection: sqlite3.Connection, max_bytes: int) -> None:
 
 
 def give_back(connection: sqlite3.Connection) -> None:
-    """Cut the file to what it holds."""
-    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    """Cut the file to what it holds, as far as no other process reads at the moment."""
+    # It is done a page per step, and `execute` takes one step.
+    connection.executescript("PRAGMA incremental_vacuum")
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def set_aside(file: Path) -> Path | None:

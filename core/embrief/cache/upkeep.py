@@ -89,7 +89,6 @@ def clear(path: str | None = None) -> int:
             (entries,) = connection.execute("SELECT count(*) FROM entries").fetchone()
             connection.execute("DELETE FROM entries")
         sqlite.give_back(connection)
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return int(entries)
 
 
@@ -106,7 +105,8 @@ def verify(path: str | None = None) -> Verdict:
 
     checked, bad, last = 0, 0, -(2**63)
     with _opened(path) as (file, connection):
-        damage = [row[0] for row in connection.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
+        said = [row[0].decode("utf-8", "replace") for row in connection.execute("PRAGMA integrity_check(5)")]
+        damage = [line for line in said if line != "ok"]
         while True:
             rows = connection.execute(
                 "SELECT rowid, key, value, crc, size FROM entries WHERE rowid > ? ORDER BY rowid LIMIT ?",
