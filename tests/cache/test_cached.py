@@ -7,6 +7,7 @@ import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from embrief import (
     UnavailableError,
 )
 from embrief.cache import store
+from embrief.cache.flights import Flights
 from embrief.cache.opening import store_of
 from embrief.discovery.plugins import catalog
 from embrief.facts.prompts import Rendered
@@ -185,6 +187,17 @@ def test_models_and_titles_do_not_mix(fake: FakeRuntime, cache: MemoryCache | Sq
     assert fake.runs == [1, 1, 1]
 
 
+def test_two_models_of_one_declared_version_do_not_mix(fake: FakeRuntime, cache: MemoryCache | SqliteCache) -> None:
+    twin = replace(catalog().models[fake.qwen3], id=f"{fake.qwen3}-twin")
+    catalog().add_model(twin)
+    try:
+        for model in (fake.qwen3, twin.id):
+            Embedder(model, cache=cache).embed_documents(["a"])
+        assert fake.runs == [1, 1]
+    finally:
+        catalog().models.pop(twin.id)
+
+
 def test_number_formats_and_runtimes_do_not_mix(cache: MemoryCache | SqliteCache) -> None:
     with Told() as told:
         for options in ({"dtype": "float32"}, {"dtype": "bfloat16"}, {"dtype": "auto"}):
@@ -322,10 +335,15 @@ def test_a_server_that_renders_is_told_apart_by_what_it_reads(cache: MemoryCache
     with Told() as told:
         told.renders = "server"
         embedder = Embedder(told.model, cache=cache)
-        embedder.embed_documents(["title: none | text: a"])
         # The same bytes for a core that renders; another title for a server that does it itself.
+        embedder.embed_documents(["a"])
         embedder.embed_documents(["a"], titles=["none"])
         assert told.runs == [1, 1]
+    with Told() as told:
+        embedder = Embedder(told.model, cache=cache)
+        embedder.embed_documents(["a"])
+        embedder.embed_documents(["a"], titles=["none"])
+        assert told.runs == [1]
 
 
 # Several callers at once.
@@ -399,9 +417,13 @@ async def test_a_cancelled_caller_does_not_cancel_what_others_wait_for(cache: Me
         second = asyncio.ensure_future(embedder.aembed_documents(["a"]))
         thread = in_thread(lambda: embedder.embed_documents(["hold"]))
         await asyncio.to_thread(waits_for, embedder, 2)
+        flight = next(iter(embedder._store.flights._tables[False].values()))
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not flight.done.done(), "what others wait for goes on"
         held.release.set()
         expected = Embedder(fake.qwen3).embed_documents(["a"])
         assert np.array_equal(await second, expected)
@@ -448,6 +470,45 @@ def test_the_end_of_a_loop_leaves_the_work_to_those_who_wait(cache: MemoryCache 
         asyncio.run(leave())
         held.release.set()
         assert others[0]().shape == (1, 64)
+
+
+async def test_a_caller_who_is_cancelled_while_a_lane_looks_strands_nobody(
+    fake: FakeRuntime, cache: MemoryCache | SqliteCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, release = threading.Event(), threading.Event()
+    real = Flights.claim
+
+    def claim(self: Flights, keys: Any, *, urgent: bool) -> Any:
+        reached.set()
+        assert release.wait(WAIT)
+        return real(self, keys, urgent=urgent)
+
+    monkeypatch.setattr(Flights, "claim", claim)
+    embedder = Embedder(fake.qwen3, cache=cache)
+    task = asyncio.ensure_future(embedder.aembed_documents(["a"]))
+    await on_thread(reached)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    release.set()
+    assert (await asyncio.wait_for(embedder.aembed_documents(["a"]), WAIT)).shape == (1, 64)
+
+
+def test_what_comes_between_looking_and_claiming_is_not_computed_again(
+    fake: FakeRuntime, cache: MemoryCache | SqliteCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, first = Flights.claim, [True]
+
+    def claim(self: Flights, keys: Any, *, urgent: bool) -> Any:
+        if first.pop() if first else False:
+            in_thread(lambda: embedder.embed_documents(["a", "b"]))()
+        return real(self, keys, urgent=urgent)
+
+    monkeypatch.setattr(Flights, "claim", claim)
+    embedder = Embedder(fake.qwen3, cache=cache)
+    found = embedder.embed_documents(["a", "c", "b"])
+    assert fake.runs == [2, 1]
+    assert found.tobytes() == Embedder(fake.qwen3).embed_documents(["a", "c", "b"]).tobytes()
 
 
 async def test_cancelling_at_any_step_strands_nobody(cache: MemoryCache | SqliteCache) -> None:
