@@ -432,9 +432,12 @@ async def test_a_cancelled_caller_does_not_cancel_what_others_wait_for(cache: Me
         assert len(fake.runs) == 2, "the one of the cancelled caller, and that of the comparison"
 
 
-async def test_rows_that_nobody_waits_for_any_more_are_not_computed(cache: MemoryCache | SqliteCache) -> None:
+@pytest.mark.parametrize(("batch_tokens", "size"), [(1, 1), (None, 4)], ids=["rows", "whole"])
+async def test_rows_that_nobody_waits_for_any_more_are_not_computed(
+    batch_tokens: int | None, size: int, cache: MemoryCache | SqliteCache
+) -> None:
     held = Held()
-    with FakeRuntime(fault=held, batch_tokens=1) as fake:
+    with FakeRuntime(fault=held, batch_tokens=batch_tokens) as fake:
         embedder = Embedder(fake.qwen3, cache=cache)
         first = asyncio.ensure_future(embedder.aembed_documents(["hold this first text", "a", "b", "c"]))
         await on_thread(held.reached)
@@ -449,9 +452,9 @@ async def test_rows_that_nobody_waits_for_any_more_are_not_computed(cache: Memor
             await asyncio.sleep(0.01)
         held.release.set()
         await embedder.aembed_documents(["d"])
-        assert fake.runs == [1, 1]
+        assert fake.runs == [size, 1]
         assert await embedder.aembed_documents(["hold this first text"]) is not None
-        assert fake.runs == [1, 1], "what was under way is kept all the same"
+        assert fake.runs == [size, 1], "what was under way is kept all the same"
 
 
 def test_the_end_of_a_loop_leaves_the_work_to_those_who_wait(cache: MemoryCache | SqliteCache) -> None:

@@ -337,7 +337,8 @@ def test_a_flipped_bit_never_reaches_a_caller(fake: FakeRuntime, file: Path, cha
 # Trouble.
 
 
-def test_a_place_where_nothing_can_be_made(fake: FakeRuntime, tmp_path: Path) -> None:
+def test_a_place_where_nothing_can_be_made(fake: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "PAUSE_SECONDS", 0.0)
     (tmp_path / "file").touch()
     with pytest.warns(CacheWarning, match=r"cannot be opened.*computed without it.*another file") as said:
         embed_each(fake, tmp_path / "file" / "cache.sqlite3", ["a"], ["a"], ["a"])
@@ -458,6 +459,7 @@ def test_what_was_used_least_recently_goes_first(
         clock[0] += 100
         embedder.embed_documents([f"{number} {place}" for place in range(50)])
         embedder.embed_documents([f"0 {place}" for place in range(50)])
+    assert fake.runs == [50] * 30, "what was used again is still there"
     fake.runs.clear()
     found = upkeep.stats(str(file))
     assert found.bytes <= limit
