@@ -34,6 +34,7 @@ STATUS = (
     ("Errors are of one tree, with value, index, side and remedy", "tests/messages/"),
     ("The interpreter's exit neither aborts nor hangs", "tests/core/test_exit.py"),
     ("The event loop turns while a model loads", "tests/core/test_event_loop.py"),
+    ("A cache gives the model's own bits, also after kills, damage and forks", "tests/cache/"),
     ("Downloads: safetensors only, pinned commit, gated, offline, full disk", "tests/core/test_weights.py"),
     ("One load under concurrency, event loop never blocked, pickles without weights", "tests/core/test_facades.py"),
     ("Vector spaces: identity, storage format, guard", "tests/core/test_space.py"),

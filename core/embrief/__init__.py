@@ -17,6 +17,7 @@ from embrief.errors import (
     ArgumentError,
     ArgumentTypeError,
     BackendError,
+    CacheWarning,
     ClosedError,
     DuplicateNameError,
     EmbriefError,
@@ -46,6 +47,7 @@ from embrief.errors import (
 from embrief.system.log import logger as _logger  # noqa: F401 - quiet from the start, unless the application sets it up
 
 if TYPE_CHECKING:
+    from embrief.cache.options import MemoryCache, SqliteCache
     from embrief.discovery.hookspecs import hookimpl
     from embrief.discovery.integrations import Integration
     from embrief.facades.embedder import Embedder, EmbeddingResult
@@ -80,6 +82,7 @@ __all__ = [
     "Ask",
     "BackendError",
     "Batched",
+    "CacheWarning",
     "ClosedError",
     "Dense",
     "DuplicateNameError",
@@ -96,6 +99,7 @@ __all__ = [
     "ItemFailedError",
     "LicenseWarning",
     "LoadRequest",
+    "MemoryCache",
     "MissingDependencyError",
     "Model",
     "ModelMismatchError",
@@ -126,6 +130,7 @@ __all__ = [
     "Source",
     "SpaceMismatchError",
     "Sparse",
+    "SqliteCache",
     "Task",
     "Template",
     "TruncationWarning",
@@ -142,6 +147,10 @@ __all__ = [
 ]
 
 _LATER = {
+    "embrief.cache.options": (
+        "MemoryCache",
+        "SqliteCache",
+    ),
     "embrief.facts.values": (
         "Dense",
         "Multi",

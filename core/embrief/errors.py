@@ -290,6 +290,10 @@ class LicenseWarning(UserWarning):
     """The licence of a model forbids commercial use. Once per model and process."""
 
 
+class CacheWarning(UserWarning):
+    """The cache of embeddings cannot be read or written; everything is computed instead."""
+
+
 class PluginError(EmbriefError, RuntimeError):
     """A plugin used the library while plugins were being loaded, which cannot work."""
 

@@ -102,6 +102,16 @@ def refuse_code(trust_remote_code: object, *, where: str) -> None:
         raise ArgumentError(f"{where} asks to run code that comes with the model; pass trust_remote_code=True yourself")
 
 
+def refuse_cache(cache: object, *, where: str) -> None:
+    """Refuse what a store says of a cache: which file of this machine is written is for the program to say.
+
+    Raises:
+        ArgumentError: The store names one.
+    """
+    if cache is not None:
+        raise ArgumentError(f"{where} names a cache, which no store decides; pass cache= yourself")
+
+
 def require_same(stored: VectorSpace | None, space: VectorSpace, *, where: str) -> None:
     """Refuse to mix vectors of two spaces. A store without a stamp is let through: nothing is known about it.
 

@@ -29,6 +29,7 @@ from embrief.system.installed import install_command
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from embrief.cache.options import CacheOptions
     from embrief.facts.specs import Truncate
     from embrief.facts.vectors import Matrix
 
@@ -79,6 +80,7 @@ class EmbedderOptions(RerankerOptions, total=False):
     dim: int | None
     task: str | None
     normalize: bool
+    cache: str | CacheOptions | None
 
 
 def choose_facade(

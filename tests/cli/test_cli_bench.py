@@ -296,7 +296,7 @@ def test_an_unknown_row_is_an_error_with_the_names(folder):
     assert done.exit_code == 1
     assert "rerang" in done.stderr
     assert "did you mean 'rerank'?" in done.stderr
-    assert "query, queries, u, rerank, gemma, c, b, load, wrappers, peers" in done.stderr
+    assert "query, queries, u, rerank, gemma, c, b, load, wrappers, cache, peers" in done.stderr
 
 
 @pytest.mark.parametrize("budget", ["25", "soon", "", "-5m"])
@@ -354,6 +354,18 @@ def test_wrappers_are_compared_with_the_core(folder, tmp_path):
     assert len(runs["LangChain"]["seconds"]) == row["rounds"] == 5
     pairs = np.array(runs["LangChain"]["seconds"]) / np.array(runs["embrief"]["seconds"])
     assert runs["LangChain"]["overhead"] == pytest.approx(np.median(pairs) - 1)
+
+
+def test_hits_are_compared_with_computing(folder, tmp_path):
+    done = bench(folder, "--only", "cache", "--out", str(tmp_path / "out.json"), "--json")
+    assert done.exit_code == 0, done.output
+    row = json.loads(done.stdout)["rows"]["cache"]
+    runs = runs_of(row)
+    computed, *hits = runs.values()
+    assert computed["name"] == "embrief bf16"
+    assert [run["name"] for run in hits] == ["from memory", "from a file"]
+    assert all(run["cosine_min"] > 0.999999 and run["faster"] > 0 for run in hits)
+    assert "one query from a file in" in row["note"]
 
 
 def test_import_load_and_memory_come_from_processes_of_their_own(folder, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +30,10 @@ from embrief.bench.shapes import SHAPES
 from embrief.bench.timing import FOREIGN_LIMIT, Timing, interleave, measure
 from embrief.bench.workloads import Workload, build
 from embrief.bench.wrappers import wrapped
+from embrief.cache.options import MemoryCache, SqliteCache
 from embrief.errors import ArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embrief.bench.checkpoint import Checkpoint
     from embrief.bench.peer import PeerModel
     from embrief.bench.rows import Row
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 BATCH_SIZES = (1, 8, DEFAULT_BATCH)
 LEAST_WRAPPER_ROUNDS = 5
 """A wrapper costs a few thousandths of a call; fewer rounds would show noise."""
+_HITS = 20
+"""Calls with one text that is in the cache."""
 _SHORT_NAMES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 
 
@@ -145,6 +148,7 @@ class Bench:
         """
         model, work = self.checkpoint(row), self.workload(row)
         row_of = {"speed": self._speed, "load": self._load, "wrapper": self._wrappers, "peer": self._peer}
+        row_of["cache"] = self._cache
         measured = row_of[row.how](row, model, work, rounds)
         return {
             "model": model.folder.name,
@@ -292,6 +296,45 @@ class Bench:
             for name, timing in timings.items()
         ]
         return {"rounds": rounds, "runs": runs, "warnings": _disturbed(timings)}
+
+    def _cache(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
+        computed = embrief_name(self.native)
+        one = work.part([0])
+        with tempfile.TemporaryDirectory() as folder:
+            file = SqliteCache(path=str(Path(folder) / "cache.sqlite3"))
+            runners = {
+                computed: EmbriefEmbedder(model.folder, self.native, self.device),
+                # Of a size that nobody else asks for, so that it is empty.
+                "from memory": EmbriefEmbedder(
+                    model.folder, self.native, self.device, MemoryCache(max_bytes=2**27 + 1)
+                ),
+                "from a file": EmbriefEmbedder(model.folder, self.native, self.device, file),
+            }
+            try:
+                for runner in runners.values():
+                    runner.run(work)
+                timings = interleave({name: partial(runner.run, work) for name, runner in runners.items()}, rounds)
+                # A hit takes too little to be measured once.
+                single = {
+                    name: interleave({name: partial(runner.run, one)}, 1 if name == computed else _HITS)[name].median
+                    for name, runner in runners.items()
+                }
+            finally:
+                for runner in runners.values():
+                    runner.close()
+        runs = [
+            {
+                "name": name,
+                "seconds": timing.seconds,
+                "tokens_per_s": work.tokens / timing.median,
+                "faster": None if name == computed else timings[computed].median / timing.median,
+                "one_s": single[name],
+                **compare_to(timings[computed].result, timing.result),
+            }
+            for name, timing in timings.items()
+        ]
+        note = "; ".join(f"one query {name} in {1000 * seconds:,.2f} ms" for name, seconds in single.items())
+        return {"runs": runs, "note": f"cosines to what was computed; {note}", "warnings": _disturbed(timings)}
 
     def _peer(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
         assert row.peer is not None

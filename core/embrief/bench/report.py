@@ -31,6 +31,8 @@ def _cells(run: dict[str, Any]) -> tuple[str, ...]:
     if "overhead" in run:
         return speed, "", "", "", f"{run['overhead']:+.1%} time" if run["name"] != "embrief" else ""
     against = _times(run.get("vs_default")), _times(run.get("vs_best"))
+    if run.get("faster") is not None:
+        against = "", f"{run['faster']:,.0f}x of computing"
     if "vs_embrief" in run:
         against = "", f"{run['vs_embrief']:.2f} of {run['against']}"
     limit = f"{run['of_ceiling']:.0%}" if "of_ceiling" in run else ""

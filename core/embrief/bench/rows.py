@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from embrief.bench.workloads import Name
 
 Model = Literal["qwen3", "gemma", "reranker"]
-How = Literal["speed", "load", "wrapper", "peer"]
+How = Literal["speed", "load", "wrapper", "cache", "peer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ ROWS = (
     Row("b", "chunks of documents, 20-512 tokens", "speed", "qwen3", "chunks", short=True),
     Row("load", "import, load and memory, in processes of their own", "load", "qwen3", "chunks"),
     Row("wrappers", "chunks through the frameworks", "wrapper", "qwen3", "chunks", short=True),
+    Row("cache", "queries, computed and from the cache", "cache", "qwen3", "queries"),
     Row("peers", "chunks, other runtimes", "peer", "qwen3", "chunks"),
 )
 NAMES = tuple(row.key for row in ROWS)
@@ -72,4 +73,6 @@ def passes(row: Row, rounds: int) -> float:
     if row.how == "speed":
         # Each round: two formats of ours and two batch sizes of theirs, with padding. Once: a sample and float32.
         return 7 * rounds + 17
-    return {"load": 8.0 * rounds, "wrapper": 4.0 * max(rounds, 5), "peer": 12.0 * rounds}[row.how]
+    return {"load": 8.0 * rounds, "wrapper": 4.0 * max(rounds, 5), "cache": rounds + 4.0, "peer": 12.0 * rounds}[
+        row.how
+    ]

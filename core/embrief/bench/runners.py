@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.bench.workloads import Workload
+    from embrief.cache.options import CacheOptions
     from embrief.facts.specs import RerankerSpec
 
 Result = NDArray[np.float32]
@@ -44,10 +45,10 @@ class Runner(Protocol):
 class EmbriefEmbedder:
     """An `Embedder`."""
 
-    def __init__(self, folder: Path, dtype: str, device: str) -> None:
+    def __init__(self, folder: Path, dtype: str, device: str, cache: CacheOptions | None = None) -> None:
         from embrief import Embedder
 
-        self._model = Embedder(folder, dtype=dtype, device=device, truncate="error").load()
+        self._model = Embedder(folder, dtype=dtype, device=device, truncate="error", cache=cache).load()
 
     def run(self, work: Workload, batch_size: int | None = None) -> Result:
         """Return vectors. There is no batch size: batches are cut by tokens."""

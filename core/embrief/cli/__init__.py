@@ -1,4 +1,4 @@
-"""The command line: `embrief demo`, `models`, `plugins`, `pull`, `doctor`, `parity`, `bench` and `eval`.
+"""The command line: `embrief demo`, `models`, `plugins`, `pull`, `doctor`, `parity`, `bench`, `eval` and `cache`.
 
 Nothing heavy is imported here or at the top of a command's file: `embrief --help` must come at once.
 """
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import embrief
-from embrief.cli import bench, demo, doctor, evaluate, models, parity, plugins, pull
+from embrief.cli import bench, cache, demo, doctor, evaluate, models, parity, plugins, pull
 from embrief.errors import EmbriefError
 
 
@@ -66,6 +66,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(cache.app, name="cache")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

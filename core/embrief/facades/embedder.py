@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Never, Self
 
 import numpy as np
 
+from embrief.cache import options as caches
+from embrief.cache.places import cache_file
 from embrief.errors import (
     ArgumentError,
     IndexedError,
@@ -37,6 +39,7 @@ from embrief.facts.space import LOCAL, UNKNOWN_POOLING, VectorSpace
 from embrief.facts.specs import EmbeddingSpec, Role, Truncate
 from embrief.facts.vectors import Matrix, Vector, row_blocks, spread
 from embrief.facts.vectors import finish as finish_vectors
+from embrief.files.weights import COMMIT
 from embrief.serving.jobs import Request
 
 if TYPE_CHECKING:
@@ -45,8 +48,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embrief.cache.options import CacheOptions
+    from embrief.cache.store import Store
     from embrief.facts.prompts import Content, Input
     from embrief.runtimes.base import Output, RuntimeOptions
+    from embrief.serving.loading import SharedModel
+    from embrief.serving.scheduler import Served
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -80,6 +87,7 @@ class EmbedderSettings(Settings):
     dim: int | None = None
     task: str | None = None
     normalize: bool = True
+    cache: CacheOptions | None = None
 
     @property
     def prompt_choice(self) -> PromptChoice:
@@ -103,6 +111,7 @@ class Embedder(Facade[EmbeddingSpec]):
     _kind = EmbeddingSpec
     _kinds = ("dense",)
     _settings: EmbedderSettings
+    _store: Store | None
 
     def __init__(
         self,
@@ -123,6 +132,7 @@ class Embedder(Facade[EmbeddingSpec]):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         like: str | None = None,
+        cache: str | CacheOptions | None = None,
         **unknown: Never,
     ) -> None:
         """Check the arguments.
@@ -145,6 +155,8 @@ class Embedder(Facade[EmbeddingSpec]):
             local_files_only: Never ask the network.
             trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
             like: For a model without a record: the record to take prompts, pooling and limits from.
+            cache: Where vectors are kept, so that no text is computed twice: `"memory"`, `"sqlite"`, or a `MemoryCache`
+                or `SqliteCache` with a size, a place and a time; by default nowhere.
             **unknown: Nothing may be here; it gives a misspelt keyword an error with the right one.
 
         Raises:
@@ -155,6 +167,8 @@ class Embedder(Facade[EmbeddingSpec]):
             MissingDependencyError: The runtime is not installed.
         """
         arguments.no_unknown(unknown, type(self))
+        chosen = caches.chosen(cache)
+        self._store = _opened(chosen)
         self._start(
             EmbedderSettings(
                 model=model_text(model),
@@ -173,6 +187,7 @@ class Embedder(Facade[EmbeddingSpec]):
                 local_files_only=local_files_only,
                 trust_remote_code=trust_remote_code,
                 like=like,
+                cache=chosen,
             )
         )
 
@@ -244,6 +259,41 @@ class Embedder(Facade[EmbeddingSpec]):
         """Like `fingerprint`, for query vectors: the query prompt counts too."""
         text = f"{self.fingerprint}\0{self.render('', role='query')}"
         return "eq1-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def _view(self, **changes: Any) -> Self:
+        twin = super()._view(**changes)
+        twin._store = self._store
+        return twin
+
+    def _served(self, shared: SharedModel[EmbeddingSpec]) -> Served:
+        if self._store is None:
+            return shared.served
+        # Inside the function: most programs have no cache.
+        from embrief.cache.keys import Keys
+        from embrief.serving.cached import Cached
+
+        spec, offer = shared.spec, shared.offer
+        model = (
+            # Files are known by their digest, wherever they are.
+            LOCAL if shared.folder is not None else spec.id,
+            shared.weights,
+            spec.pooling or UNKNOWN_POOLING,
+            shared.backend.name,
+            offer.identity,
+            offer.renders,
+            offer.dtype,
+            "code" if self._settings.trust_remote_code else "",
+        )
+        keys = Keys(model, native_dims=offer.native_dims, server_renders=offer.renders == "server")
+        return Cached(lambda: shared.served, self._store, keys, self._ttl(shared))
+
+    def _ttl(self, shared: SharedModel[EmbeddingSpec]) -> float | None:
+        """Return for how many seconds a vector is kept; `None`: for ever."""
+        cache = self._settings.cache
+        if cache is not None and cache.ttl is not None:
+            return cache.ttl
+        pinned = COMMIT.fullmatch(shared.weights) is not None or shared.weights.startswith("sha256:")
+        return None if pinned else caches.DAY
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return an embedder with another instruction for queries, on the same loaded model.
@@ -645,7 +695,25 @@ class Embedder(Facade[EmbeddingSpec]):
             "lexical": self.spec.lexical,
             "space": self.space.id,
             "fingerprint": self.fingerprint,
+            "cache": self._cache_info(),
         }
+
+    def _cache_info(self) -> dict[str, Any] | None:
+        cache = self._settings.cache
+        if cache is None:
+            return None
+        place = {"path": str(cache_file(cache.path))} if isinstance(cache, caches.SqliteCache) else {}
+        kind = "sqlite" if place else "memory"
+        return {"kind": kind, **place, "max_bytes": cache.max_bytes, "ttl": self._ttl(self._shared)}
+
+
+def _opened(cache: CacheOptions | None) -> Store | None:
+    if cache is None:
+        return None
+    # Inside the function: most programs have no cache.
+    from embrief.cache.opening import store_of
+
+    return store_of(cache)
 
 
 def _bar(texts: object, progress: bool) -> AbstractContextManager[Progress]:

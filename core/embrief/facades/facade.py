@@ -218,7 +218,7 @@ class Facade(Generic[S]):
         if not made.request.inputs:
             return made.finish(None)
         with made.around:
-            return made.finish(shared.served.run(made.request))
+            return made.finish(self._served(shared).run(made.request))
 
     async def _arun(self, plan: Callable[[], Plan[T]], *, urgent: bool = False) -> T:
         """`_run` without blocking the event loop."""
@@ -227,13 +227,17 @@ class Facade(Generic[S]):
 
         def prepare() -> tuple[Plan[T], Served | None]:
             made = plan()
-            return made, shared.served if made.request.inputs else None
+            return made, self._served(shared) if made.request.inputs else None
 
         made, model = await lane.run(prepare)
         if model is None:
             return made.finish(None)
         with made.around:
             return await model.arun(made.request, made.finish, lane)
+
+    def _served(self, shared: SharedModel[S]) -> Served:
+        """Return what answers this facade's calls."""
+        return shared.served
 
     def _view(self, **changes: Any) -> Self:
         """Return a facade with other settings on the same loaded model."""

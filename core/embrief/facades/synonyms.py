@@ -19,6 +19,8 @@ class Meaning:
 _AS_IT_IS: Mapping[str, str] = {}
 _TOKENS = Meaning("max_tokens")
 _CACHE = Meaning("cache_dir")
+_KEPT = Meaning("cache", "'memory', 'sqlite', MemoryCache(...) or SqliteCache(...)")
+_NO_CACHE = Meaning("", "only embedders have one; where downloads are kept is cache_dir=")
 _INSTRUCTION = Meaning("instruction", "only the sentence: the model's own template is put around it, on queries alone")
 _DOCUMENT = Meaning("", "documents get the model's own prompt; task= chooses another one where the model has several")
 _PROMPT = Meaning("", "the side decides: queries and documents have methods of their own; task= chooses another prompt")
@@ -45,7 +47,10 @@ SYNONYMS: Mapping[str, Meaning] = {
     # The model.
     "model": _MODEL, "model_name": _MODEL, "model_name_or_path": _MODEL, "model_id": _MODEL, "model_path": _MODEL,
     "repo_id": _MODEL, "embedding_model": _MODEL, "embed_model": _MODEL, "pretrained_model_name_or_path": _MODEL,
-    "cache_folder": _CACHE, "cache_path": _CACHE, "cache": _CACHE, "download_dir": _CACHE, "cache_directory": _CACHE,
+    "cache_folder": _CACHE, "cache_path": _CACHE, "download_dir": _CACHE, "cache_directory": _CACHE,
+    "cache": _NO_CACHE, "use_cache": _KEPT, "cache_enabled": _KEPT, "enable_cache": _KEPT, "caching": _KEPT,
+    "embedding_cache": _KEPT, "embeddings_cache": _KEPT, "cache_embeddings": _KEPT, "cache_backend": _KEPT,
+    "cache_ttl": Meaning("cache", "MemoryCache(ttl=...) or SqliteCache(ttl=...), in seconds"),
     "model_revision": Meaning("revision"), "commit": Meaning("revision"), "local_only": Meaning("local_files_only"),
     "token": _TOKEN, "hf_token": _TOKEN, "use_auth_token": _TOKEN, "api_key": _TOKEN,
     "base_url": _ADDRESS, "api_base": _ADDRESS, "host": _ADDRESS, "url": _ADDRESS, "endpoint": _ADDRESS,

@@ -41,6 +41,10 @@ class Request:
     options: RunOptions
     urgent: bool = False
     """Whether somebody waits for it, as for a query; bulk work comes after."""
+    on_rows: Callable[[Sequence[int], Output], None] | None = None
+    """Called with the places of inputs and what the model made of these, as soon as they are done: also where the call
+    fails later, or its caller has gone. On whatever thread they come in, once per input; it must neither block nor keep
+    the arrays, which the caller of the request may change."""
 
 
 class Job(Generic[R]):
@@ -147,6 +151,9 @@ class Rows(Job[Output]):
                     self._gathered[kind] = values.gather(len(self.rows), self._request.options.dim)
                 self._gathered[kind].put(places, values)
             self._received += len(places)
+            if self._request.on_rows:
+                counts, truncated = self._prepared.token_counts[places], self._prepared.truncated[places]
+                self._request.on_rows(places, Output(found, counts, truncated))
             if self._request.options.on_progress:
                 self._request.options.on_progress(len(places))
             if self._received == len(self.rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -37,8 +37,19 @@ _limits: WeakKeyDictionary[
 ] = WeakKeyDictionary()
 
 
-async def call(model: Remote, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+async def call(
+    model: Remote,
+    inputs: Sequence[Rendered],
+    options: RunOptions,
+    on_rows: Callable[[Sequence[int], Output], None] | None = None,
+) -> Output:
     """Return what a server's model makes of the inputs of one caller.
+
+    Args:
+        model: The model.
+        inputs: Rendered texts or pairs.
+        options: What is asked of them.
+        on_rows: Called with the places and the output of each request that is done, as in `Request`.
 
     Raises:
         UnavailableError, RateLimitedError, UnauthorizedError: As the server, or the way to it, is. They say how much
@@ -51,7 +62,9 @@ async def call(model: Remote, inputs: Sequence[Rendered], options: RunOptions) -
 
     async def take() -> None:
         for number in left:
-            outputs[number] = await _part(model, inputs, parts[number], options)
+            found = outputs[number] = await _part(model, inputs, parts[number], options)
+            if on_rows:
+                on_rows(parts[number], found)
 
     # No more tasks than can be on their way: else whoever comes after a corpus would wait for all of it.
     tasks = [asyncio.ensure_future(take()) for _ in range(min(len(parts), max(model.in_flight, 1)))]

@@ -210,7 +210,7 @@ class Worker:
         with self._lock:
             if self._closed:
                 raise _closed()
-            future = submit(remote.call(job.model, job.request.inputs, job.request.options))
+            future = submit(remote.call(job.model, job.request.inputs, job.request.options, job.request.on_rows))
             self._away.add(future)
         future.add_done_callback(self._away.discard)
         try:
@@ -418,6 +418,8 @@ def _whole(request: Request, model: Model) -> Output:
     if not isinstance(output, Output):
         raise BackendError(f"the runtime's run returned a {type(output).__name__}, not an embrief.Output")
     output.check(len(request.inputs), request.options.kinds)
+    if request.on_rows:
+        request.on_rows(range(len(request.inputs)), output)
     return output
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, Unpack
 
 from langchain_core.embeddings import Embeddings
-from pydantic import PrivateAttr
+from pydantic import InstanceOf, PrivateAttr, field_serializer
 
-from embrief import Embedder
+from embrief import Embedder, MemoryCache, SqliteCache
 from embrief.wrapping import EmbedderOptions, ato_lists, choose_facade, to_lists
 from langchain_embrief.options import Configured
 
@@ -25,6 +25,8 @@ class EmbriefEmbeddings(Configured, Embeddings):
     """What texts are for, by a name the model knows. Give this or `instruction`."""
     normalize: bool = True
     """Whether vectors get unit length."""
+    cache: InstanceOf[MemoryCache] | InstanceOf[SqliteCache] | None = None
+    """Where vectors are kept, so that no text is computed twice: `"memory"`, `"sqlite"`, or the options of one."""
 
     _embedder: Embedder = PrivateAttr()
 
@@ -54,6 +56,11 @@ class EmbriefEmbeddings(Configured, Embeddings):
         )
         super().__init__(**facade.settings.values())
         self._embedder = facade
+
+    @field_serializer("cache")
+    def _write_cache(self, cache: MemoryCache | SqliteCache | None) -> None:
+        # Where vectors are kept is for each machine to say.
+        return None
 
     @property
     def embedder(self) -> Embedder:

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Unpack, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import BeforeValidator, Field
+from llama_index.core.bridge.pydantic import BeforeValidator, Field, field_serializer
 
 from embrief import Embedder
 from embrief.wrapping import plain_number
@@ -38,6 +38,10 @@ class EmbriefEmbedding(EmbeddingMethods):
     """What texts are for, by a name the model knows. Give this or `instruction`."""
     normalize: bool = Field(default=True, frozen=True)
     """Whether vectors get unit length."""
+    # `Any`: pydantic would build the options anew.
+    cache: Any = Field(default=None, frozen=True)
+    """Where vectors are kept, so that no text is computed twice: `"memory"`, `"sqlite"`, or the options of one. Unlike
+    `embeddings_cache`, it knows what moves a vector."""
     title_metadata_key: str | None = Field(default=None, frozen=True)
     """Metadata key of a node's title, for models with a place for titles; used where nodes are embedded."""
     # The most that LlamaIndex allows: the core makes batches by tokens, from all that it sees at once.
@@ -75,6 +79,11 @@ class EmbriefEmbedding(EmbeddingMethods):
             values["embeddings_cache"] = RoleCache(values["embeddings_cache"])
         super().__init__(**values)
         self._embedder = facade
+
+    @field_serializer("cache")
+    def _write_cache(self, cache: Any) -> None:
+        # Where vectors are kept is for each machine to say.
+        return None
 
     @classmethod
     def class_name(cls) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeV
 from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from embrief import Embedder, Reranker
-from embrief.stores import refuse_code, stored_model
+from embrief.stores import refuse_cache, refuse_code, stored_model
 from embrief.wrapping import EmbedderOptions, RerankerOptions, backend_name, choose_facade, recorded_id
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class Configured(BaseModel):
             **kwargs: Fields of this program's own, which win: a model from a folder is named here.
 
         Raises:
-            ArgumentError: The model is no recorded one and none at a commit, or code that comes with it would be run.
+            ArgumentError: The model is no recorded one and none at a commit, or code that comes with it would be run,
+                or a cache would be used.
             EmbriefError: A value cannot work, as in the constructor.
         """
         where = f"the stored {cls.__name__}"
@@ -124,6 +125,8 @@ class Configured(BaseModel):
             stored_model(data[cls._model_field], data.get("revision"), where=where)
         if "trust_remote_code" not in kwargs:
             refuse_code(data.get("trust_remote_code"), where=where)
+        if "cache" not in kwargs:
+            refuse_cache(data.get("cache"), where=where)
         made: Self = super().from_dict(data, **kwargs)  # type: ignore[misc] # LlamaIndex's, behind this class
         return made
 
