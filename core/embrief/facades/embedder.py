@@ -476,7 +476,7 @@ class Embedder(Facade[EmbeddingSpec]):
         call = partial(Embedder.encode, texts=texts, role=role, titles=titles, instruction=instruction, task=task)
         if self._shared.native_dims:
             return {dim: call(view) for dim, view in views.items()}
-        whole = call(self._view(dim=self.spec.dim, normalize=False))
+        whole = call(self._view(dim=self.spec.dim, normalize=self._shared.normalizes))
         return {
             dim: EmbeddingResult(
                 finish_vectors(
