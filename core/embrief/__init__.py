@@ -17,8 +17,10 @@ from embrief.errors import (
     ArgumentError,
     ArgumentTypeError,
     BackendError,
+    BadAnswerError,
     CacheWarning,
     ClosedError,
+    DegradedAnswerError,
     DuplicateNameError,
     EmbriefError,
     GatedModelError,
@@ -36,11 +38,14 @@ from embrief.errors import (
     PluginError,
     PluginWarning,
     RateLimitedError,
+    ServerError,
+    ServerModelWarning,
     SpaceMismatchError,
     TruncationWarning,
     UnauthorizedError,
     UnavailableError,
     UnknownModelError,
+    UnprobedWarning,
     UnsupportedVersionError,
     WeightsUnavailableError,
 )
@@ -57,6 +62,8 @@ if TYPE_CHECKING:
     from embrief.facts.space import VectorSpace
     from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task, Template
     from embrief.facts.values import Dense, Multi, Scores, Sparse
+    from embrief.fallback import FallbackEmbedder, FallbackEvent, FallbackReranker
+    from embrief.parity import ParityReport, check_parity
     from embrief.runtimes.base import (
         Ask,
         Batched,
@@ -81,9 +88,11 @@ __all__ = [
     "Artifact",
     "Ask",
     "BackendError",
+    "BadAnswerError",
     "Batched",
     "CacheWarning",
     "ClosedError",
+    "DegradedAnswerError",
     "Dense",
     "DuplicateNameError",
     "Embedder",
@@ -91,6 +100,9 @@ __all__ = [
     "EmbeddingResult",
     "EmbeddingSpec",
     "EmbriefError",
+    "FallbackEmbedder",
+    "FallbackEvent",
+    "FallbackReranker",
     "GatedModelError",
     "Image",
     "IndexedError",
@@ -111,6 +123,7 @@ __all__ = [
     "Offer",
     "OutOfMemoryError",
     "Output",
+    "ParityReport",
     "PartlyStoredError",
     "PluginError",
     "PluginWarning",
@@ -127,6 +140,8 @@ __all__ = [
     "Runtime",
     "RuntimeOptions",
     "Scores",
+    "ServerError",
+    "ServerModelWarning",
     "Source",
     "SpaceMismatchError",
     "Sparse",
@@ -137,16 +152,27 @@ __all__ = [
     "UnauthorizedError",
     "UnavailableError",
     "UnknownModelError",
+    "UnprobedWarning",
     "UnsupportedVersionError",
     "VectorSpace",
     "WeightsUnavailableError",
     "__version__",
+    "check_parity",
     "group_by_query",
     "hookimpl",
     "plugins",
 ]
 
 _LATER = {
+    "embrief.fallback": (
+        "FallbackEmbedder",
+        "FallbackEvent",
+        "FallbackReranker",
+    ),
+    "embrief.parity": (
+        "ParityReport",
+        "check_parity",
+    ),
     "embrief.cache.options": (
         "MemoryCache",
         "SqliteCache",
