@@ -219,11 +219,11 @@ def test_the_exit_waits_for_a_thread_that_tokenises() -> None:
         + """
 import embrief.testing as testing
 reached, release = threading.Event(), threading.Event()
-original = testing._BatchedFake.prepare
+original = testing.fakes._BatchedFake.prepare
 def prepare(self, inputs, options):
     reached.set(); release.wait(); print("tokenised", flush=True)
     return original(self, inputs, options)
-testing._BatchedFake.prepare = prepare
+testing.fakes._BatchedFake.prepare = prepare
 fake = FakeRuntime(batch_tokens=1, fault=lambda texts: print("ran", flush=True)).__enter__()
 embedder = Embedder(fake.qwen3).load()
 threading.Thread(target=embedder.embed_documents, args=(["text"],), daemon=True).start()
