@@ -369,15 +369,24 @@ def test_threads_that_want_the_same_compute_it_once(cache: MemoryCache | SqliteC
             assert np.array_equal(vectors, expected[places])
 
 
-def waits_for(embedder: Embedder, count: int) -> None:
-    """Wait until so many callers have joined what another one computes."""
-    flights = embedder._store.flights
+def until(reached: Callable[[], object]) -> None:
+    """Wait for something that other threads do."""
     for _ in range(WAIT * 100):
-        tables = [flight for table in flights._tables.values() for flight in set(table.values())]
-        if sum(len(flight.wanted) and sum(item.count for item in flight.wanted.values()) for flight in tables) >= count:
+        if reached():
             return
         threading.Event().wait(0.01)
-    raise AssertionError("nobody waits")
+    raise AssertionError("it does not come to that")
+
+
+def waits_for(embedder: Embedder, count: int) -> None:
+    """Wait until so many callers have joined what another one computes."""
+
+    def joined() -> bool:
+        with embedder._store.flights._lock:
+            flights = {flight for table in embedder._store.flights._tables.values() for flight in table.values()}
+            return sum(item.count for flight in flights for item in flight.wanted.values()) >= count
+
+    until(joined)
 
 
 async def test_coroutines_that_want_the_same_compute_it_once(cache: MemoryCache | SqliteCache) -> None:
@@ -448,8 +457,7 @@ async def test_rows_that_nobody_waits_for_any_more_are_not_computed(
             with pytest.raises(asyncio.CancelledError):
                 await task
         # The computation hears of it on the loop.
-        while embedder._store.flights._tables[False]:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: not embedder._store.flights._tables[False])
         held.release.set()
         await embedder.aembed_documents(["d"])
         assert fake.runs == [size, 1]
@@ -574,8 +582,7 @@ def test_a_query_does_not_wait_for_bulk_work(cache: MemoryCache | SqliteCache) -
         bulk = in_thread(lambda: embedder.embed_documents(["hold " * 8, *(f"text {number}" for number in range(50))]))
         assert held.reached.wait(WAIT)
         query = in_thread(lambda: embedder.embed_query("text 49", instruction=""))
-        while not embedder._store.flights._tables[True]:
-            threading.Event().wait(0.01)
+        until(lambda: embedder._store.flights._tables[True])
         held.release.set()
         query()
         bulk()
@@ -590,8 +597,7 @@ def test_misses_of_several_callers_share_a_batch(cache: MemoryCache | SqliteCach
         assert held.reached.wait(WAIT)
         others = [in_thread(lambda n=n: embedder.embed_documents([f"a{n}", f"b{n}"])) for n in range(3)]
         worker = embedder._shared.model
-        while worker._inbox.qsize() < 3:
-            threading.Event().wait(0.01)
+        until(lambda: worker._inbox.qsize() >= 3)
         held.release.set()
         for caller in (first, *others):
             caller()

@@ -83,6 +83,12 @@ def test_paths_that_cannot_be(path: Any, error: type[Exception]) -> None:
         SqliteCache(path=path)
 
 
+@pytest.mark.parametrize("path", ["\0", "a\0b", "\ud800", "~nobody-of-this-name/x", "x" * 5000])
+def test_paths_that_no_file_can_have(path: str) -> None:
+    with pytest.raises(ArgumentError, match="cannot be a path"):
+        Embedder("embrief/hash", cache=SqliteCache(path=path))
+
+
 def test_a_reranker_has_none() -> None:
     with pytest.raises(ArgumentTypeError, match="cache: here only embedders have one"):
         Reranker(cache="memory")  # type: ignore[call-arg] # the mistake under test

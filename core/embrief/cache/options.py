@@ -87,7 +87,8 @@ def chosen(value: object) -> CacheOptions | None:
         if (kind := _NAMES.get(value)) is not None:
             return kind()
         raise ArgumentError(f"cache={value[:80]!r} is not known; {_REMEDY}; where downloads are kept is cache_dir=")
-    if value in (MemoryCache, SqliteCache):
+    # By identity: an array compares in ways of its own.
+    if value is MemoryCache or value is SqliteCache:
         raise ArgumentTypeError(f"cache is an instance of options, not their class; {_REMEDY}")
     shown = repr(value) if isinstance(value, bool) else type(value).__name__
     raise ArgumentTypeError(f"cache={shown} does not say which cache; {_REMEDY}")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from embrief.errors import ArgumentError
-from embrief.files.foreign import path_of
+from embrief.files.foreign import path_of, shown
 
 _NAME = "embeddings-1.sqlite3"
 """With the version of its layout: releases with another one have another file."""
@@ -53,8 +53,11 @@ def cache_file(path: str | None) -> Path:
         file = path_of(path, "path").absolute()
     if file.is_dir():
         raise ArgumentError(f"the cache {file} is a folder; name a file in it: path={str(file / _NAME)!r}")
-    # Where a link leads decides; the file may not be there yet.
-    real = Path(os.path.realpath(file))
+    try:
+        # Where a link leads decides; the file may not be there yet.
+        real = Path(os.path.realpath(file))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"path={shown(str(path))} cannot be a path: {error}") from error
     if (kind := _network(real)) is not None:
         raise ArgumentError(
             f"the cache {file} is on a network file system ({kind}), where processes cannot share it safely; name a "

@@ -11,7 +11,7 @@ import typer
 from embrief.cli.output import plain, print_json, size
 from embrief.cli.paths import expanded
 
-app = typer.Typer(help="Look after the file that Embedder(..., cache='sqlite') keeps.", no_args_is_help=True)
+app = typer.Typer(help="Look after the file of cached embeddings.", no_args_is_help=True)
 
 _Path = Annotated[
     Path | None,
