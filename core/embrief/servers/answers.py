@@ -19,6 +19,11 @@ _VECTOR = ("embedding", "vector", "values")
 _SCORE = ("relevance_score", "score")
 
 
+def whole(value: Any) -> int | None:
+    """Return a whole number above 0 that a server says, `None` for anything else."""
+    return value if type(value) is int and value > 0 else None
+
+
 def items_of(answer: Any, where: str, names: Sequence[str] = _LISTS) -> list[Any]:
     """Return the list that an answer is, or holds.
 
