@@ -104,7 +104,7 @@ class OllamaEmbedder(ServerEmbedder):
             body,
             tokens=fitted.tokens,
             explain=lambda status, _, words: self._explain(status, words, len(texts), options),
-            texts=texts,
+            texts=[*texts, *fitted.bodies],
         )
 
     def _room(self, options: RunOptions) -> int:

@@ -78,7 +78,8 @@ class OpenAIEmbedder(ServerEmbedder):
         """Read what llama-server says of its file: its context, and its width."""
         if not isinstance(facts, dict):
             return
-        self.limit = whole(facts.get("n_ctx"))
+        context = whole(facts.get("n_ctx"))
+        self.limit = context - 1 if context else None
         width = whole(facts.get("n_embd"))
         # Dense layers may follow, which the file's own width does not show.
         if width is not None and self.spec.hidden_size is not None and width != self.spec.hidden_size:
@@ -151,7 +152,7 @@ class OpenAIEmbedder(ServerEmbedder):
                 body,
                 tokens=fitted.tokens,
                 explain=lambda status, found, words: self._explain(status, found, words, len(texts), encoding),
-                texts=texts,
+                texts=[*texts, *fitted.bodies],
             )
         except _NoEncodingError:
             self._encoding = None
@@ -172,8 +173,12 @@ class OpenAIEmbedder(ServerEmbedder):
         long = status in (400, 413, 422, 500) and _LONG.search(words)
         if long or told.get("type") == "exceed_context_size_error":
             length, limit = _LENGTH.search(words), _LIMIT.search(words)
-            return self.refused_as_long(texts, int(length[1]) if length else None, int(limit[1]) if limit else None)
-        if status == 501:
+            takes = int(limit[1]) if limit else None
+            if told.get("type") == "exceed_context_size_error" and takes:
+                # llama-server refuses a text that fills its context.
+                takes -= 1
+            return self.refused_as_long(texts, int(length[1]) if length else None, takes)
+        if status == 501 and "not support" in words:
             return ModelMismatchError(f"{self.http.where} does not embed: {words}; start llama-server with --embedding")
         if status == 400 and "pooling type" in words.lower():
             return ModelMismatchError(f"{self.http.where} does not pool: {words}; start it with the model's pooling")

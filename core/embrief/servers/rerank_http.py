@@ -126,12 +126,15 @@ class RerankHttpModel(ServerReranker):
 
     def _explain(self, status: int, body: Any, words: str, documents: int) -> EmbriefError | None:
         error = body.get("error") if isinstance(body, dict) else None
-        if status == 501:
+        if status == 501 and "not support" in words:
             return ModelMismatchError(
                 f"{self.http.where} does not rerank: {words}; start llama-server with --reranking"
             )
         if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
-            return self.refused_as_long(documents, whole(error.get("n_prompt_tokens")), whole(error.get("n_ctx")))
+            context = whole(error.get("n_ctx"))
+            # llama-server refuses a pair that fills its context.
+            limit = context - 1 if context else None
+            return self.refused_as_long(documents, whole(error.get("n_prompt_tokens")), limit)
         if status in (400, 413, 422, 500) and _LONG.search(words):
             return self.refused_as_long(documents)
         if status == 404 and "model" in words.lower():

@@ -100,7 +100,7 @@ class TeiEmbedder(ServerEmbedder):
             {"inputs": list(texts), "truncate": False, "normalize": False},
             tokens=fitted.tokens,
             explain=lambda status, _, words: explain(self, status, words, len(texts)),
-            texts=texts,
+            texts=[*texts, *fitted.bodies],
         )
 
 
