@@ -41,9 +41,7 @@ def record() -> Iterator[Record]:
 @pytest.fixture(scope="session")
 def qwen3_model(record: Record) -> str:
     """The record of `qwen3_folder`."""
-    return record(
-        "Qwen/Qwen3-Embedding-0.6B", dim=48, hidden_size=48, mrl=range(8, 49), max_tokens=1024, context=1024
-    )
+    return record("Qwen/Qwen3-Embedding-0.6B", dim=48, hidden_size=48, mrl=range(8, 49), max_tokens=1024, context=1024)
 
 
 @pytest.fixture(scope="session")

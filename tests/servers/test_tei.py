@@ -72,7 +72,10 @@ def test_what_is_sent_and_in_how_many_requests() -> None:
     *bodies, query = posted(server, "/embed")
     assert sorted(len(body["inputs"]) for body in bodies) == [1, 4, 4]
     for body in bodies:
-        assert {name: value for name, value in body.items() if name != "inputs"} == {"truncate": False, "normalize": False}
+        assert {name: value for name, value in body.items() if name != "inputs"} == {
+            "truncate": False,
+            "normalize": False,
+        }
     assert query["inputs"] == ["Instruct: Find it\nQuery:a"]
 
 
@@ -176,7 +179,7 @@ def test_what_says_nothing_else_is_taken(changes: dict[str, Any]) -> None:
 
 def test_a_copy_is_served_where_the_user_says_so() -> None:
     with serving(told=info(model_id="mirror/Qwen3-Embedding-0.6B", model_sha=None)) as server:
-        with pytest.raises(ModelMismatchError, match="model='mirror/Qwen3-Embedding-0.6B'"):
+        with pytest.raises(ModelMismatchError, match=r"model='mirror/Qwen3-Embedding-0\.6B'"):
             Embedder(QWEN, backend=at(server)).embed_documents(["a"])
         assert len(Embedder(QWEN, backend=at(server, model="mirror/Qwen3-Embedding-0.6B")).embed_documents(["a"])) == 1
         with pytest.raises(ModelMismatchError, match="other/copy is wanted"):
@@ -184,18 +187,19 @@ def test_a_copy_is_served_where_the_user_says_so() -> None:
 
 
 def test_a_number_format_that_is_wrong_for_a_model() -> None:
-    mean = {"model_type": {"embedding": {"pooling": "mean"}}, "model_id": "google/embeddinggemma-300m", "model_sha": None}
-    with serving(told=info(model_dtype="float16", **mean)) as server:
-        with pytest.raises(ModelMismatchError, match="float16"):
-            Embedder("google/embeddinggemma-300m", backend=at(server)).load()
-    with serving(told=info(model_dtype="float32", **mean)) as server:
-        Embedder("google/embeddinggemma-300m", backend=at(server)).load()
+    gemma = "google/embeddinggemma-300m"
+    mean = {"embedding": {"pooling": "mean"}}
+    told = info(model_dtype="float16", model_type=mean, model_id=gemma, model_sha=None)
+    with serving(told=told) as server, pytest.raises(ModelMismatchError, match="float16"):
+        Embedder(gemma, backend=at(server)).load()
+    told = info(model_dtype="float32", model_type=mean, model_id=gemma, model_sha=None)
+    with serving(told=told) as server:
+        Embedder(gemma, backend=at(server)).load()
 
 
 def test_other_weights_are_warned_of() -> None:
-    with serving(told=info(model_sha="0" * 40)) as server:
-        with pytest.warns(ServerModelWarning, match="revision='0000"):
-            Embedder(QWEN, backend=at(server)).load()
+    with serving(told=info(model_sha="0" * 40)) as server, pytest.warns(ServerModelWarning, match="revision='0000"):
+        Embedder(QWEN, backend=at(server)).load()
     with serving() as server, warnings.catch_warnings():
         warnings.simplefilter("error")
         Embedder(QWEN, backend=at(server)).load()
@@ -262,14 +266,14 @@ def test_a_pair_that_is_cut_is_the_one_that_the_model_would_see(classifier_folde
         with pytest.raises(InputTooLongError, match="query") as full:
             here.score("a query that fills it " * 30, ["a"])
     assert caught.value.index == 1
+    strict = Reranker(str(classifier_folder), device="cpu", dtype="float32", max_tokens=64, truncate="error")
     with pytest.raises(InputTooLongError) as expected:
-        Reranker(str(classifier_folder), device="cpu", dtype="float32", max_tokens=64, truncate="error").score("q", documents)
+        strict.score("q", documents)
     assert str(caught.value) == str(expected.value)
     with pytest.raises(InputTooLongError) as expected:
         engine.score("a query that fills it " * 30, ["a"])
     assert (full.value.index, full.value.limit) == (expected.value.index, expected.value.limit)
     # What is sent gets the same scores, without being cut.
-    strict = Reranker(str(classifier_folder), device="cpu", dtype="float32", max_tokens=64, truncate="error")
     assert sent[0] == documents[0]
     scores = [strict.score("which planet is red?", sent), engine.score("which planet is red?", documents)]
     np.testing.assert_allclose(scores[0][:2], scores[1][:2], atol=1e-3)

@@ -220,7 +220,7 @@ def over_the_servers_limit(
     length = f"has {tokens} tokens" if tokens else "is too long"
     takes = f"{where} takes {limit}" if limit else f"{where} takes fewer"
     cut = f"pass max_tokens={limit or '<its limit>'} to cut texts there"
-    how = cut if counted else f"to cut it here, the model's tokenizer is needed: {remedy(spec)}, and {cut}"
+    how = cut if counted else f"have it cut here, which needs the model's tokenizer: {remedy(spec)}; then {cut}"
     return InputTooLongError(
         f"the text at index {index} {length} and {takes}; split it, raise the server's limit, or {how}",
         index=index,

@@ -20,9 +20,9 @@ from embrief.errors import (
 from embrief.facts.prompts import group_by_query, pair_template
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.runtimes.base import Offer, Output, Refusal, Remote, Runtime
-from embrief.servers.answers import in_order, items_of, vectors
+from embrief.servers.answers import CROWDED, in_order, items_of, vectors
 from embrief.servers.counting import Tokens, fit, over_the_servers_limit
-from embrief.servers.http import Client
+from embrief.servers.http import Again, Client
 from embrief.servers.keys import find_key
 from embrief.servers.options import ServerOptions
 from embrief.system.event_loop import submit
@@ -199,6 +199,14 @@ class ServerModel(Remote):
         Of several it is an error that is looked for in smaller requests.
         """
         return self.too_long(0, tokens, limit) if texts == 1 else BackendError(f"{self.http.where}: a text is too long")
+
+    def crowded(self, words: str, texts: int) -> Again | None:
+        """Return the error for a llama-server that has no room for all that runs there, `None` for another."""
+        if CROWDED not in words:
+            return None
+        error = BackendError(f"{self.http.where} has no room for what runs there at once: {words}")
+        # Once more, since others may have been in the way; then with fewer texts.
+        return Again(error, tries=2) if texts > 1 else Again(error)
 
     async def aclose(self) -> None:
         """Let go of the connections."""

@@ -71,16 +71,15 @@ class OllamaEmbedder(ServerEmbedder):
         token = self.spec.final_token
         if token is None:
             return
+        # Of these kinds of tokenizers it is left out unless the file says otherwise; BERT's have it always.
+        optional = info.get(f"{_TOKENIZER}.model") in ("gpt2", "llama")
         adds = info.get(f"{_TOKENIZER}.add_eos_token")
-        if adds is None:
-            # Of these kinds of tokenizers it is left out unless the file says otherwise.
-            adds = info.get(f"{_TOKENIZER}.model") not in ("gpt2", "llama")
-        if not adds:
+        if adds is False or (adds is None and optional):
             # Special tokens inside a text are read as what they are.
             self._end = token
             return
         number = info.get(f"{_TOKENIZER}.eos_token_id")
-        right = self.tokens.number(token) if self.tokens is not None else None
+        right = self.tokens.number(token) if self.tokens is not None and optional else None
         if isinstance(number, int) and right is not None and number != right:
             raise ModelMismatchError(
                 f"{where} puts token {number} behind a text, and {self.spec.id} was trained with {token!r} ({right}): "
@@ -111,7 +110,7 @@ class OllamaEmbedder(ServerEmbedder):
         return min(options.max_tokens, self.limit or options.max_tokens)
 
     def _explain(self, status: int, words: str, texts: int, options: RunOptions) -> EmbriefError | None:
-        if "exceeds the context length" in words or "input length" in words:
+        if "context length" in words or "too large to process" in words:
             return self.refused_as_long(texts, limit=self._room(options))
         if "NaN" in words and ("Inf" in words or "unsupported value" in words):
             if texts == 1:

@@ -6,15 +6,13 @@ of vLLM by its documentation.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, BadAnswerError, ModelMismatchError, ServerError
 from embrief.facts.specs import EmbeddingSpec
 from embrief.runtimes.base import Refusal
-from embrief.servers.answers import whole
-from embrief.servers.http import Again
+from embrief.servers.answers import too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
 from embrief.servers.options import OpenAI
@@ -27,17 +25,6 @@ if TYPE_CHECKING:
 HOSTED_TOKENS, HOSTED_TEXTS = 300_000, 2048
 """Per request, at OpenAI (API reference, embeddings)."""
 _PROVIDERS = {"Mistral": "https://api.mistral.ai/v1"}
-_CROWDED = "Context size has been exceeded"
-"""llama-server's slots share one context: texts that fit one by one may not fit together."""
-_LONG = re.compile(
-    r"maximum context length|context size|context_size|too large to process|input length|max_model_len|too long|"
-    r"reduce your prompt|maximum input length",
-    re.IGNORECASE,
-)
-# "This model's maximum context length is 8192 tokens, however you requested 9000 tokens" (OpenAI, vLLM),
-# "input (574 tokens) is too large to process ... (current batch size: 512)" (llama-server).
-_LIMIT = re.compile(r"(?:context length is|batch size:|context size \() ?(\d+)")
-_LENGTH = re.compile(r"(?:requested|has|input \(|request \() ?(\d+)(?: input)? tokens")
 
 
 class OpenAIEmbedder(ServerEmbedder):
@@ -162,22 +149,12 @@ class OpenAIEmbedder(ServerEmbedder):
         return answer
 
     def _explain(self, status: int, body: Any, words: str, texts: int, encoding: str | None) -> Exception | None:
-        if _CROWDED in words:
-            # Once more, since others may have been in the way; then with fewer texts.
-            crowded = BackendError(f"{self.http.where} has no room for what runs there at once: {words}")
-            return Again(crowded, tries=2) if texts > 1 else Again(crowded)
+        if (crowded := self.crowded(words, texts)) is not None:
+            return crowded
         if status in (400, 422) and encoding is not None and "encoding_format" in words:
             return _NoEncodingError(words)
-        error = body.get("error") if isinstance(body, dict) else None
-        told = error if isinstance(error, dict) else {}
-        long = status in (400, 413, 422, 500) and _LONG.search(words)
-        if long or told.get("type") == "exceed_context_size_error":
-            length, limit = _LENGTH.search(words), _LIMIT.search(words)
-            takes = int(limit[1]) if limit else None
-            if told.get("type") == "exceed_context_size_error" and takes:
-                # llama-server refuses a text that fills its context.
-                takes -= 1
-            return self.refused_as_long(texts, int(length[1]) if length else None, takes)
+        if (long := too_long(status, body, words)) is not None:
+            return self.refused_as_long(texts, long.tokens, long.limit)
         if status == 501 and "not support" in words:
             return ModelMismatchError(f"{self.http.where} does not embed: {words}; start llama-server with --embedding")
         if status == 400 and "pooling type" in words.lower():

@@ -5,20 +5,18 @@ Source: the providers' API references; vLLM's documentation; llama-server b11434
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from embrief.errors import (
     ArgumentError,
     BadAnswerError,
-    EmbriefError,
     ModelMismatchError,
 )
 from embrief.facts.prompts import Source
 from embrief.facts.specs import RerankerSpec
 from embrief.runtimes.base import Refusal
-from embrief.servers.answers import log_odds, scores, whole
+from embrief.servers.answers import log_odds, scores, too_long
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerReranker, ServerRuntime, served_name
 from embrief.servers.options import RerankHttp
@@ -39,7 +37,6 @@ PROBES = (
 """A query, a document that answers it and one that does not: from the model card of Qwen3-Reranker."""
 LEAST_DIFFERENCE = 2.0
 """Log-odds between them. Published models are apart by 6 to 20; a file without a score head by about 1."""
-_LONG = re.compile(r"context|too long|too large|maximum|max_model_len|exceeds", re.IGNORECASE)
 _SLOT = "{document}"
 
 
@@ -124,19 +121,15 @@ class RerankHttpModel(ServerReranker):
             )
         return log_odds(found)
 
-    def _explain(self, status: int, body: Any, words: str, documents: int) -> EmbriefError | None:
-        error = body.get("error") if isinstance(body, dict) else None
+    def _explain(self, status: int, body: Any, words: str, documents: int) -> Exception | None:
+        if (crowded := self.crowded(words, documents)) is not None:
+            return crowded
         if status == 501 and "not support" in words:
             return ModelMismatchError(
                 f"{self.http.where} does not rerank: {words}; start llama-server with --reranking"
             )
-        if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
-            context = whole(error.get("n_ctx"))
-            # llama-server refuses a pair that fills its context.
-            limit = context - 1 if context else None
-            return self.refused_as_long(documents, whole(error.get("n_prompt_tokens")), limit)
-        if status in (400, 413, 422, 500) and _LONG.search(words):
-            return self.refused_as_long(documents)
+        if (long := too_long(status, body, words)) is not None:
+            return self.refused_as_long(documents, long.tokens, long.limit)
         if status == 404 and "model" in words.lower():
             return ModelMismatchError(f"{self.http.where} has no model {self.name!r}: {words}; name it as model=")
         return None
