@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
     from embrief.runtimes.base import Ask, LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.habits import Habits
 
 
 class ServerModel(Remote):
@@ -278,6 +279,8 @@ class ServerRuntime(Runtime):
     kinds: ClassVar[tuple[type[ModelSpec], ...]] = (EmbeddingSpec,)
     """The kinds of models that such servers have."""
     normalizes: ClassVar[bool] = False
+    habits: ClassVar[tuple[Habits, ...]] = ()
+    """What such servers do to a text, for the documentation."""
 
     def __init_subclass__(cls) -> None:
         """Name the extra that brings what it needs: it has the runtime's name."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from embrief.errors import BackendError, EmbriefError, ModelMismatchError, NonFiniteVectorError
 from embrief.facts.specs import EmbeddingSpec
 from embrief.runtimes.base import Refusal
+from embrief.servers import habits
 from embrief.servers.answers import whole
 from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
 from embrief.servers.options import Ollama
@@ -137,6 +138,7 @@ class OllamaRuntime(ServerRuntime):
 
     name = "ollama"
     Options = Ollama
+    habits = habits.OLLAMA
     normalizes = True
     other_kind = "has no rerankers: there is no such route, and a reranker's file gives meaningless vectors"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from embrief.errors import BackendError, BadAnswerError, ModelMismatchError, ServerError
 from embrief.facts.specs import EmbeddingSpec
 from embrief.runtimes.base import Refusal
+from embrief.servers import habits
 from embrief.servers.answers import too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
@@ -173,6 +174,7 @@ class OpenAIRuntime(ServerRuntime):
 
     name = "openai"
     Options = OpenAI
+    habits = habits.OPENAI
     normalizes = True
 
     def refusal(self, spec: ModelSpec, options: OpenAI) -> Refusal | None:

@@ -16,6 +16,7 @@ from embrief.errors import (
 from embrief.facts.prompts import Source
 from embrief.facts.specs import RerankerSpec
 from embrief.runtimes.base import Refusal
+from embrief.servers import habits
 from embrief.servers.answers import log_odds, scores, too_long
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerReranker, ServerRuntime, served_name
@@ -140,6 +141,7 @@ class RerankHttpRuntime(ServerRuntime):
 
     name = "rerank-http"
     Options = RerankHttp
+    habits = habits.RERANK
     kinds = (RerankerSpec,)
     other_kind = "reranks, and embeds nothing"
 

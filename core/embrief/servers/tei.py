@@ -13,6 +13,7 @@ from embrief.errors import BackendError, EmbriefError, ModelMismatchError, Serve
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.weights import COMMIT
 from embrief.runtimes.base import Refusal
+from embrief.servers import habits
 from embrief.servers.answers import scores, whole
 from embrief.servers.model import ServerEmbedder, ServerModel, ServerReranker, ServerRuntime, is_on_hub
 from embrief.servers.options import Tei
@@ -128,6 +129,7 @@ class TeiRuntime(ServerRuntime):
 
     name = "tei"
     Options = Tei
+    habits = habits.TEI
     kinds = (EmbeddingSpec, RerankerSpec)
 
     def refusal(self, spec: ModelSpec, options: Tei) -> Refusal | None:
