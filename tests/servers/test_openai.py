@@ -471,6 +471,13 @@ def test_a_crowded_server_is_asked_again_and_then_for_less(qwen3_model: str, qui
     assert sizes == [8, 8, 4, 4, 2, 2, 4, 4, 2, 2]
 
 
+def test_a_text_that_others_are_in_the_way_of_is_asked_for_as_often_as_allowed(qwen3_model: str, quick: None) -> None:
+    left = ["over_shared_context"] * 3
+    with serving(lambda _: payload("llama_server", left.pop()) if left else None) as server:
+        assert Embedder(qwen3_model, backend=at(server)).embed_documents(["a"]).shape == (1, 48)
+        assert len(posted(server, EMBEDDINGS)) == 4
+
+
 @pytest.mark.parametrize(
     ("case", "kind"),
     [
