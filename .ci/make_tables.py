@@ -1,6 +1,7 @@
-"""Write the tables that the documentation takes from facts: the models from the records, the status from test results.
+"""Write the tables of the documentation: models and servers from the code, the status from test results.
 
     python .ci/make_tables.py models [--check]
+    python .ci/make_tables.py servers [--check]
     python .ci/make_tables.py status REPORT.xml [--check]
 
 REPORT.xml is what `pytest -o junit_family=xunit1 --junitxml=REPORT.xml` wrote. With --check nothing is written, and a
@@ -30,6 +31,10 @@ STATUS = (
     ("Damaged, surplus, missing and quantised tensors are refused", "tests/core/test_tensors_that_fit.py"),
     ("A record, its files and the runtimes agree", "tests/core/test_check_model.py"),
     ("int8 is right or refused on every processor", "tests/engine/test_engine_processors.py"),
+    (
+        "Servers: what they do to a text is put right or refused; every fault of theirs has a typed end",
+        "tests/servers/",
+    ),
     ("Wrong inputs are refused before work starts", "tests/core/test_inputs.py"),
     ("Errors are of one tree, with value, index, side and remedy", "tests/messages/"),
     ("The interpreter's exit neither aborts nor hangs", "tests/core/test_exit.py"),
@@ -75,6 +80,27 @@ def models_table() -> str:
     return "\n".join(rows)
 
 
+def servers_table() -> str:
+    """Return one row per kind of server."""
+    from embrief.discovery.plugins import catalog
+    from embrief.servers.model import ServerRuntime
+
+    rows = [
+        "| server | `backend` | prompt | final token | white space | unit length | `dimensions` | over the limit "
+        "| model name | reranks | what embrief does besides | tested with |",
+        "|" + "---|" * 12,
+    ]
+    for runtime in catalog().backends.values():
+        for habits in runtime.habits if isinstance(runtime, ServerRuntime) else ():
+            cells = (
+                habits.server, f"`{runtime.name}`", habits.prompt, habits.final_token, habits.white_space,
+                habits.normalises, habits.dims, habits.over_limit, habits.model_name, habits.rerank, habits.here,
+                "the software" if habits.seen == "real" else "payloads",
+            )  # fmt: skip
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def status_table(report: Path) -> str:
     """Return one row per promise, with what the tests said."""
     results: dict[str, list[str]] = {}
@@ -110,12 +136,14 @@ def put(file: Path, name: str, table: str, *, check: bool) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["models", "status"])
+    parser.add_argument("what", choices=["models", "servers", "status"])
     parser.add_argument("report", type=Path, nargs="?")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.what == "models":
         return put(ROOT / "docs" / "models.md", "models", models_table(), check=options.check)
+    if options.what == "servers":
+        return put(ROOT / "docs" / "runtimes.md", "servers", servers_table(), check=options.check)
     if options.report is None:
         parser.error("status needs a report")
     return put(ROOT / "docs" / "status.md", "status", status_table(options.report), check=options.check)

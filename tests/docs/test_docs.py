@@ -55,11 +55,18 @@ def test_docstring_examples_run() -> None:
         assert failed == 0, name
 
 
-def test_the_model_table_comes_from_the_records() -> None:
+@pytest.mark.parametrize("table", ["models", "servers"])
+def test_the_tables_come_from_the_code(table: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / ".ci" / "make_tables.py"), "models", "--check"], capture_output=True, text=True
+        [sys.executable, str(ROOT / ".ci" / "make_tables.py"), table, "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_every_kind_of_server_has_its_row() -> None:
+    from embrief.servers import RUNTIMES
+
+    assert [runtime.name for runtime in RUNTIMES if not runtime.habits] == []
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from embrief import plugins
 
 from .gguf_writer import write_embedder
 from .llama import LlamaServer, build_folder, free_port
 
 StartLlama = Callable[..., LlamaServer]
+Record = Callable[..., str]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def record() -> Iterator[Record]:
+    """Call it with the id of a recorded model, and what is different: a record of a small model, by its new id."""
+    catalog, made = plugins().catalog, []
+
+    def make(model: str, **changes: object) -> str:
+        # Facades of one name share a model, in the next test too.
+        name = f"acme/tiny-{next(_numbers)}"
+        settings = {"id": name, "revision": "v1", "aliases": (), "served_names": (), "defines_family": False, **changes}
+        catalog.add_model(replace(catalog.models[model], **settings))  # type: ignore[arg-type]
+        made.append(name)
+        return name
+
+    yield make
+    catalog.remove("none", made)
+
+
+@pytest.fixture(scope="session")
+def qwen3_model(record: Record) -> str:
+    """The record of `qwen3_folder`."""
+    return record("Qwen/Qwen3-Embedding-0.6B", dim=48, hidden_size=48, mrl=range(8, 49), max_tokens=1024, context=1024)
+
+
+@pytest.fixture(scope="session")
+def gemma_model(record: Record) -> str:
+    """The record of `gemma_folder`."""
+    return record("google/embeddinggemma-300m", dim=48, hidden_size=48, mrl=(16, 48), max_tokens=256, context=512)
+
+
+@pytest.fixture(scope="session")
+def reranker_model(record: Record) -> str:
+    """The record of `reranker_folder`."""
+    return record("Qwen/Qwen3-Reranker-0.6B", hidden_size=48, max_tokens=1024, context=1024)
 
 
 @pytest.fixture(scope="session")

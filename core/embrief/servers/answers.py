@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BadAnswerError, ModelMismatchError, NonFiniteVectorError
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 _LISTS = ("data", "embeddings", "vectors", "results")
 _VECTOR = ("embedding", "vector", "values")
 _SCORE = ("relevance_score", "score")
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number above 0 that a server says, `None` for anything else."""
+    return value if type(value) is int and value > 0 else None
 
 
 def items_of(answer: Any, where: str, names: Sequence[str] = _LISTS) -> list[Any]:
@@ -186,3 +193,44 @@ def log_odds(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
     logits: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
     return logits
+
+
+CROWDED = "Context size has been exceeded"
+"""llama-server's slots share one context: texts that fit one by one may not fit together."""
+_CONTEXT = "exceed_context_size_error"
+_LONG = re.compile(
+    r"context (?:length|size)|context_size|too large to process|input (?:length|is too long)|max_model_len|"
+    r"reduce (?:your prompt|the length)",
+    re.IGNORECASE,
+)
+# "This model's maximum context length is 8192 tokens, however you requested 9000 tokens" (OpenAI, vLLM),
+# "input (574 tokens) is too large to process ... (current batch size: 512)" (llama-server).
+_LIMIT = re.compile(r"(?:context length is|batch size:|context size \() ?(\d+)")
+_LENGTH = re.compile(r"(?:requested|input \(|request \() ?(\d+)(?: input)? tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """What a server says of a text that it does not take whole."""
+
+    tokens: int | None
+    limit: int | None
+
+
+def too_long(status: int, body: Any, words: str) -> TooLong | None:
+    """Return whether a text was too long for a server of OpenAI's kind, and what it says of that.
+
+    Args:
+        status: Of its answer.
+        body: The answer.
+        words: Its message.
+    """
+    error = body.get("error") if isinstance(body, dict) else None
+    context = isinstance(error, dict) and error.get("type") == _CONTEXT
+    said = status in (400, 413, 422, 500) and CROWDED not in words and _LONG.search(words)
+    if not context and not said:
+        return None
+    length, limit = _LENGTH.search(words), _LIMIT.search(words)
+    # llama-server refuses a text that fills its context.
+    takes = int(limit[1]) - context if limit else None
+    return TooLong(int(length[1]) if length else None, takes)

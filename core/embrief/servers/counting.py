@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import ArgumentError, InputTooLongError, ModelMismatchError
+from embrief.errors import ArgumentError, InputTooLongError, MissingDependencyError, ModelMismatchError
+from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.weights import COMMIT, cached_file
 from embrief.runtimes.base import no_room, too_long
 from embrief.system.installed import is_installed
@@ -34,18 +35,23 @@ class Fitted:
     """(n,) tokens of each text before that, `None` without a tokenizer."""
     truncated: NDArray[np.bool_] | None
     tokens: int
-    """Of all that is sent; without a tokenizer an estimate."""
+    """Of all that is sent, after the cut; without a tokenizer an estimate."""
 
 
 class Tokens:
-    """A model's tokenizer, on this side of the wire."""
+    """A model's tokenizer, on this side of the wire: the same counts as where the model runs here."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, spec: ModelSpec) -> None:
         """Read it.
 
         Raises:
             ModelMismatchError: The file is no tokenizer.
+            MissingDependencyError: What reads it is not installed.
         """
+        if not is_installed("tokenizers"):
+            raise MissingDependencyError(
+                f"the package tokenizers, which reads {file}, is not installed: pip install tokenizers"
+            )
         from tokenizers import Tokenizer
 
         try:
@@ -55,49 +61,89 @@ class Tokens:
             raise ModelMismatchError(f"{file} is not a tokenizer ({error})") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._pairs = isinstance(spec, RerankerSpec) and spec.scoring == "classifier"
+        # A reranker's template holds all special tokens that it is trained with.
+        self._special = self._pairs or isinstance(spec, EmbeddingSpec)
+        self.missing = int(self._leaves_out_the_final_token(spec))
+        """Tokens that the model is trained with and this file leaves out of every text: one, or none."""
+
+    def _leaves_out_the_final_token(self, spec: ModelSpec) -> bool:
+        if not isinstance(spec, EmbeddingSpec) or not spec.final_token_left_out or spec.final_token is None:
+            return False
+        ids: list[int] = self._tokenizer.encode("a").ids
+        return ids[-1:] != [self._tokenizer.token_to_id(spec.final_token)]
 
     @classmethod
     def at_hand(cls, spec: ModelSpec, given: str | None) -> Tokens | None:
-        """Return a model's tokenizer if it is on this machine: the one that was given, or comes with it, or is cached.
+        """Return a model's tokenizer if it is on this machine: the one that was given, or is in the hub's cache.
 
         Raises:
             ArgumentError: One was given, and is not there.
+            ModelMismatchError: It is no tokenizer.
+            MissingDependencyError: One was given, and what reads it is not installed.
         """
         if given is not None:
             place = Path(given).expanduser()
             file = place / _FILE if place.is_dir() else place
             if not file.is_file():
                 raise ArgumentError(f"tokenizer={given!r} is neither a {_FILE} nor a folder that holds one")
-            return cls(file)
-        found = spec.folder / _FILE if spec.folder is not None else cached_file(spec.id, spec.revision, _FILE)
-        return cls(found) if found is not None and found.is_file() and is_installed("tokenizers") else None
+            return cls(file, spec)
+        found = cached_file(spec.id, spec.revision, _FILE)
+        return cls(found, spec) if found is not None and is_installed("tokenizers") else None
 
-    def encoded(self, texts: Sequence[str], *, special: bool = True) -> list[Any]:
-        """Return each text's tokens, with their places."""
-        found: list[Any] = self._tokenizer.encode_batch(list(texts), add_special_tokens=special)
+    def number(self, token: str) -> int | None:
+        """Return the id of a token."""
+        found: int | None = self._tokenizer.token_to_id(token)
         return found
 
-    def cut(self, head: str, body: str, room: int) -> str | None:
-        """Return the longest beginning of a body that has at most `room` tokens with its head, `None` if none has."""
-        whole = self.encoded([head + body])[0]
-        special = sum(whole.special_tokens_mask)
-        places = [end for (_, end), mark in zip(whole.offsets, whole.special_tokens_mask, strict=True) if not mark]
-        keep = room - special
+    def encoded(self, heads: Sequence[str], bodies: Sequence[str]) -> list[Any]:
+        """Return the tokens of bodies with their heads, with their places."""
+        pairs = list(zip(heads, bodies, strict=True))
+        texts: list[Any] = pairs if self._pairs else [head + body for head, body in pairs]
+        found: list[Any] = self._tokenizer.encode_batch(texts, add_special_tokens=self._special)
+        return found
+
+    def length(self, text: str) -> int:
+        """Return how many tokens a text has by itself, without special ones around it."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def cut(self, head: str, body: str, room: int) -> tuple[str, int] | None:
+        """Return the longest beginning of a body that has at most `room` tokens with its head, and how many it has.
+
+        `None`: none has.
+        """
+        whole = self.encoded([head], [body])[0]
+        if self._pairs:
+            # The places in each of the two begin at 0.
+            ends = [end for (_, end), part in zip(whole.offsets, whole.sequence_ids, strict=True) if part == 1]
+        else:
+            marks = zip(whole.offsets, whole.special_tokens_mask, strict=True)
+            ends = [end - len(head) for (_, end), mark in marks if not mark]
+        keep = len(ends) - (len(whole) - room)
         while keep > 0:
             # A token may be a part of a letter, and what is cut may be read as other tokens: count again.
-            part = body[: max(places[keep - 1] - len(head), 0)]
-            over = len(self.encoded([head + part])[0]) - room
-            if over <= 0:
-                return part or None
-            keep -= over
+            part = body[: max(ends[keep - 1], 0)]
+            size = len(self.encoded([head], [part])[0])
+            if size <= room:
+                return (part, size) if part else None
+            keep -= size - room
         return None
 
 
-def fit(inputs: Sequence[Rendered], options: RunOptions, tokens: Tokens | None, spec: ModelSpec) -> Fitted:
+def fit(
+    inputs: Sequence[Rendered], options: RunOptions, tokens: Tokens | None, spec: ModelSpec, *, server_keeps: bool
+) -> Fitted:
     """Cut texts that are longer than the limit, or refuse them.
 
     Without a tokenizer nothing can be cut here, and the server is asked to refuse what it cannot take whole. A limit
-    below the model's own can then be kept only for texts that are surely within it.
+    below the model's own can then be kept only for texts that are surely within it, or by a server that is told of it.
+
+    Args:
+        inputs: The texts.
+        options: The limit, and what to do with a longer text.
+        tokens: The tokenizer, if it is at hand.
+        spec: The model.
+        server_keeps: Whether the server is told the limit, and refuses what is longer.
 
     Raises:
         InputTooLongError: A text is too long and may not be cut, or its prompt leaves no room.
@@ -108,27 +154,39 @@ def fit(inputs: Sequence[Rendered], options: RunOptions, tokens: Tokens | None, 
     bodies = [item.words for item in inputs]
     if tokens is None:
         sizes = [len(item.text.encode("utf-8", "surrogatepass")) for item in inputs]
-        if options.max_tokens < spec.max_tokens:
+        if options.max_tokens < spec.max_tokens and not server_keeps:
             for index, size in enumerate(sizes):
                 # A token has at least a byte, and a few are put around a text.
                 if size + 8 > options.max_tokens:
                     raise _uncountable(index, spec, options)
         return Fitted(bodies, None, None, sum(size // _BYTES_PER_TOKEN + 1 for size in sizes))
-    found = tokens.encoded([item.head + item.words for item in inputs])
-    tails = {item.tail: 0 for item in inputs}
-    for tail in tails:
-        tails[tail] = len(tokens.encoded([tail], special=False)[0]) if tail else 0
-    counts = np.array([len(each) + tails[item.tail] for each, item in zip(found, inputs, strict=True)], np.int64)
+    found = tokens.encoded([item.head for item in inputs], bodies)
+    behind = {tail: tokens.length(tail) + tokens.missing for tail in {item.tail for item in inputs}}
+    counts = np.array([len(each) + behind[item.tail] for each, item in zip(found, inputs, strict=True)], np.int64)
     truncated = counts > options.max_tokens
+    sizes = counts.tolist()
     for index in np.flatnonzero(truncated).tolist():
-        if options.refuse_long:
-            raise too_long(index, int(counts[index]), options)
         item = inputs[index]
-        part = tokens.cut(item.head, item.words, options.max_tokens - tails[item.tail])
+        if options.refuse_long:
+            what = "the query with the document" if isinstance(spec, RerankerSpec) else "the text"
+            raise too_long(index, int(counts[index]), options, what)
+        part = tokens.cut(item.head, item.words, options.max_tokens - behind[item.tail])
         if part is None:
-            raise no_room(index, len(tokens.encoded([item.head])[0]) + tails[item.tail], options)
-        bodies[index] = part
-    return Fitted(bodies, counts, truncated, int(np.minimum(counts, options.max_tokens).sum()))
+            raise _full(item, index, tokens, behind[item.tail], spec, options)
+        bodies[index], sizes[index] = part[0], part[1] + behind[item.tail]
+    return Fitted(bodies, counts, truncated, sum(sizes))
+
+
+def _full(
+    item: Rendered, index: int, tokens: Tokens, behind: int, spec: ModelSpec, options: RunOptions
+) -> InputTooLongError:
+    """Return the error for a text of which the limit leaves nothing."""
+    size = len(tokens.encoded([item.head], [""])[0]) + behind
+    if isinstance(spec, EmbeddingSpec):
+        return no_room(index, size, options)
+    from embrief.runtimes.rerank_common import query_too_long
+
+    return query_too_long(index, size, options)
 
 
 def _uncountable(index: int, spec: ModelSpec, options: RunOptions) -> ArgumentError:
@@ -162,7 +220,7 @@ def over_the_servers_limit(
     length = f"has {tokens} tokens" if tokens else "is too long"
     takes = f"{where} takes {limit}" if limit else f"{where} takes fewer"
     cut = f"pass max_tokens={limit or '<its limit>'} to cut texts there"
-    how = cut if counted else f"to cut it here, the model's tokenizer is needed: {remedy(spec)}, and {cut}"
+    how = cut if counted else f"have it cut here, which needs the model's tokenizer: {remedy(spec)}; then {cut}"
     return InputTooLongError(
         f"the text at index {index} {length} and {takes}; split it, raise the server's limit, or {how}",
         index=index,

@@ -44,6 +44,8 @@ LARGEST_ANSWER = 256 * 2**20
 """Bytes: a server that sends more than any answer can have is not read to the end."""
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _MOST_WORDS = 300
+_PART, _SHORT = 20, 8
+"""Letters: of a text's part that a message must not hold, and of a whole text that is none of its own words."""
 
 
 @dataclass
@@ -237,12 +239,8 @@ class Client:
     def _words(self, body: Any, texts: Sequence[str]) -> str:
         """Return the server's message, without the key and without what users wrote."""
         words = " ".join(_message(body).split())
-        words = self._key.hide(words) if self._key else words
-        for text in texts:
-            start = " ".join(text.split())[:24]
-            if len(start) >= 8 and start in words:
-                return "(its message repeats the text)"
-        return words[:_MOST_WORDS]
+        words = (self._key.hide(words) if self._key else words)[:_MOST_WORDS]
+        return "(its message repeats the text)" if _repeats(words, texts) else words
 
 
 class Again(Exception):
@@ -341,6 +339,22 @@ def _message(body: Any) -> str:
             if body.get(name):
                 return _message(body[name])
     return ""
+
+
+def _repeats(words: str, texts: Sequence[str]) -> bool:
+    """Return whether a message holds a text, or a part of one that nobody writes by chance."""
+    parts = {words[start : start + _PART] for start in range(len(words) - _PART + 1)}
+    for text in texts:
+        plain = " ".join(text.split())
+        if len(plain) >= _PART:
+            found = any(part in plain for part in parts)
+        else:
+            # A short one stands in every message as a part of words.
+            found = any(f"{mark}{plain}{mark}" in words for mark in "\"'`") if plain else False
+            found = found or (len(plain) >= _SHORT and plain in words)
+        if found:
+            return True
+    return False
 
 
 def _place(loc: Any) -> str:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from embrief.errors import ArgumentTypeError, BackendError, EmbriefError, placed
+from embrief.errors import (
+    ArgumentTypeError,
+    BackendError,
+    EmbriefError,
+    ModelMismatchError,
+    ServerError,
+    ServerModelWarning,
+    placed,
+    warn,
+)
 from embrief.facts.prompts import group_by_query, pair_template
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.runtimes.base import Offer, Output, Refusal, Remote, Runtime
-from embrief.servers.answers import in_order, items_of, vectors
+from embrief.servers.answers import CROWDED, in_order, items_of, vectors
 from embrief.servers.counting import Tokens, fit, over_the_servers_limit
-from embrief.servers.http import Client
+from embrief.servers.http import Again, Client
 from embrief.servers.keys import find_key
 from embrief.servers.options import ServerOptions
 from embrief.system.event_loop import submit
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
     from embrief.runtimes.base import Ask, LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.habits import Habits
 
 
 class ServerModel(Remote):
@@ -35,6 +46,8 @@ class ServerModel(Remote):
     """Tokens per text that the server takes, if it says so."""
     most_tokens: int | None = None
     """Tokens per request that it takes, if it is known."""
+    keeps_limit: ClassVar[bool] = False
+    """Whether requests tell the server how many tokens a text may have."""
 
     def __init__(self, request: LoadRequest) -> None:
         """Ask nothing yet.
@@ -62,6 +75,50 @@ class ServerModel(Remote):
             ModelMismatchError: It serves another model.
         """
 
+    async def listed(self, name: str) -> dict[str, Any] | None:
+        """Return what a server's list of models says of the one that is meant; `None`: it has no list.
+
+        Many servers take any name and answer with what they have.
+
+        Args:
+            name: What the server is thought to call it.
+
+        Raises:
+            ModelMismatchError: It is not among them, or the only one is another.
+        """
+        try:
+            answer = await self.http.get("/models")
+        except ServerError:
+            raise
+        except BackendError:
+            return None
+        listed = answer.get("data") if isinstance(answer, dict) else None
+        models = [item for item in listed or () if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        return self._chosen(models, name) if models else None
+
+    def _chosen(self, models: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+        found = {item["id"].lower(): item for item in models}.get(name.lower())
+        if found is not None:
+            return found
+        # What the user says must be there as it is. Else others are called by a path, or without the owner.
+        copies = [item for item in models if names_it(item["id"], name)] if self.options.model is None else []
+        if len(copies) == 1:
+            return copies[0]
+        if self.options.model is None and len(models) == 1 and not is_on_hub(models[0]["id"]):
+            only: str = models[0]["id"]
+            if not is_path(only):
+                warn(
+                    f"{self.http.where} serves {only!r}, which does not say whether it is {self.spec.id}; if it is, "
+                    f"say so with model={only!r}",
+                    ServerModelWarning,
+                )
+            return models[0]
+        shown = ", ".join(repr(item["id"]) for item in models[:8])
+        raise ModelMismatchError(
+            f"{self.http.where} has no model {name!r}; it serves {shown}: name the one that is {self.spec.id} as "
+            "model=, if it is among them"
+        )
+
     def started(self) -> ServerModel:
         """Return the model once its server has answered, waiting on this thread."""
         future = submit(self.start())
@@ -82,7 +139,8 @@ class ServerModel(Remote):
         found: list[range] = []
         start = total = 0
         for index, item in enumerate(inputs):
-            # A token has at least a byte, and English some four: a bound that any text keeps is far too low.
+            # English has some four bytes per token. A bound that any text keeps would make requests far too small; what
+            # is too much for the server after all is halved.
             size = min(len(item.text.encode("utf-8", "surrogatepass")) // 2 + 1, options.max_tokens)
             if index > start and (index - start >= self.batch_rows or total + size > min(budgets)):
                 found.append(range(start, index))
@@ -100,7 +158,7 @@ class ServerModel(Remote):
         Raises:
             InputTooLongError: One may not be cut, or is longer than the server takes.
         """
-        found = fit(inputs, options, self.tokens, self.spec)
+        found = fit(inputs, options, self.tokens, self.spec, server_keeps=self.keeps_limit)
         if found.counts is not None and self.limit is not None and self.limit < options.max_tokens:
             for index, count in enumerate(found.counts.tolist()):
                 if count > self.limit:
@@ -113,12 +171,43 @@ class ServerModel(Remote):
         limit = limit or self.limit
         return over_the_servers_limit(index, tokens, limit, self.spec, counted=counted, where=self.http.where)
 
+    def check_read(self, read: int | None, fitted: Fitted, texts: int) -> None:
+        """Refuse an answer to fewer tokens than were sent: some servers cut texts, and say so here alone.
+
+        More are no fault: some count letters.
+
+        Args:
+            read: How many tokens the server says that it read; `None`: it does not say.
+            fitted: What was sent, counted.
+            texts: The number of texts.
+
+        Raises:
+            BackendError: It read fewer. Of several texts, the one that was cut is looked for.
+        """
+        if fitted.counts is None or read is None:
+            return
+        less = fitted.tokens - read
+        # Special tokens, of which there may be two around a text, are not counted everywhere; and then of all texts.
+        if less > 0 and not (less <= 2 * texts and less % texts == 0):
+            raise BackendError(
+                f"{self.http.where} read {read} of {fitted.tokens} tokens: it cuts texts without saying so; raise its "
+                "limits (of context and of batch), or lower max_tokens"
+            )
+
     def refused_as_long(self, texts: int, tokens: int | None = None, limit: int | None = None) -> EmbriefError:
         """Return the error for a request that the server refuses because a text is too long: of one text, that text.
 
         Of several it is an error that is looked for in smaller requests.
         """
         return self.too_long(0, tokens, limit) if texts == 1 else BackendError(f"{self.http.where}: a text is too long")
+
+    def crowded(self, words: str, texts: int) -> Again | None:
+        """Return the error for a llama-server that has no room for all that runs there, `None` for another."""
+        if CROWDED not in words:
+            return None
+        error = BackendError(f"{self.http.where} has no room for what runs there at once: {words}")
+        # Once more, since others may have been in the way; then with fewer texts.
+        return Again(error, tries=2) if texts > 1 else Again(error)
 
     async def aclose(self) -> None:
         """Let go of the connections."""
@@ -190,6 +279,8 @@ class ServerRuntime(Runtime):
     kinds: ClassVar[tuple[type[ModelSpec], ...]] = (EmbeddingSpec,)
     """The kinds of models that such servers have."""
     normalizes: ClassVar[bool] = False
+    habits: ClassVar[tuple[Habits, ...]] = ()
+    """What such servers do to a text, for the documentation."""
 
     def __init_subclass__(cls) -> None:
         """Name the extra that brings what it needs: it has the runtime's name."""
@@ -246,3 +337,28 @@ class ServerRuntime(Runtime):
 def served_name(runtime: str, spec: ModelSpec, options: ServerOptions) -> str:
     """Return what a server calls a model: what the user says, what is recorded, or its id."""
     return options.model or spec.served_name(runtime) or spec.id
+
+
+def is_path(name: str) -> bool:
+    """Return whether a server calls a model by a file or a folder, which says nothing about what it is."""
+    return name.startswith(("/", ".", "~")) or "\\" in name or name[1:3] in (":/", ":\\")
+
+
+# What names of files and copies have behind the model's own: formats, and numbers of bits.
+_FORMATS = re.compile(
+    r"(?:[-_.:@](?:gguf|onnx|mlx|awq|gptq|dwq|ud|fp8|fp16|bf16|f16|f32|int[48]|i?q\d\w*|\dbit|seq-cls|latest))*"
+)
+
+
+def names_it(name: str, wanted: str) -> bool:
+    """Return whether a name, or a path, is that of a model, of a copy, or of its file in another format.
+
+    A name that goes on otherwise is another model's, such as that of a fine-tune.
+    """
+    end, short = (text.lower().rpartition("/")[2] for text in (name, wanted))
+    return end.startswith(short) and _FORMATS.fullmatch(end.removeprefix(short)) is not None
+
+
+def is_on_hub(name: str) -> bool:
+    """Return whether a name has the form of one on the hub."""
+    return name.count("/") == 1 and not is_path(name)

@@ -1,6 +1,6 @@
 """Ollama's `POST /api/embed`.
 
-Source: Ollama's API description and source of August 2026.
+Source: Ollama's API description (docs/api.md) and source of August 2026.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from embrief.errors import BackendError, EmbriefError, ModelMismatchError, NonFiniteVectorError
 from embrief.facts.specs import EmbeddingSpec
 from embrief.runtimes.base import Refusal
+from embrief.servers import habits
+from embrief.servers.answers import whole
 from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
 from embrief.servers.options import Ollama
 
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 """llama.cpp's numbers for them, in GGUF files."""
 _LEGACY = "/api/embeddings"
+_TOKENIZER = "tokenizer.ggml"
 
 
 class OllamaEmbedder(ServerEmbedder):
     """A model in Ollama."""
 
     batch_rows = 32
+    keeps_limit = True
 
     def __init__(self, request: LoadRequest) -> None:
         """Ask nothing yet."""
@@ -45,28 +49,47 @@ class OllamaEmbedder(ServerEmbedder):
             return
         family = info.get("general.architecture")
         where = f"{self.name!r} in Ollama at {self.http.where}"
-        width = info.get(f"{family}.embedding_length")
+        width = whole(info.get(f"{family}.embedding_length"))
         # Dense layers may follow, which the file's own width does not show.
-        if isinstance(width, int) and self.spec.hidden_size is not None and width != self.spec.hidden_size:
+        if width is not None and self.spec.hidden_size is not None and width != self.spec.hidden_size:
             raise ModelMismatchError(
                 f"{where} has hidden states of {width} values, and {self.spec.id} has {self.spec.hidden_size}: it is "
                 "another model or another size; name the right one as model="
             )
-        pooling = _POOLING.get(info.get(f"{family}.pooling_type", -1))
+        kind = info.get(f"{family}.pooling_type")
+        pooling = _POOLING.get(kind) if isinstance(kind, int) else None
         if pooling is not None and self.spec.pooling not in (None, pooling):
             raise ModelMismatchError(
                 f"{where} pools by {pooling!r}, and {self.spec.id} needs {self.spec.pooling!r}: the file was made "
                 "wrongly; pull another one"
             )
-        context = info.get(f"{family}.context_length")
-        self.limit = context if isinstance(context, int) and context > 0 else None
-        if self.spec.pooling == "last" and info.get("tokenizer.ggml.add_eos_token") is False:
+        self.limit = whole(info.get(f"{family}.context_length"))
+        self._see_final_token(info, where)
+
+    def _see_final_token(self, info: dict[str, Any], where: str) -> None:
+        """Append the final token where the file does not ask for it."""
+        assert isinstance(self.spec, EmbeddingSpec)
+        token = self.spec.final_token
+        if token is None:
+            return
+        # Of these kinds of tokenizers it is left out unless the file says otherwise; BERT's have it always.
+        optional = info.get(f"{_TOKENIZER}.model") in ("gpt2", "llama")
+        adds = info.get(f"{_TOKENIZER}.add_eos_token")
+        if adds is False or (adds is None and optional):
             # Special tokens inside a text are read as what they are.
-            self._end = self.spec.final_token or ""
+            self._end = token
+            return
+        number = info.get(f"{_TOKENIZER}.eos_token_id")
+        right = self.tokens.number(token) if self.tokens is not None and optional else None
+        if isinstance(number, int) and right is not None and number != right:
+            raise ModelMismatchError(
+                f"{where} puts token {number} behind a text, and {self.spec.id} was trained with {token!r} ({right}): "
+                "the file was made wrongly; pull another one"
+            )
 
     async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
         """Send texts. Ollama is told to cut nothing, and given room: by default it cuts twice without a word."""
-        room = min(options.max_tokens, self.limit or options.max_tokens)
+        room = self._room(options)
         body: dict[str, Any] = {
             "model": self.name,
             "input": [text + self._end for text in texts],
@@ -80,13 +103,16 @@ class OllamaEmbedder(ServerEmbedder):
             "/api/embed",
             body,
             tokens=fitted.tokens,
-            explain=lambda status, _, words: self._explain(status, words, len(texts)),
-            texts=texts,
+            explain=lambda status, _, words: self._explain(status, words, len(texts), options),
+            texts=[*texts, *fitted.bodies],
         )
 
-    def _explain(self, status: int, words: str, texts: int) -> EmbriefError | None:
-        if "exceeds the context length" in words or "input length" in words:
-            return self.refused_as_long(texts)
+    def _room(self, options: RunOptions) -> int:
+        return min(options.max_tokens, self.limit or options.max_tokens)
+
+    def _explain(self, status: int, words: str, texts: int, options: RunOptions) -> EmbriefError | None:
+        if "context length" in words or "too large to process" in words:
+            return self.refused_as_long(texts, limit=self._room(options))
         if "NaN" in words and ("Inf" in words or "unsupported value" in words):
             if texts == 1:
                 return NonFiniteVectorError(
@@ -98,7 +124,8 @@ class OllamaEmbedder(ServerEmbedder):
         return self._explain_missing(status, None, words)
 
     def _explain_missing(self, status: int, _body: Any, words: str) -> EmbriefError | None:
-        if status == 404 and ("not found" in words or "pull" in words):
+        # A page that does not exist is not found either.
+        if status == 404 and "model" in words:
             return ModelMismatchError(
                 f"Ollama at {self.http.where} does not have {self.name!r}: run `ollama pull {self.name}` there, or "
                 "name the one that it has as model="
@@ -111,6 +138,7 @@ class OllamaRuntime(ServerRuntime):
 
     name = "ollama"
     Options = Ollama
+    habits = habits.OLLAMA
     normalizes = True
     other_kind = "has no rerankers: there is no such route, and a reranker's file gives meaningless vectors"
 

@@ -6,14 +6,14 @@ of vLLM by its documentation.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import BackendError, ModelMismatchError, UnavailableError
+from embrief.errors import BackendError, BadAnswerError, ModelMismatchError, ServerError
 from embrief.facts.specs import EmbeddingSpec
 from embrief.runtimes.base import Refusal
-from embrief.servers.http import Again
+from embrief.servers import habits
+from embrief.servers.answers import too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
 from embrief.servers.options import OpenAI
@@ -23,18 +23,8 @@ if TYPE_CHECKING:
     from embrief.runtimes.base import LoadRequest, Model, RunOptions
     from embrief.servers.counting import Fitted
 
-HOSTED_TOKENS = 300_000
-"""Tokens per request that OpenAI takes (API reference, embeddings)."""
-_NUMBERS = re.compile(r"(\d+) tokens")
-_CROWDED = "Context size has been exceeded"
-"""llama-server's slots share one context: texts that fit one by one may not fit together."""
-_LONG = re.compile(
-    r"maximum context length|context size|context_size|too large to process|input length|max_model_len|too long|"
-    r"reduce your prompt|maximum input length",
-    re.IGNORECASE,
-)
-
-
+HOSTED_TOKENS, HOSTED_TEXTS = 300_000, 2048
+"""Per request, at OpenAI (API reference, embeddings)."""
 _PROVIDERS = {"Mistral": "https://api.mistral.ai/v1"}
 
 
@@ -50,51 +40,54 @@ class OpenAIEmbedder(ServerEmbedder):
         self.name = served_name("openai", request.spec, self.options)
         self._encoding: str | None = self.options.encoding
         self._end = ""
-        if self.options.address.host in PROVIDER_KEYS:
+        self._hosted = self.options.address.host in PROVIDER_KEYS
+        if self._hosted:
             self.most_tokens = HOSTED_TOKENS
+            self.batch_rows = min(self.batch_rows, HOSTED_TEXTS)
 
     async def start(self) -> None:
         """See which models there are, how much they take, and who puts the final token behind a text."""
         assert isinstance(self.spec, EmbeddingSpec)
         if self.options.final_token == "append":
             self._end = self.spec.final_token or ""
-        if self.options.address.host in PROVIDER_KEYS:
+        if self._hosted:
             return
-        try:
-            answer = await self.http.get("/models")
-        except UnavailableError:
-            raise
-        except BackendError as error:
-            if isinstance(error, PermissionError):
-                raise
-            # Not every server has the list.
+        served = await self.listed(self.name)
+        if served is None:
             return
-        listed = answer.get("data") if isinstance(answer, dict) else None
-        models = [item for item in listed or () if isinstance(item, dict) and isinstance(item.get("id"), str)]
-        if not models:
-            return
-        served = self._chosen(models)
         self.name = served["id"]
-        self.limit = _whole(served.get("max_model_len"))
+        self.limit = whole(served.get("max_model_len"))
         if served.get("owned_by") == "llamacpp":
+            self._see_file(served.get("meta"))
+            await self._see_task()
             await self._see_final_token()
 
-    def _chosen(self, models: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the model of the list that is meant: many servers take any name and answer with what they have."""
-        wanted = self.name.lower()
-        names = {str(item["id"]).lower(): item for item in models}
-        found = names.get(wanted)
-        if found is None and self.options.model is None:
-            # Others are called by a path, or without the owner.
-            ends = [item for name, item in names.items() if name.rpartition("/")[2] == wanted.rpartition("/")[2]]
-            found = ends[0] if len(ends) == 1 else models[0] if len(models) == 1 else None
-        if found is None:
-            shown = ", ".join(repr(item["id"]) for item in models[:8])
+    def _see_file(self, facts: Any) -> None:
+        """Read what llama-server says of its file: its context, and its width."""
+        if not isinstance(facts, dict):
+            return
+        context = whole(facts.get("n_ctx"))
+        self.limit = context - 1 if context else None
+        width = whole(facts.get("n_embd"))
+        # Dense layers may follow, which the file's own width does not show.
+        if width is not None and self.spec.hidden_size is not None and width != self.spec.hidden_size:
             raise ModelMismatchError(
-                f"{self.http.where} has no model {self.name!r}; it serves {shown}: name the one that is {self.spec.id} "
-                "as model=, if it is among them"
+                f"{self.http.where} serves a file whose hidden states have {width} values, and {self.spec.id} has "
+                f"{self.spec.hidden_size}: it is another model or another size"
             )
-        return found
+
+    async def _see_task(self) -> None:
+        """Refuse a llama-server that reranks: asked for embeddings it answers, with scores and what was in memory."""
+        try:
+            await self.http.post(self._root + "/rerank", {"query": "a", "documents": ["a"]})
+        except ServerError:
+            raise
+        except BackendError:
+            return
+        raise ModelMismatchError(
+            f"{self.http.where} serves a reranker (llama-server --rerank), whose vectors mean nothing; start one with "
+            "--embedding"
+        )
 
     async def _see_final_token(self) -> None:
         """Append the final token where a llama-server leaves it out: its file decides, and many are wrong."""
@@ -103,78 +96,77 @@ class OpenAIEmbedder(ServerEmbedder):
         if token is None:
             return
         try:
-            url = self.options.address.without("/v1") + "/tokenize"
-            plain, given = [
-                (await self.http.post(url, {"content": text, "add_special": True})).get("tokens")
-                for text in ("a", f"a{token}")
-            ]
-        except (BackendError, AttributeError):
+            text = await self._ids("a", special=True)
+            *plain, number = await self._ids(f"a{token}", special=False)
+        except ServerError:
+            raise
+        except (BackendError, ValueError):
             return
-        # With the token typed in there is one more of it, in either case.
-        if plain and given and len(given) == len(plain) + 1 and plain[-1:] != given[-1:]:
-            self._end = token
+        # What stands around the text depends on the file.
+        places = [place for place in range(len(text)) if text[place : place + len(plain)] == plain]
+        behind = text[places[0] + len(plain) :] if places else []
+        if behind == [number] and self._end:
+            raise ModelMismatchError(
+                f"{self.http.where} puts {token!r} behind a text by itself: leave out final_token='append'"
+            )
+        if behind not in ([], [number]):
+            raise ModelMismatchError(
+                f"{self.http.where} puts other tokens behind a text than {token!r}, which {self.spec.id} was trained "
+                "with: its file is wrong; convert it again, or take another one"
+            )
+        self._end = "" if behind else token
+
+    async def _ids(self, text: str, *, special: bool) -> list[int]:
+        answer = await self.http.post(self._root + "/tokenize", {"content": text, "add_special": special})
+        ids = answer.get("tokens") if isinstance(answer, dict) else None
+        if not isinstance(ids, list) or not all(type(number) is int for number in ids):
+            raise BadAnswerError(f"{self._root}/tokenize answers without token ids")
+        return ids
+
+    @property
+    def _root(self) -> str:
+        return self.options.address.without("/v1")
 
     async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
         """Send texts, in base64 unless the server does not know it."""
         body: dict[str, Any] = {"model": self.name, "input": [text + self._end for text in texts]}
-        if self._encoding is not None:
-            body["encoding_format"] = self._encoding
+        # Another request may find out meanwhile that the server does not know it.
+        encoding = self._encoding
+        if encoding is not None:
+            body["encoding_format"] = encoding
         try:
             answer = await self.http.post(
                 "/embeddings",
                 body,
                 tokens=fitted.tokens,
-                explain=lambda status, found, words: self._explain(status, found, words, len(texts)),
-                texts=texts,
+                explain=lambda status, found, words: self._explain(status, found, words, len(texts), encoding),
+                texts=[*texts, *fitted.bodies],
             )
         except _NoEncodingError:
             self._encoding = None
             return await self.ask(texts, fitted, options)
-        if fitted.counts is not None:
-            self._check_usage(answer, fitted, len(texts))
+        usage = answer.get("usage") if isinstance(answer, dict) else None
+        self.check_read(whole(usage.get("prompt_tokens")) if isinstance(usage, dict) else None, fitted, len(texts))
         return answer
 
-    def _explain(self, status: int, body: Any, words: str, texts: int) -> Exception | None:
-        if _CROWDED in words:
-            return Again(BackendError(f"{self.http.where} has no room for what runs there at once: {words}"))
-        if status in (400, 422) and self._encoding is not None and "encoding_format" in words:
+    def _explain(self, status: int, body: Any, words: str, texts: int, encoding: str | None) -> Exception | None:
+        if (crowded := self.crowded(words, texts)) is not None:
+            return crowded
+        if status in (400, 422) and encoding is not None and "encoding_format" in words:
             return _NoEncodingError(words)
-        error = body.get("error") if isinstance(body, dict) else None
-        kind = error.get("type") if isinstance(error, dict) else None
-        long = kind == "exceed_context_size_error" or (status in (400, 413, 422, 500) and _LONG.search(words))
-        if long:
-            told = error if isinstance(error, dict) else {}
-            tokens, limit = _whole(told.get("n_prompt_tokens")), _whole(told.get("n_ctx"))
-            if tokens is None and (numbers := _NUMBERS.findall(words)):
-                tokens = max(map(int, numbers)) if "maximum context length" not in words else None
-            return self.refused_as_long(texts, tokens, limit)
+        if (long := too_long(status, body, words)) is not None:
+            return self.refused_as_long(texts, long.tokens, long.limit)
+        if status == 501 and "not support" in words:
+            return ModelMismatchError(f"{self.http.where} does not embed: {words}; start llama-server with --embedding")
+        if status == 400 and "pooling type" in words.lower():
+            return ModelMismatchError(f"{self.http.where} does not pool: {words}; start it with the model's pooling")
         if status == 404 and "model" in words.lower():
             return ModelMismatchError(f"{self.http.where} has no model {self.name!r}: {words}; name it as model=")
-        if status == 500 and "NaN" in words:
-            return BackendError(f"{self.http.where} computed NaN: {words}")
         return None
-
-    def _check_usage(self, answer: Any, fitted: Fitted, texts: int) -> None:
-        """Refuse an answer to fewer tokens than were sent: llama_cpp.server cuts at its batch size, and says so here.
-
-        More are no fault: some servers count letters.
-        """
-        usage = answer.get("usage") if isinstance(answer, dict) else None
-        read = _whole(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
-        # A final token is not counted everywhere.
-        if read is not None and 0 < read < fitted.tokens - 2 * texts:
-            raise BackendError(
-                f"{self.http.where} read {read} of {fitted.tokens} tokens: it cuts texts without saying so; raise its "
-                "limits (of context and of batch), or lower max_tokens"
-            )
 
 
 class _NoEncodingError(BackendError):
     """The server does not know `encoding_format`."""
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 class OpenAIRuntime(ServerRuntime):
@@ -182,6 +174,7 @@ class OpenAIRuntime(ServerRuntime):
 
     name = "openai"
     Options = OpenAI
+    habits = habits.OPENAI
     normalizes = True
 
     def refusal(self, spec: ModelSpec, options: OpenAI) -> Refusal | None:
@@ -190,6 +183,10 @@ class OpenAIRuntime(ServerRuntime):
             url = _PROVIDERS.get(spec.hosted or "", "http://127.0.0.1:8000/v1")
             return Refusal(
                 f"asks OpenAI itself unless it is told where else; write backend=OpenAI(base_url={url!r})", "request"
+            )
+        if options.final_token == "append" and isinstance(spec, EmbeddingSpec) and spec.final_token is None:
+            return Refusal(
+                f"cannot append a final token: of {spec.id} none is known; leave out final_token='append'", "request"
             )
         return None
 

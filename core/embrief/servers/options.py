@@ -156,10 +156,11 @@ class RerankHttp(ServerOptions):
     but the model's own; `"client"` is for servers that put query and document together as they are, such as a
     sequence-classification copy in Infinity."""
     probe: Literal["refuse", "off"] = "refuse"
-    """Whether two pairs are scored first, one of which answers its query: files without a score head give numbers that
-    mean nothing."""
+    """Whether a server is refused that scores two pairs, one of which answers its query, nearly alike: files without a
+    score head give numbers that mean nothing. Providers' own services are not asked."""
     scores: Literal["auto", "probability", "log_odds"] = "auto"
-    """What the server's numbers are; `"auto"` sees it from those two pairs."""
+    """What the server's numbers are; `"auto"` sees it from those two pairs, and takes those of providers for
+    probabilities."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

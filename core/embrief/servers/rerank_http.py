@@ -5,21 +5,19 @@ Source: the providers' API references; vLLM's documentation; llama-server b11434
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from embrief.errors import (
     ArgumentError,
-    BackendError,
     BadAnswerError,
-    EmbriefError,
     ModelMismatchError,
-    UnavailableError,
 )
 from embrief.facts.prompts import Source
 from embrief.facts.specs import RerankerSpec
-from embrief.servers.answers import log_odds, scores
+from embrief.runtimes.base import Refusal
+from embrief.servers import habits
+from embrief.servers.answers import log_odds, scores, too_long
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerReranker, ServerRuntime, served_name
 from embrief.servers.options import RerankHttp
@@ -40,7 +38,6 @@ PROBES = (
 """A query, a document that answers it and one that does not: from the model card of Qwen3-Reranker."""
 LEAST_DIFFERENCE = 2.0
 """Log-odds between them. Published models are apart by 6 to 20; a file without a score head by about 1."""
-_LONG = re.compile(r"context|too long|too large|maximum|max_model_len|exceeds", re.IGNORECASE)
 _SLOT = "{document}"
 
 
@@ -63,37 +60,29 @@ class RerankHttpModel(ServerReranker):
 
     async def start(self) -> None:
         """Ask who it is, and score two pairs: a file without a score head answers with numbers, too."""
-        if self.options.address.host not in PROVIDER_KEYS:
-            await self._see_models()
-        if self.options.probe == "off":
+        if self.options.address.host in PROVIDER_KEYS:
+            # They have no such files, count every request, and answer with probabilities.
+            self._scale = "probability" if self._scale == "auto" else self._scale
+            return
+        served = await self.listed(self.name)
+        if served is not None:
+            self.name = served["id"]
+            # vLLM fills its templates at one go.
+            self._fills_slots = self._fills_slots and served.get("owned_by") != "vllm"
+        if self.options.probe == "off" and self._scale != "auto":
             return
         assert isinstance(self.spec, RerankerSpec)
         found = await self._scored(Source("pair", PROBE, self.spec.default_instruction), PROBES, 0)
         if self._scale == "auto":
             self._scale = "probability" if ((found >= 0) & (found <= 1)).all() else "log_odds"
         good, bad = self._log_odds(found).tolist()
-        if good - bad < LEAST_DIFFERENCE:
+        if self.options.probe == "refuse" and good - bad < LEAST_DIFFERENCE:
             raise ModelMismatchError(
                 f"{self.http.where} scores a document that answers its query with {found[0]:.4g} and one that does not "
                 f"with {found[1]:.4g}: its scores mean nothing. The file may lack the score head (llama.cpp needs one "
                 "that its own converter made as a reranker), or the template is missing; RerankHttp(probe='off') "
                 "leaves this check out"
             )
-
-    async def _see_models(self) -> None:
-        try:
-            answer = await self.http.get("/models")
-        except UnavailableError:
-            raise
-        except BackendError as error:
-            if isinstance(error, PermissionError):
-                raise
-            return
-        listed = answer.get("data") if isinstance(answer, dict) else None
-        owners = {item.get("owned_by") for item in listed or () if isinstance(item, dict)}
-        if owners == {"vllm"}:
-            # Its templates are filled at one go.
-            self._fills_slots = False
 
     async def ask(self, source: Source, documents: Sequence[str], tokens: int) -> NDArray[np.float64]:
         """Send one query and its documents; return log-odds.
@@ -113,9 +102,8 @@ class RerankHttpModel(ServerReranker):
         if self.renders_here:
             query, documents = self.around(source, documents)
         body = {"model": self.name, "query": query, "documents": list(documents), "top_n": len(documents)}
-        path = "/rerank"
         answer = await self.http.post(
-            path,
+            "/rerank",
             body,
             tokens=tokens,
             explain=lambda status, found, words: self._explain(status, found, words, len(documents)),
@@ -128,24 +116,21 @@ class RerankHttpModel(ServerReranker):
             return found
         if ((found < 0) | (found > 1)).any():
             outside = found[(found < 0) | (found > 1)][0]
-            if self._scale == "auto" and self.options.probe == "off":
-                return found
             raise BadAnswerError(
-                f"{self.http.where} answers with the score {outside:.4g}, and its scores were probabilities before; "
+                f"{self.http.where} answers with the score {outside:.4g}, and its scores are read as probabilities; "
                 "RerankHttp(scores='log_odds') reads them as log-odds"
             )
         return log_odds(found)
 
-    def _explain(self, status: int, body: Any, words: str, documents: int) -> EmbriefError | None:
-        error = body.get("error") if isinstance(body, dict) else None
-        if status == 501:
+    def _explain(self, status: int, body: Any, words: str, documents: int) -> Exception | None:
+        if (crowded := self.crowded(words, documents)) is not None:
+            return crowded
+        if status == 501 and "not support" in words:
             return ModelMismatchError(
                 f"{self.http.where} does not rerank: {words}; start llama-server with --reranking"
             )
-        if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
-            return self.refused_as_long(documents, error.get("n_prompt_tokens"), error.get("n_ctx"))
-        if status in (400, 413, 422, 500) and _LONG.search(words):
-            return self.refused_as_long(documents)
+        if (long := too_long(status, body, words)) is not None:
+            return self.refused_as_long(documents, long.tokens, long.limit)
         if status == 404 and "model" in words.lower():
             return ModelMismatchError(f"{self.http.where} has no model {self.name!r}: {words}; name it as model=")
         return None
@@ -156,8 +141,15 @@ class RerankHttpRuntime(ServerRuntime):
 
     name = "rerank-http"
     Options = RerankHttp
+    habits = habits.RERANK
     kinds = (RerankerSpec,)
     other_kind = "reranks, and embeds nothing"
+
+    def refusal(self, spec: ModelSpec, options: RerankHttp) -> Refusal | None:
+        """Refuse a template where there is none."""
+        if options.template == "client" and isinstance(spec, RerankerSpec) and spec.scoring == "classifier":
+            return Refusal(f"has no template for {spec.id}, which reads pairs; leave out template='client'", "request")
+        return None
 
     def renders(self, spec: ModelSpec, options: RerankHttp) -> Any:
         """Return who puts a template around a pair."""

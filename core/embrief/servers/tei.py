@@ -13,8 +13,9 @@ from embrief.errors import BackendError, EmbriefError, ModelMismatchError, Serve
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.weights import COMMIT
 from embrief.runtimes.base import Refusal
-from embrief.servers.answers import scores
-from embrief.servers.model import ServerEmbedder, ServerModel, ServerReranker, ServerRuntime
+from embrief.servers import habits
+from embrief.servers.answers import scores, whole
+from embrief.servers.model import ServerEmbedder, ServerModel, ServerReranker, ServerRuntime, is_on_hub
 from embrief.servers.options import Tei
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ async def learn(model: ServerModel, *, reranks: bool) -> None:
         raise ModelMismatchError(
             f"{where} serves {served!r} as {', '.join(kinds)}, and {spec.id} is wanted as {wanted}"
         )
-    if _is_hub_name(served) and model.options.model is None and served.lower() != spec.id.lower():
+    named = model.options.model or spec.id
+    if isinstance(served, str) and is_on_hub(served) and served.lower() != named.lower():
         raise ModelMismatchError(
-            f"{where} serves {served!r}, and {spec.id} is wanted; if it is a copy of that, say so with model={served!r}"
+            f"{where} serves {served!r}, and {named} is wanted; if it is a copy of that, say so with model={served!r}"
         )
     facts = kinds.get("embedding")
     pooling = str(facts.get("pooling", "")).lower().replace("_", "").replace("-", "") if isinstance(facts, dict) else ""
@@ -69,10 +71,10 @@ async def learn(model: ServerModel, *, reranks: bool) -> None:
             f"the weights differ, pass revision={sha!r}",
             ServerModelWarning,
         )
-    model.limit = _whole(info.get("max_input_length"))
-    most = _whole(info.get("max_client_batch_size")) or 32
+    model.limit = whole(info.get("max_input_length"))
+    most = whole(info.get("max_client_batch_size")) or 32
     model.batch_rows = min(model.options.batch_rows or most, most)
-    model.most_tokens = _whole(info.get("max_batch_tokens"))
+    model.most_tokens = whole(info.get("max_batch_tokens"))
 
 
 def explain(model: ServerModel, status: int, words: str, texts: int) -> EmbriefError | None:
@@ -99,7 +101,7 @@ class TeiEmbedder(ServerEmbedder):
             {"inputs": list(texts), "truncate": False, "normalize": False},
             tokens=fitted.tokens,
             explain=lambda status, _, words: explain(self, status, words, len(texts)),
-            texts=texts,
+            texts=[*texts, *fitted.bodies],
         )
 
 
@@ -122,19 +124,12 @@ class TeiReranker(ServerReranker):
         return scores(answer, len(documents), self.http.where)
 
 
-def _is_hub_name(name: Any) -> bool:
-    return isinstance(name, str) and name.count("/") == 1 and not name.startswith(("/", "."))
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
 class TeiRuntime(ServerRuntime):
     """text-embeddings-inference."""
 
     name = "tei"
     Options = Tei
+    habits = habits.TEI
     kinds = (EmbeddingSpec, RerankerSpec)
 
     def refusal(self, spec: ModelSpec, options: Tei) -> Refusal | None:

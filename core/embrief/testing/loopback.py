@@ -77,6 +77,11 @@ class LoopbackServer:
         """Return its address."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def inside(self) -> int:
+        """Return how many requests are being answered now. One whose caller goes away is left at the next byte."""
+        return self._inside
+
     def __enter__(self) -> Self:
         self._stopped.clear()
         self._http = _Http(("127.0.0.1", self.port), _handler(self))
