@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, ModelMismatchError, UnavailableError
 from embrief.facts.specs import EmbeddingSpec
-from embrief.runtimes.base import Refusal
 from embrief.servers.http import Again
 from embrief.servers.keys import PROVIDER_KEYS
-from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
-from embrief.servers.options import OpenAI
+from embrief.servers.model import ServerEmbedder
+from embrief.servers.runtime import served_name
 
 if TYPE_CHECKING:
-    from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import LoadRequest, Model, RunOptions
+    from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.options import OpenAI
 
 HOSTED_TOKENS = 300_000
 """Tokens per request that OpenAI takes (API reference, embeddings)."""
@@ -33,9 +32,6 @@ _LONG = re.compile(
     r"reduce your prompt|maximum input length",
     re.IGNORECASE,
 )
-
-
-_PROVIDERS = {"Mistral": "https://api.mistral.ai/v1"}
 
 
 class OpenAIEmbedder(ServerEmbedder):
@@ -175,28 +171,3 @@ class _NoEncodingError(BackendError):
 
 def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-class OpenAIRuntime(ServerRuntime):
-    """Servers with OpenAI's `/embeddings`."""
-
-    name = "openai"
-    Options = OpenAI
-    normalizes = True
-
-    def refusal(self, spec: ModelSpec, options: OpenAI) -> Refusal | None:
-        """Refuse to ask a provider for what it does not have."""
-        if options.base_url is None and spec.hosted != "OpenAI":
-            url = _PROVIDERS.get(spec.hosted or "", "http://127.0.0.1:8000/v1")
-            return Refusal(
-                f"asks OpenAI itself unless it is told where else; write backend=OpenAI(base_url={url!r})", "request"
-            )
-        return None
-
-    def further_identity(self, options: OpenAI) -> str:
-        """Return who puts the final token behind a text, where it is not the server."""
-        return "" if options.final_token == "server" else " +final"
-
-    def load(self, request: LoadRequest) -> Model:
-        """Reach the server."""
-        return OpenAIEmbedder(request).started()

@@ -10,20 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, EmbriefError, ModelMismatchError, ServerModelWarning, warn
-from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.facts.specs import EmbeddingSpec
 from embrief.files.weights import COMMIT
-from embrief.runtimes.base import Refusal
 from embrief.servers.answers import scores
-from embrief.servers.model import ServerEmbedder, ServerModel, ServerReranker, ServerRuntime
-from embrief.servers.options import Tei
+from embrief.servers.model import ServerEmbedder, ServerModel, ServerReranker
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Source
-    from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import LoadRequest, Model, RunOptions
+    from embrief.runtimes.base import RunOptions
     from embrief.servers.counting import Fitted
 
 _LONG = re.compile(r"must have less than (\d+) tokens\. Given: (\d+)")
@@ -128,22 +125,3 @@ def _is_hub_name(name: Any) -> bool:
 
 def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-class TeiRuntime(ServerRuntime):
-    """text-embeddings-inference."""
-
-    name = "tei"
-    Options = Tei
-    kinds = (EmbeddingSpec, RerankerSpec)
-
-    def refusal(self, spec: ModelSpec, options: Tei) -> Refusal | None:
-        """Refuse rerankers whose template TEI would leave out."""
-        if isinstance(spec, RerankerSpec) and spec.scoring != "classifier":
-            return Refusal("puts no template around a query and a document, which this reranker was trained with")
-        return None
-
-    def load(self, request: LoadRequest) -> Model:
-        """Reach the server."""
-        embeds = isinstance(request.spec, EmbeddingSpec)
-        return (TeiEmbedder if embeds else TeiReranker)(request).started()
