@@ -107,6 +107,8 @@ def vectors(items: Sequence[Any], width: int, *, where: str, model: str) -> NDAr
             row = _row(values, index, where)
         else:
             raise BadAnswerError(f"{where} answers with a {type(values).__name__} where vector {index} belongs")
+        if not row.size:
+            raise BadAnswerError(f"{where} answers with an empty vector for text {index}")
         if row.shape != (width,):
             raise ModelMismatchError(
                 f"{where} gives vectors of {row.size} values, and {model} has {width}: it serves another model, or a "

@@ -83,12 +83,13 @@ class HfInferenceEmbedder(ServerEmbedder):
         """
         assert isinstance(self.spec, EmbeddingSpec)
         where = self.http.where
-        items = in_order(one_each(items_of(answer, where), count, where), count, where)
+        items = items_of(answer, where)
         if any(isinstance(item, list) and item and isinstance(item[0], list) for item in items):
             raise BadAnswerError(
                 f"{where} answers with a vector per token of each text: it does not know how {self.name} pools, as it "
                 "is with models that have no files of sentence-transformers; take another runtime for it"
             )
+        items = in_order(one_each(items, count, where), count, where)
         return vectors(items, self.spec.dim, where=where, model=self.spec.id)
 
     def _explain(self, status: int, body: Any, words: str, texts: int) -> Exception | None:
