@@ -7,7 +7,7 @@ two. It is not sent through that client, which cannot keep what is promised of s
 - without a token it takes the one in HF_TOKEN or the saved one, whatever address `model=` names, and `token=False` is
   refused: the hub's token would go to any server;
 - it asks the hub about each model first, at another address, without a limit of time;
-- a connection is made for every client, an answer is read whole however large it is, and null becomes NaN.
+- an answer is read whole however large it is, and null in it becomes NaN.
 
 Of huggingface_hub the switch is used that it is known for: while `HF_HUB_OFFLINE=1` nothing is sent, to no address.
 Its client refuses even a server on this machine then.
