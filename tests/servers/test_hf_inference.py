@@ -185,9 +185,11 @@ def test_one_that_never_comes_is_given_up(waits: list[float]) -> None:
 def test_vectors_per_token_are_refused(texts: list[str]) -> None:
     """A model without a pooling is asked for in vain: its first token is no vector of the text."""
     for tokens in (1, 3):
-        with LoopbackServer(lambda asked, tokens=tokens: Reply([[row] * tokens for row in rows(asked)])) as server:
-            with pytest.raises(BadAnswerError, match=r"vector per token|one per token"):
-                embedder(server).embed_documents(texts)
+        with (
+            LoopbackServer(lambda asked, tokens=tokens: Reply([[row] * tokens for row in rows(asked)])) as server,
+            pytest.raises(BadAnswerError, match=r"vector per token|one per token"),
+        ):
+            embedder(server).embed_documents(texts)
 
 
 def test_one_text_may_be_answered_with_one_vector() -> None:

@@ -170,18 +170,24 @@ def test_a_form_that_is_not_as_described_says_what_there_is() -> None:
 
 @pytest.mark.parametrize("answer", [lambda row: [row, row], lambda row: {"embedding": [row, row]}])
 def test_vectors_per_token_are_refused(answer: Any) -> None:
-    with service(lambda rows: answer(rows[0]), "text") as server:
-        with pytest.raises(BadAnswerError, match="2 vectors for text 0, one per token"):
-            embedder(server, one_by_one=True).embed_query("a")
+    with (
+        service(lambda rows: answer(rows[0]), "text") as server,
+        pytest.raises(BadAnswerError, match="2 vectors for text 0, one per token"),
+    ):
+        embedder(server, one_by_one=True).embed_query("a")
 
 
 def test_null_and_other_widths_are_refused() -> None:
-    with service(lambda rows: {"embedding": None}, "text") as server:
-        with pytest.raises(NonFiniteVectorError, match="index 0"):
-            embedder(server, one_by_one=True).embed_query("a")
-    with service(lambda rows: rows) as server:
-        with pytest.raises(ModelMismatchError, match="vectors of 384 values, and Qwen/"):
-            embedder(server, QWEN).embed_query("a")
+    with (
+        service(lambda rows: {"embedding": None}, "text") as server,
+        pytest.raises(NonFiniteVectorError, match="index 0"),
+    ):
+        embedder(server, one_by_one=True).embed_query("a")
+    with (
+        service(lambda rows: rows) as server,
+        pytest.raises(ModelMismatchError, match="vectors of 384 values, and Qwen/"),
+    ):
+        embedder(server, QWEN).embed_query("a")
 
 
 # ---- What it says is wrong
