@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError, InputTooLongError, ModelMismatchError
-from embrief.files.weights import COMMIT, cached_file
+from embrief.files.weights import COMMIT, TOKENIZER, cached_file
 from embrief.runtimes.base import no_room, too_long
 from embrief.system.installed import is_installed
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
     from embrief.runtimes.base import RunOptions
 
-_FILE = "tokenizer.json"
 _BYTES_PER_TOKEN = 3
 
 
@@ -65,11 +64,11 @@ class Tokens:
         """
         if given is not None:
             place = Path(given).expanduser()
-            file = place / _FILE if place.is_dir() else place
+            file = place / TOKENIZER if place.is_dir() else place
             if not file.is_file():
-                raise ArgumentError(f"tokenizer={given!r} is neither a {_FILE} nor a folder that holds one")
+                raise ArgumentError(f"tokenizer={given!r} is neither a {TOKENIZER} nor a folder that holds one")
             return cls(file)
-        found = spec.folder / _FILE if spec.folder is not None else cached_file(spec.id, spec.revision, _FILE)
+        found = spec.folder / TOKENIZER if spec.folder is not None else cached_file(spec.id, spec.revision, TOKENIZER)
         return cls(found) if found is not None and found.is_file() and is_installed("tokenizers") else None
 
     def encoded(self, texts: Sequence[str], *, special: bool = True) -> list[Any]:
