@@ -19,7 +19,8 @@ def bench(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="ROWS", help="query, queries, u, rerank, gemma, c, b, load, wrappers or peers; with commas between."
+            metavar="ROWS",
+            help="server, query, queries, u, rerank, gemma, c, b, load, wrappers or peers; with commas between.",
         ),
     ] = None,
     model: Annotated[
