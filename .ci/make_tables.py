@@ -83,7 +83,7 @@ def models_table() -> str:
 def servers_table() -> str:
     """Return one row per kind of server."""
     from embrief.discovery.plugins import catalog
-    from embrief.servers.model import ServerRuntime
+    from embrief.servers.habits import HABITS
 
     rows = [
         "| server | `backend` | prompt | final token | white space | unit length | `dimensions` | over the limit "
@@ -91,7 +91,7 @@ def servers_table() -> str:
         "|" + "---|" * 12,
     ]
     for runtime in catalog().backends.values():
-        for habits in runtime.habits if isinstance(runtime, ServerRuntime) else ():
+        for habits in HABITS.get(runtime.name, ()):
             cells = (
                 habits.server, f"`{runtime.name}`", habits.prompt, habits.final_token, habits.white_space,
                 habits.normalises, habits.dims, habits.over_limit, habits.model_name, habits.rerank, habits.here,

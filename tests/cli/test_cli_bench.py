@@ -296,7 +296,7 @@ def test_an_unknown_row_is_an_error_with_the_names(folder):
     assert done.exit_code == 1
     assert "rerang" in done.stderr
     assert "did you mean 'rerank'?" in done.stderr
-    assert "query, queries, u, rerank, gemma, c, b, load, wrappers, cache, peers" in done.stderr
+    assert "server, query, queries, u, rerank, gemma, c, b, load, wrappers, cache, peers" in done.stderr
 
 
 @pytest.mark.parametrize("budget", ["25", "soon", "", "-5m"])
@@ -366,6 +366,30 @@ def test_hits_are_compared_with_computing(folder, tmp_path):
     assert [run["name"] for run in hits] == ["from memory", "from a file"]
     assert all(run["cosine_min"] > 0.999999 and run["faster"] > 0 for run in hits)
     assert "one query from a file in" in row["note"]
+
+
+def test_requests_to_a_server_are_compared_with_the_bare_library(folder, tmp_path):
+    pytest.importorskip("httpx")
+    out = tmp_path / "out.json"
+    done = bench(folder, "--only", "server", "--budget", "10m", "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
+    row = json.loads(done.stdout)["rows"]["server"]
+    ours, bare = row["runs"]
+    assert (ours["name"], bare["name"]) == ("embrief", "httpx alone")
+    assert (row["texts"], row["values"], row["requests"], row["rounds"]) == (100, 1536, 2, 9)
+    # The same vectors from the same answers.
+    assert ours["cosine_min"] > 0.999999
+    assert bare["of_bare"] == 1
+    assert bare["own_s"] == 0
+    for run in row["runs"]:
+        each = np.array(run["seconds"]) / row["requests"]
+        assert run["request_s"] == pytest.approx(np.median(each))
+        assert run["texts_per_s"] == pytest.approx(100 / np.median(each))
+    pairs = (np.array(ours["seconds"]) - np.array(bare["seconds"])) / row["requests"]
+    assert ours["own_s"] == pytest.approx(np.median(pairs))
+    page = bench(folder, "--only", "server", "--out", str(out), "--markdown").stdout
+    assert "100 texts of 1,536 values each, 2 requests in turn" in page
+    assert page.count(" texts/s ") == 2
 
 
 def test_import_load_and_memory_come_from_processes_of_their_own(folder, tmp_path):

@@ -183,3 +183,24 @@ def test_pull_without_huggingface_hub_names_the_extra(monkeypatch):
     result = run("pull", MODEL)
     assert result.exit_code == 1
     assert install_command("torch") in result.stderr
+
+
+def test_pull_gets_a_tokenizer_alone_where_there_is_one(monkeypatch, tmp_path, hub, pinned):
+    asked = []
+
+    def fetch(source):
+        asked.append(source)
+        return CachedModel(source.id, source.revision, tmp_path / "there", 3 << 20)
+
+    monkeypatch.setattr(embrief.cli.pull, "fetch", fetch)
+    assert run("pull", MODEL, "--tokenizer").exit_code == 0
+    assert (asked[0].id, asked[0].revision, asked[0].files) == (MODEL, pinned, ("tokenizer.json",))
+    # Models that only servers run have one, too.
+    assert run("pull", "nomic-ai/nomic-embed-text-v2-moe", "--tokenizer").exit_code == 0
+    assert asked[1].files == ("tokenizer.json",)
+    hosted = run("pull", "openai-3-small", "--tokenizer")
+    assert hosted.exit_code == 1
+    assert "openai/text-embedding-3-small is served by OpenAI and has no files" in hosted.stderr
+    assert "built in" in run("pull", "embrief/hash", "--tokenizer").output
+    assert "built in" in run("pull", "embrief/tiny-embedding", "--tokenizer").output
+    assert len(asked) == 2

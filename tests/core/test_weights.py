@@ -421,3 +421,36 @@ def test_what_is_fetched_follows_from_the_offer(hub: Hub, tmp_path: Path) -> Non
     )
     assert "acme/many-gguf" in missing.stdout
     assert "are not on this machine" in missing.stdout
+
+
+def test_a_tokenizer_alone_is_fetched_and_then_counts_texts_for_servers(
+    hub: Hub, repository: Path, tmp_path: Path
+) -> None:
+    hub.repositories[QWEN] = {OTHER: repository, PINNED: repository}
+    code = (
+        "from typer.testing import CliRunner; from embrief.cli import app\n"
+        f"for _ in range(2): done = CliRunner().invoke(app, ['pull', {QWEN!r}, '--tokenizer']); print(done.output)\n"
+        "from embrief.servers.counting import Tokens; from embrief.discovery.plugins import catalog\n"
+        f"tokens = Tokens.at_hand(catalog().models[{QWEN!r}], None); print(len(tokens.encoded(['one two'])[0]) > 1)\n"
+        "from embrief.files.weights import cached_models; print(list(cached_models()))\n"
+    )
+    out = run(code, hub, tmp_path / "home").stdout
+    assert f"Getting the tokenizer of {QWEN} at revision {PINNED}" in out
+    assert f"{QWEN} at revision {PINNED} was already here" in out
+    assert out.splitlines()[-2:] == ["True", "[]"], "a tokenizer is no model"
+    fetched = {request.rpartition("/")[2] for request in hub.requests if "/resolve/" in request}
+    assert fetched == {"tokenizer.json"}
+
+
+def test_a_tokenizer_that_is_not_there_is_said_to_be_missing(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    (repository / "tokenizer.json").unlink()
+    hub.repositories["acme/tiny"] = {OTHER: repository}
+    code = (
+        "attempt(lambda: fetch(ModelSource.of_tokenizer('acme/tiny', None)))\n"
+        "import huggingface_hub.constants as c; c.HF_HUB_OFFLINE = True\n"
+        "attempt(lambda: fetch(ModelSource.of_tokenizer('acme/tiny', None)))\n"
+    )
+    online, offline = run(code, hub, tmp_path / "home").stdout.splitlines()
+    assert online.startswith("WeightsUnavailableError acme/tiny at revision main has no tokenizer.json, so that texts")
+    assert "the tokenizer of acme/tiny at revision main is not on this machine and downloading is switched" in offline
+    assert "run `embrief pull acme/tiny --tokenizer` once" in offline

@@ -1,13 +1,16 @@
 """What a message tells people to install: in the form that works where the package came from."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import embrief
 import embrief.system.installed
 from embrief.errors import EmbriefError, MissingDependencyError
 
@@ -79,3 +82,28 @@ def test_no_message_names_a_form_by_itself():
     assert len(sources) > 100
     spelt = [file.name for file in sources if 'pip install "embrief[' in file.read_text("utf-8")]
     assert spelt == ["installed.py"]
+
+
+def test_each_runtime_names_an_extra_that_there_is():
+    """And that brings what it needs."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    asked = [runtime for runtime in embrief.plugins().catalog.backends.values() if runtime.requires]
+    assert len(asked) >= 8
+    for runtime in asked:
+        extra = re.search(r"\[(.+?)\]", runtime.install).group(1)
+        assert runtime.install == embrief.system.installed.install_command(extra)
+        brought = {re.match(r"[\w-]+", line).group().replace("-", "_") for line in extras[extra]}
+        assert set(runtime.requires) <= brought, runtime.name
+
+
+def test_a_server_without_the_http_library_says_what_to_install():
+    code = (
+        "from embrief.servers import HttpSimple; from embrief import Embedder\n"
+        "import embrief.runtimes.base as base; found = base.is_installed\n"
+        "base.is_installed = lambda name: name != 'httpx' and found(name)\n"
+        "try:\n    Embedder('BAAI/bge-m3', backend=HttpSimple(base_url='http://127.0.0.1:1'))\n"
+        "except ImportError as error:\n    print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(MissingDependencyError.__name__)
+    assert "[http-simple]" in done.stdout

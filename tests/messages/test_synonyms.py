@@ -50,6 +50,17 @@ def test_the_model_is_called_what_the_class_calls_it(kind):
 
 
 @pytest.mark.parametrize("kind", [*EMBEDDERS, *RERANKERS])
+def test_words_about_a_server_are_answered_with_its_options(kind):
+    for name in ("base_url", "api_base", "host", "url", "endpoint"):
+        assert f"{name}: here it is backend= " in (answer := said(kind, name))
+        assert "(base_url=...)" in answer
+    assert "api_key: here it is backend= (options that name the key's variable: OpenAI(api_key_env=" in said(
+        kind, "api_key"
+    )
+    assert "timeout: here it is backend= " in said(kind, "timeout")
+
+
+@pytest.mark.parametrize("kind", [*EMBEDDERS, *RERANKERS])
 def test_how_many_to_return(kind):
     where = "here it is top_n=" if kind in RERANKERS else "here it is top_n= of the methods that rerank"
     assert f"top_k: {where}" in said(kind, "top_k")

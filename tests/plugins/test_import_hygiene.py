@@ -77,11 +77,45 @@ def test_listing_says_what_is_installed_without_importing_it(process):
     code = """
 import embrief
 found = embrief.plugins().catalog
+assert {"openai", "tei", "ollama", "rerank-http", "http-simple", "hf-inference"} <= set(found.backends)
 installed = [item.installed for item in found.integrations.values()]
 missing = [item.missing() for item in found.backends.values()]
 assert len(installed) == 4 and len(missing) >= 2
 """
     assert loaded_after(process, code) == []
+
+
+@pytest.mark.parametrize("code", ["import embrief; embrief.plugins()", "import embrief.servers"])
+def test_describing_runtimes_needs_no_numbers_and_no_network(process, code):
+    forbidden = ["numpy", "httpx", "asyncio", "ssl", "huggingface_hub"]
+    assert asked_for(process, code, forbidden=forbidden) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        """
+import embrief
+from embrief.servers import HfInference, HttpSimple, OpenAI, Tei
+for options in (OpenAI(base_url="http://127.0.0.1:1/v1"), Tei(base_url="http://127.0.0.1:1"),
+                HttpSimple(base_url="http://127.0.0.1:1"), HfInference()):
+    try:
+        embrief.Embedder("BAAI/bge-m3", backend=options).info()
+    except embrief.MissingDependencyError:
+        continue
+""",
+        """
+from typer.testing import CliRunner
+from embrief.cli import app
+done = CliRunner().invoke(app, ["models"])
+assert done.exit_code == 0 and "bge-m3" in done.output, done.output
+""",
+    ],
+    ids=["naming a server", "embrief models"],
+)
+def test_nothing_that_speaks_http_is_imported_before_a_server_is_asked(process, code):
+    footer = "\nimport json, sys; print(json.dumps([name for name in ('httpx', 'requests') if name in sys.modules]))"
+    assert process.json(code + footer) == []
 
 
 def test_making_facades_and_asking_for_spaces_imports_no_runtime(process):

@@ -146,3 +146,11 @@ def wide_gemma_folder(gemma_folder: Path, tmp_path_factory: pytest.TempPathFacto
         values = json.loads((folder / name).read_text("utf-8"))
         (folder / name).write_text(json.dumps({**values, **changes}), "utf-8")
     return folder
+
+
+@pytest.fixture
+def hub_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to the hub's providers is switched on; all tests have it off."""
+    pytest.importorskip("huggingface_hub")
+    # Read once, when huggingface_hub is imported.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

@@ -20,6 +20,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "check"), CASES)
-def test_a_server_that(name: str, check: str) -> None:
+def test_a_server_that(name: str, check: str, request: pytest.FixtureRequest) -> None:
+    if name.startswith("hf-inference"):
+        request.getfixturevalue("hub_online")
     wire, model = WIRES[name]
     getattr(Faults(wire, embrief.plugins().catalog.models[model]), check)()

@@ -1,7 +1,7 @@
 """How each kind of server speaks, for the checks of `embrief.testing`: requests and answers as their sources say.
 
 OpenAI: API reference of embeddings. TEI: its OpenAPI description at 1.9.3. Ollama: docs/api.md of August 2026. Rerank:
-the references of Cohere (v2) and Jina.
+the references of Cohere (v2) and Jina. hf-inference: huggingface_hub 1.33 (inference/_providers/hf_inference.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from embrief.servers import Ollama, OpenAI, RerankHttp, Tei
+from embrief.servers import HfInference, HttpSimple, Ollama, OpenAI, RerankHttp, Tei
 from embrief.testing import Asked, Reply, Wire
 
 EMBEDDER = "Qwen/Qwen3-Embedding-0.6B"
@@ -160,6 +160,67 @@ class LogOddsWire(RerankWire):
         return value
 
 
+class SimpleWire(Wire):
+    """`POST /encode {"texts": [...]}`."""
+
+    def options(self, base_url: str, *, timeout: float, in_flight: int) -> HttpSimple:
+        return HttpSimple(base_url=base_url, timeout=timeout, in_flight=in_flight, batch_rows=8)
+
+    def texts(self, asked: Asked) -> list[str] | None:
+        return asked.body["texts"] if asked.path == "/encode" else None
+
+    def answer(self, asked: Asked, rows: Sequence[Any], indexes: Sequence[int]) -> Any:
+        return {"embeddings": list(rows), "dim": 1024}
+
+
+class SingleWire(SimpleWire):
+    """`POST /txt/embed {"input": "..."}`, one text each."""
+
+    one_by_one = True
+
+    def options(self, base_url: str, *, timeout: float, in_flight: int) -> HttpSimple:
+        return HttpSimple(
+            base_url=base_url, timeout=timeout, in_flight=in_flight, text_endpoint="/txt/embed", one_by_one=True
+        )
+
+    def texts(self, asked: Asked) -> list[str] | None:
+        return [asked.body["input"]] if asked.path == "/txt/embed" else None
+
+    def answer(self, asked: Asked, rows: Sequence[Any], indexes: Sequence[int]) -> Any:
+        return {"embedding": rows[0], "space_id": "s"}
+
+
+class ItemsWire(SimpleWire):
+    """A form of its own, which the options describe."""
+
+    indexed = True
+
+    def options(self, base_url: str, *, timeout: float, in_flight: int) -> HttpSimple:
+        return HttpSimple(
+            base_url=base_url,
+            timeout=timeout,
+            in_flight=in_flight,
+            batch_rows=8,
+            answer_field="result.items[].values.v",
+        )
+
+    def answer(self, asked: Asked, rows: Sequence[Any], indexes: Sequence[int]) -> Any:
+        items = [{"index": index, "values": {"v": row}} for index, row in zip(indexes, rows, strict=True)]
+        return {"result": {"items": items}}
+
+
+class HfWire(Wire):
+    def options(self, base_url: str, *, timeout: float, in_flight: int) -> HfInference:
+        return HfInference(base_url=base_url, timeout=timeout, in_flight=in_flight, batch_rows=8)
+
+    def texts(self, asked: Asked) -> list[str] | None:
+        here = asked.path == f"/hf-inference/models/{EMBEDDER}/pipeline/feature-extraction"
+        return asked.body["inputs"] if here else None
+
+    def answer(self, asked: Asked, rows: Sequence[Any], indexes: Sequence[int]) -> Any:
+        return list(rows)
+
+
 WIRES: dict[str, tuple[Wire, str]] = {
     "openai": (OpenAIWire(), EMBEDDER),
     "openai, floats": (FloatWire(), EMBEDDER),
@@ -168,4 +229,8 @@ WIRES: dict[str, tuple[Wire, str]] = {
     "ollama": (OllamaWire(), EMBEDDER),
     "rerank-http": (RerankWire(), RERANKER),
     "rerank-http, log-odds": (LogOddsWire(), RERANKER),
+    "http-simple": (SimpleWire(), EMBEDDER),
+    "http-simple, single": (SingleWire(), EMBEDDER),
+    "http-simple, items": (ItemsWire(), EMBEDDER),
+    "hf-inference": (HfWire(), EMBEDDER),
 }

@@ -12,7 +12,7 @@ from embrief.bench.results import Results, identity
 from embrief.bench.rows import Row, choose, passes
 from embrief.bench.runners import quiet, require_sentence_transformers
 from embrief.evaluation.result_files import now
-from embrief.system.installed import is_installed
+from embrief.system.installed import install_command, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +103,9 @@ def _run_rows(bench: Bench, rows: Sequence[Row], results: Results, out: Path, en
         if row.key in results.rows:
             say(f"{row.key}: measured before")
             continue
+        if row.how == "server" and not is_installed("httpx"):
+            say(f"{row.key}: models on servers need httpx: {install_command('openai')}")
+            continue
         if not bench.has_model(row):
             say(f"{row.key}: none of the models is for it")
             continue
@@ -135,6 +138,8 @@ class _Budget:
             return wanted
         if time.monotonic() >= self._end:
             return None
+        if not self._bench.work(row):
+            return wanted
         for rounds in dict.fromkeys((wanted, 1)):
             if time.monotonic() + self._expected(row, rounds) <= self._end:
                 return rounds
@@ -142,7 +147,7 @@ class _Budget:
 
     def learn(self, row: Row, rounds: int, seconds: float) -> None:
         """Take note of how long a row took."""
-        if self._end is not None:
+        if self._end is not None and self._bench.work(row):
             self._work += self._bench.work(row) * passes(row, rounds)
             self._seconds += seconds
 

@@ -25,6 +25,7 @@ from embrief.bench.runners import (
     Runner,
     check_ids,
 )
+from embrief.bench.server import measure_server
 from embrief.bench.settings import SHORT_LAYERS, Settings
 from embrief.bench.shapes import SHAPES
 from embrief.bench.timing import FOREIGN_LIMIT, Timing, interleave, measure
@@ -79,7 +80,7 @@ class Bench:
 
     def has_model(self, row: Row) -> bool:
         """Return whether there is a model for a row."""
-        return not self._real or self._find_real(row) is not None
+        return row.how == "server" or not self._real or self._find_real(row) is not None
 
     def checkpoint(self, row: Row) -> Checkpoint:
         """Return the model of a row, written first if need be."""
@@ -120,7 +121,9 @@ class Bench:
         return whole.sample(counts[row.how]) if row.how in counts else whole
 
     def work(self, row: Row) -> float:
-        """Return the operations in the linear layers for all texts of a row."""
+        """Return the operations in the linear layers for all texts of a row; 0 where nothing is computed."""
+        if row.how == "server":
+            return 0.0
         model = self.checkpoint(row)
         # For another architecture an estimate is enough: this only plans.
         flops = model.flops or 24 * int(model.config["hidden_size"]) ** 2 * model.layers
@@ -146,6 +149,9 @@ class Bench:
         Returns:
             Plain values; `runs` holds one entry per library and number format.
         """
+        if row.how == "server":
+            measured, timings = measure_server(self.settings.sizes.requests, rounds)
+            return {**measured, "warnings": _disturbed(timings)}
         model, work = self.checkpoint(row), self.workload(row)
         row_of = {"speed": self._speed, "load": self._load, "wrapper": self._wrappers, "peer": self._peer}
         row_of["cache"] = self._cache

@@ -15,7 +15,7 @@ HEAD = ("row", "what runs", "tokens/s", "vs default", "vs best", "of limit", "to
 def lines(results: Results) -> Iterator[tuple[str, ...]]:
     """Yield the cells of each line under `HEAD`. The first line of a row has its key, the others an empty cell."""
     for key, row in results.rows.items():
-        cells = _load_cells if row["how"] == "load" else _cells
+        cells = {"load": _load_cells, "server": _server_cells}.get(row["how"], _cells)
         for number, run in enumerate(row["runs"]):
             first = key if number == 0 else ""
             if "unavailable" in run:
@@ -44,6 +44,12 @@ def _load_cells(run: dict[str, Any]) -> tuple[str, ...]:
     return f"{run['import_s']:.1f} + {run['load_s']:.1f} s", "", "", "", _megabytes(run["peak_batch_bytes"])
 
 
+def _server_cells(run: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of requests to a server: texts per second, and what a request takes beside the bare library."""
+    bare = "" if run["of_bare"] == 1 else f"{run['of_bare']:.2f} of httpx"
+    return f"{run['texts_per_s']:,.0f} texts/s", "", bare, "", _error(run)
+
+
 def _megabytes(count: float | None) -> str:
     return "not measured" if count is None else f"{count / 1e6:,.0f} MB"
 
@@ -63,7 +69,7 @@ def notes(results: Results) -> list[str]:
     """Return one line per row that says what was run, and with what it has to be taken."""
     found: list[str] = []
     for key, row in results.rows.items():
-        parts = [f"{row['title']}: {row['texts']} texts, {row['tokens']:,} tokens, {row['layers']} layers"]
+        parts = [f"{row['title']}: {_size(row)}"]
         parts.append(f"{row['rounds']} rounds" if row["rounds"] > 1 else "1 round")
         if "padding" in row and row["padding"] > 1.005:
             parts.append(f"the default pads to {row['padding']:.2f}x the tokens")
@@ -78,6 +84,17 @@ def notes(results: Results) -> list[str]:
     missing = [run for row in results.rows.values() for run in row["runs"] if "unavailable" in run]
     found += dict.fromkeys(f"{run['name']} is not available: {run['unavailable']}" for run in missing)
     return found
+
+
+def _size(row: dict[str, Any]) -> str:
+    if row["how"] != "server":
+        return f"{row['texts']} texts, {row['tokens']:,} tokens, {row['layers']} layers"
+    ours = row["runs"][0]
+    return (
+        f"{row['texts']} texts of {row['values']:,} values each, {row['requests']} requests in turn, "
+        f"{1000 * ours['request_s']:.1f} ms each, of which {1000 * ours['own_s']:.1f} ms more than httpx, json and "
+        "base64 alone take"
+    )
 
 
 def setting(results: Results) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from embrief.bench.workloads import Name
 
 Model = Literal["qwen3", "gemma", "reranker"]
-How = Literal["speed", "load", "wrapper", "cache", "peer"]
+How = Literal["server", "speed", "load", "wrapper", "cache", "peer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Row:
 
 # Short ones first: they tell how long the others will take.
 ROWS = (
+    # Model and workload mean nothing here: the answer is ready.
+    Row("server", "requests to a server that answers at once", "server", "qwen3", "query"),
     Row("query", "one query, latency", "speed", "qwen3", "query", shares=True),
     Row("queries", "queries of 8-20 tokens with their prompt", "speed", "qwen3", "queries", shares=True),
     Row("u", "chunks of equal length", "speed", "qwen3", "equal"),
@@ -70,6 +72,8 @@ def choose(only: Sequence[str] | None) -> tuple[Row, ...]:
 
 def passes(row: Row, rounds: int) -> float:
     """Return about how many times a row runs its texts, counted in runs at half the machine's limit."""
+    if row.how == "server":
+        return 0.0
     if row.how == "speed":
         # Each round: two formats of ours and two batch sizes of theirs, with padding. Once: a sample and float32.
         return 7 * rounds + 17

@@ -27,9 +27,13 @@ class Sizes:
     wrapper: int = 64
     batch: int = 32
     """Texts of the batch during which memory is watched."""
+    requests: int = 20
+    """To a server, before another library has its turn."""
 
 
-TINY = Sizes(chunks=12, long=3, equal=4, queries=4, singles=2, candidates=5, gemma=4, peer=4, wrapper=4, batch=2)
+TINY = Sizes(
+    chunks=12, long=3, equal=4, queries=4, singles=2, candidates=5, gemma=4, peer=4, wrapper=4, batch=2, requests=2
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="ROWS",
-            help="query, queries, u, rerank, gemma, c, b, load, wrappers, cache or peers; with commas between.",
+            help="server, query, queries, u, rerank, gemma, c, b, load, wrappers, cache or peers; with commas between.",
         ),
     ] = None,
     model: Annotated[

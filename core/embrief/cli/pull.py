@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from embrief.cli.output import size
 from embrief.cli.paths import expanded
 from embrief.errors import ArgumentError
 from embrief.files.weights import ModelSource, fetch, find_cached
+
+if TYPE_CHECKING:
+    from embrief.facts.specs import ModelSpec
 
 
 def pull(
@@ -22,6 +25,9 @@ def pull(
     cache_dir: Annotated[
         Path | None, typer.Option(callback=expanded, help="Where to keep it, if not in the usual place.")
     ] = None,
+    tokenizer: Annotated[
+        bool, typer.Option("--tokenizer", help="Only what counts and cuts texts for a model on a server.")
+    ] = False,
 ) -> None:
     """Download a model, safetensors only."""
     from embrief.discovery.plugins import catalog
@@ -33,16 +39,35 @@ def pull(
     found = known.resolve(model, pinned=revision is not None)
     if isinstance(found, Path):
         raise ArgumentError(f"{found} is a folder on this machine; there is nothing to download")
+    if tokenizer:
+        _pull_tokenizer(model, found, revision, cache_dir)
+        return
     artifact = to_fetch(known, found) if found is not None else None
     if found is not None and artifact is None and found.elsewhere is not None:
         raise ArgumentError(f"there is nothing to download to this machine: {found.id} {found.elsewhere}")
     if found is not None and artifact is None:
         typer.echo(f"{found.id} is built in; there is nothing to download")
         return
-    wanted = ModelSource.of(model, found, revision=revision, cache_dir=cache_dir, artifact=artifact)
+    _pull(ModelSource.of(model, found, revision=revision, cache_dir=cache_dir, artifact=artifact))
+
+
+def _pull_tokenizer(model: str, spec: ModelSpec | None, revision: str | None, cache_dir: Path | None) -> None:
+    if spec is not None and spec.hosted is not None:
+        raise ArgumentError(
+            f"there is no tokenizer to download: {spec.id} is served by {spec.hosted} and has no files; texts are sent "
+            "as they are, and the provider refuses what is too long"
+        )
+    if spec is not None and (spec.folder is not None or spec.architecture == "hash"):
+        typer.echo(f"{spec.id} is built in; there is nothing to download")
+        return
+    _pull(ModelSource.of_tokenizer(model, spec, revision=revision, cache_dir=cache_dir))
+
+
+def _pull(wanted: ModelSource) -> None:
     there = find_cached(wanted) is not None
     if not there:
-        typer.echo(f"Getting {wanted.id} at revision {wanted.revision or 'main'}", err=True)
+        what = "the tokenizer of " if wanted.what == "tokenizer" else ""
+        typer.echo(f"Getting {what}{wanted.id} at revision {wanted.revision or 'main'}", err=True)
     got = fetch(wanted)
     typer.echo(f"{got.id} at revision {got.revision} {'was already here' if there else 'is here'}")
     typer.echo(f"{size(got.size)} in {got.folder}")

@@ -35,7 +35,11 @@ _KEYWORDS = Meaning("", "each of them is a keyword: device=, dtype=, trust_remot
 _ENCODE = Meaning("", "each of them is a keyword: normalize=, batch_tokens=, dim=, instruction=")
 _POOLING = Meaning("", "the model's files and its record decide it; like= takes it from a recorded model")
 _TOKEN = Meaning("", "the hub's token comes from the environment variable HF_TOKEN")
-_ADDRESS = Meaning("", "models run in this process; no server is asked")
+_ADDRESS = Meaning("backend", "the options of the server's kind, such as embrief.servers.Tei(base_url=...)")
+_SECRET = Meaning(
+    "backend", "options that name the key's variable: OpenAI(api_key_env='MY_API_KEY'); the hub's token is HF_TOKEN"
+)
+_PATIENCE = Meaning("backend", "options of a server, such as embrief.servers.OpenAI(timeout=60, tries=4)")
 _THREADS = Meaning("", "the runtime uses the threads of torch: torch.set_num_threads(n), or OMP_NUM_THREADS")
 _SIMILARITY = Meaning("", "vectors have unit length: compare them with the dot product, or choose it in the store")
 
@@ -52,8 +56,11 @@ SYNONYMS: Mapping[str, Meaning] = {
     "embedding_cache": _KEPT, "embeddings_cache": _KEPT, "cache_embeddings": _KEPT, "cache_backend": _KEPT,
     "cache_ttl": Meaning("cache", "MemoryCache(ttl=...) or SqliteCache(ttl=...), in seconds"),
     "model_revision": Meaning("revision"), "commit": Meaning("revision"), "local_only": Meaning("local_files_only"),
-    "token": _TOKEN, "hf_token": _TOKEN, "use_auth_token": _TOKEN, "api_key": _TOKEN,
+    "token": _TOKEN, "hf_token": _TOKEN, "use_auth_token": _TOKEN,
     "base_url": _ADDRESS, "api_base": _ADDRESS, "host": _ADDRESS, "url": _ADDRESS, "endpoint": _ADDRESS,
+    "server_url": _ADDRESS, "api_url": _ADDRESS, "openai_api_base": _ADDRESS, "ollama_base_url": _ADDRESS,
+    "api_key": _SECRET, "openai_api_key": _SECRET, "api_token": _SECRET,
+    "timeout": _PATIENCE, "request_timeout": _PATIENCE, "max_retries": _PATIENCE, "retries": _PATIENCE,
     # Prompts.
     "query_instruction": _INSTRUCTION, "query_prompt": _INSTRUCTION, "query_prefix": _INSTRUCTION,
     "embed_instruction": _INSTRUCTION, "instruct": _INSTRUCTION, "query_instruction_for_retrieval": _INSTRUCTION,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from embrief.facts.specs import Artifact, ModelSpec
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+TOKENIZER = "tokenizer.json"
 _PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 # Conversions for other runtimes and training leftovers lie beside the weights in some repositories.
 _IGNORED = ("onnx/*", "openvino/*", "*/checkpoint-*", "coreml/*", "original/*", "*.gguf")
@@ -59,7 +60,27 @@ class ModelSource:
     kind: type[ModelSpec] | None = None
     """Whether an embedder or a reranker is wanted, where that is known."""
     files: tuple[str, ...] = ()
-    """The files of another format than safetensors, by their paths in the repository; empty for safetensors."""
+    """The files of another format than safetensors, or the tokenizer's alone, by their paths in the repository; empty
+    for safetensors."""
+
+    @property
+    def what(self) -> str:
+        """Return what is asked for, for messages."""
+        return "tokenizer" if self.files == (TOKENIZER,) else "weights"
+
+    @property
+    def command(self) -> str:
+        """Return the command that gets it."""
+        return f"embrief pull {self.id}{' --tokenizer' if self.what == 'tokenizer' else ''}"
+
+    @classmethod
+    def of_tokenizer(
+        cls, name: str, spec: ModelSpec | None, *, revision: str | None = None, cache_dir: Path | None = None
+    ) -> ModelSource:
+        """Return the source of a model's tokenizer.json alone, which counts and cuts texts for servers."""
+        if spec is None:
+            return cls(name, revision, cache_dir=cache_dir, files=(TOKENIZER,))
+        return cls(spec.id, revision or spec.revision, spec.gated, cache_dir, kind=type(spec), files=(TOKENIZER,))
 
     @classmethod
     def of(
@@ -112,7 +133,10 @@ def _hub() -> Any:
 
 
 def _no_hub() -> MissingDependencyError:
-    return MissingDependencyError(f"getting models needs huggingface_hub: {install_command('torch')}")
+    return MissingDependencyError(
+        f"getting models needs huggingface_hub: {install_command('torch')}; to use models on servers alone: "
+        f"{install_command('servers')}"
+    )
 
 
 def cache_folder(cache_dir: Path | None) -> Path:
@@ -204,7 +228,7 @@ def _not_here(source: ModelSource, reason: str) -> WeightsUnavailableError:
     wanted = f"{source.id} at revision {source.revision or 'main'}"
     partial = _repository_folder(source.id, source.cache_dir) / "snapshots" / (_commit(source) or "none")
     if partial.is_dir() and (missing := _missing(source, partial)):
-        remedy = f"a part of it is: {partial} lacks {', '.join(missing)}, which `embrief pull {source.id}` completes"
+        remedy = f"a part of it is: {partial} lacks {', '.join(missing)}, which `{source.command}` completes"
     elif is_gguf(source.id):
         remedy = f"it is {GGUF}"
     elif others:
@@ -215,11 +239,12 @@ def _not_here(source: ModelSource, reason: str) -> WeightsUnavailableError:
         fitting = [name for kind, name in _TINY.items() if source.kind and issubclass(source.kind, kind)]
         tiny = " or ".join(map(repr, fitting or _TINY.values()))
         remedy = (
-            f"with network access, run `embrief pull {source.id}` once and copy the cache "
+            f"with network access, run `{source.command}` once and copy the cache "
             f"{cache_folder(source.cache_dir)}; without any download, model={tiny} tries the software out "
             "(tiny, English only)"
         )
-    return WeightsUnavailableError(f"the weights of {wanted} are not on this machine and {reason}; {remedy}")
+    are = "is" if source.what == "tokenizer" else "are"
+    return WeightsUnavailableError(f"the {source.what} of {wanted} {are} not on this machine and {reason}; {remedy}")
 
 
 @contextmanager
@@ -292,8 +317,13 @@ def _wanted(info: ModelInfo, source: ModelSource) -> list[Any]:
     if source.files:
         found = [item for item in info.siblings or () if item.rfilename in source.files]
         if absent := sorted(set(source.files) - {item.rfilename for item in found}):
+            remedy = (
+                "so that texts cannot be counted and cut for it on this machine; its server's own limits hold"
+                if source.what == "tokenizer"
+                else "which its record names"
+            )
             raise WeightsUnavailableError(
-                f"{source.id} at revision {source.revision} has no {', '.join(absent)}, which its record names"
+                f"{source.id} at revision {source.revision or 'main'} has no {', '.join(absent)}, {remedy}"
             )
         return found
     patterns = (*_PATTERNS, "*.py") if source.code else _PATTERNS

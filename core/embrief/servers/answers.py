@@ -40,10 +40,27 @@ def items_of(answer: Any, where: str, names: Sequence[str] = _LISTS) -> list[Any
                 return list(answer[name])
         # A service that takes one text answers with one vector.
         for name in _VECTOR:
-            if isinstance(answer.get(name), (list, str)):
+            if name in answer and isinstance(answer[name], (list, str, type(None))):
                 return [answer[name]]
     found = sorted(answer)[:5] if isinstance(answer, Mapping) else type(answer).__name__
     raise BadAnswerError(f"{where} answers without {', '.join(map(repr, names))}; it has {found}")
+
+
+def one_each(items: Sequence[Any], count: int, where: str) -> list[Any]:
+    """Return one item per text of a list that may be put together in other ways.
+
+    That is one vector by itself for one text, or all vectors under a name that says one (`embedding`).
+
+    Raises:
+        BadAnswerError: There are several vectors for one text.
+    """
+    if count == 1 and items and set(map(type, items)) <= {float, int, type(None)} and list(items) != [None]:
+        return [list(items)]
+    if len(items) == 1 and isinstance(items[0], list) and (not items[0] or isinstance(items[0][0], (list, str))):
+        items = items[0] if count > 1 or len(items[0]) == 1 else items
+    if count == 1 and len(items) > 1 and all(isinstance(item, list) for item in items):
+        raise _not_pooled(len(items), 0, where)
+    return list(items)
 
 
 def in_order(items: Sequence[Any], count: int, where: str) -> list[Any]:
@@ -97,6 +114,8 @@ def vectors(items: Sequence[Any], width: int, *, where: str, model: str) -> NDAr
             row = _row(values, index, where)
         else:
             raise BadAnswerError(f"{where} answers with a {type(values).__name__} where vector {index} belongs")
+        if not row.size:
+            raise BadAnswerError(f"{where} answers with an empty vector for text {index}")
         if row.shape != (width,):
             raise ModelMismatchError(
                 f"{where} gives vectors of {row.size} values, and {model} has {width}: it serves another model, or a "
@@ -127,11 +146,15 @@ def _row(values: list[Any], index: int, where: str) -> NDArray[np.float32]:
     if kinds <= {float, int, type(None)}:
         raise _null(index, where)
     if kinds == {list}:
-        raise BadAnswerError(
-            f"{where} answers with {len(values)} vectors for text {index}, one per token: it pools nothing; start it "
-            "with the model's pooling"
-        )
+        raise _not_pooled(len(values), index, where)
     raise BadAnswerError(f"{where} answers with values that are no numbers, for text {index}")
+
+
+def _not_pooled(count: int, index: int, where: str) -> BadAnswerError:
+    return BadAnswerError(
+        f"{where} answers with {count} vectors for text {index}, one per token: it pools nothing; start it with the "
+        "model's pooling"
+    )
 
 
 def _decoded(text: str, index: int, where: str) -> NDArray[np.float32]:

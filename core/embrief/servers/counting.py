@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError, InputTooLongError, MissingDependencyError, ModelMismatchError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.files.weights import COMMIT, cached_file
+from embrief.files.weights import COMMIT, TOKENIZER, cached_file
 from embrief.runtimes.base import no_room, too_long
 from embrief.system.installed import is_installed
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
     from embrief.runtimes.base import RunOptions
 
-_FILE = "tokenizer.json"
 _BYTES_PER_TOKEN = 3
 
 
@@ -84,11 +83,11 @@ class Tokens:
         """
         if given is not None:
             place = Path(given).expanduser()
-            file = place / _FILE if place.is_dir() else place
+            file = place / TOKENIZER if place.is_dir() else place
             if not file.is_file():
-                raise ArgumentError(f"tokenizer={given!r} is neither a {_FILE} nor a folder that holds one")
+                raise ArgumentError(f"tokenizer={given!r} is neither a {TOKENIZER} nor a folder that holds one")
             return cls(file, spec)
-        found = cached_file(spec.id, spec.revision, _FILE)
+        found = cached_file(spec.id, spec.revision, TOKENIZER)
         return cls(found, spec) if found is not None and is_installed("tokenizers") else None
 
     def number(self, token: str) -> int | None:

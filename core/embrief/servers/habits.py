@@ -158,3 +158,45 @@ RERANK = (
         seen="payloads",
     ),
 )
+
+SIMPLE = (
+    Habits(
+        server="a service of one's own",
+        prompt=_UNKNOWN,
+        final_token=_UNKNOWN,
+        white_space=_UNKNOWN,
+        normalises=_UNKNOWN,
+        dims="not asked",
+        over_limit=_UNKNOWN,
+        model_name="not sent",
+        rerank="no",
+        here="every usual form of answer is read; `embrief parity` is the way to know it",
+        seen="payloads",
+    ),
+)
+
+HUB = (
+    Habits(
+        server="Hugging Face's inference provider",
+        prompt="none, unless it was started with one",
+        final_token="tokenizer.json",
+        white_space="kept",
+        normalises="where it is asked to",
+        dims="not asked",
+        over_limit="refused where it listens to `truncate`",
+        model_name="refused",
+        rerank="no",
+        here="cutting is switched off in every request; a model that starts is waited for; a vector per token is refused",
+        seen="payloads",
+    ),
+)
+
+HABITS = {
+    "openai": OPENAI,
+    "tei": TEI,
+    "ollama": OLLAMA,
+    "rerank-http": RERANK,
+    "http-simple": SIMPLE,
+    "hf-inference": HUB,
+}
+"""By the runtime's name."""

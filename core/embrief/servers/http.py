@@ -23,6 +23,7 @@ from embrief.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.limits import Window
 from embrief.servers.options import LONGEST_WAIT
 
@@ -214,7 +215,7 @@ class Client:
         words = self._words(parsed, texts)
         said = f": {words}" if words else ""
         if status in (401, 403):
-            key = f"the key of {self._key.source}" if self._key else "to answer without a key (api_key_env= names it)"
+            key = f"the key of {self._key.source}" if self._key else f"to answer without a key ({self._no_key()})"
             return UnauthorizedError(f"{self.where} refuses {key} (HTTP {status}){said}")
         if (found := explain(status, parsed, words) if explain else None) is not None:
             return found
@@ -235,6 +236,10 @@ class Client:
             # Often the text's own fault, which is looked for then; once more, since it may have been a moment's.
             return Again(BackendError(f"{url} fails (HTTP 500){said}"), after=after, tries=2)
         return Again(UnavailableError(f"{self.where} is not available (HTTP {status}){said}"), after=after)
+
+    def _no_key(self) -> str:
+        variable = PROVIDER_KEYS.get(self._address.host)
+        return f"it is looked for in {variable}, or where api_key_env= says" if variable else "api_key_env= names it"
 
     def _words(self, body: Any, texts: Sequence[str]) -> str:
         """Return the server's message, without the key and without what users wrote."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from embrief.errors import (
-    ArgumentTypeError,
     BackendError,
     EmbriefError,
     ModelMismatchError,
@@ -19,24 +18,21 @@ from embrief.errors import (
 )
 from embrief.facts.prompts import group_by_query, pair_template
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.runtimes.base import Offer, Output, Refusal, Remote, Runtime
+from embrief.runtimes.base import Output, Remote
 from embrief.servers.answers import CROWDED, in_order, items_of, vectors
 from embrief.servers.counting import Tokens, fit, over_the_servers_limit
 from embrief.servers.http import Again, Client
 from embrief.servers.keys import find_key
 from embrief.servers.options import ServerOptions
 from embrief.system.event_loop import submit
-from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered, Source
-    from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import Ask, LoadRequest, RunOptions
+    from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
-    from embrief.servers.habits import Habits
 
 
 class ServerModel(Remote):
@@ -267,76 +263,6 @@ class ServerReranker(ServerModel):
         assert isinstance(self.spec, RerankerSpec)
         around, _ = pair_template(source.query or "", self.spec, source.instruction)
         return around.head, [document + around.tail for document in documents]
-
-
-class ServerRuntime(Runtime):
-    """Base of the runtimes that ask a server. None is chosen by itself."""
-
-    requires = ("httpx",)
-    devices = ()
-    dtypes = ()
-    Options: type[ServerOptions]
-    kinds: ClassVar[tuple[type[ModelSpec], ...]] = (EmbeddingSpec,)
-    """The kinds of models that such servers have."""
-    normalizes: ClassVar[bool] = False
-    habits: ClassVar[tuple[Habits, ...]] = ()
-    """What such servers do to a text, for the documentation."""
-
-    def __init_subclass__(cls) -> None:
-        """Name the extra that brings what it needs: it has the runtime's name."""
-        super().__init_subclass__()
-        if "name" in cls.__dict__:
-            cls.install = install_command(cls.name)
-
-    def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
-        """Offer what such servers may have; whether this one does, it is asked at load."""
-        if not isinstance(spec, self.kinds):
-            return Refusal(self.other_kind)
-        if ask.files is not None:
-            return Refusal(
-                "serves models with a record; of a folder nobody can say whether the server has the same", "files"
-            )
-        if spec.architecture == "hash" or spec.folder is not None:
-            return Refusal("serves models that servers have, and this one comes with its package")
-        options = ask.options
-        if not isinstance(options, self.Options):
-            raise ArgumentTypeError(f"{self.name} takes {self.Options.__name__}, not {type(options).__name__}")
-        refusal = self.refusal(spec, options)
-        if refusal is not None:
-            return refusal
-        return Offer(
-            device="server",
-            dtype="server",
-            identity=f"{options.address.url} {served_name(self.name, spec, options)}{self.further_identity(options)}",
-            renders=self.renders(spec, options),
-            tells_truncation=False,
-            leaves_machine=True,
-            normalizes=self.normalizes,
-            calibrated=self.calibrated(spec, options),
-        )
-
-    other_kind: ClassVar[str] = "serves embedding models, and no rerankers"
-
-    def refusal(self, spec: ModelSpec, options: Any) -> Refusal | None:
-        """Say why it cannot be, where that is known without asking."""
-        return None
-
-    def renders(self, spec: ModelSpec, options: Any) -> Any:
-        """Return who puts the prompt around a text."""
-        return "core"
-
-    def calibrated(self, spec: ModelSpec, options: Any) -> bool:
-        """Return whether scores are log-odds of relevance."""
-        return True
-
-    def further_identity(self, options: Any) -> str:
-        """Return what else moves a vector."""
-        return ""
-
-
-def served_name(runtime: str, spec: ModelSpec, options: ServerOptions) -> str:
-    """Return what a server calls a model: what the user says, what is recorded, or its id."""
-    return options.model or spec.served_name(runtime) or spec.id
 
 
 def is_path(name: str) -> bool:

@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, EmbriefError, ModelMismatchError, NonFiniteVectorError
 from embrief.facts.specs import EmbeddingSpec
-from embrief.runtimes.base import Refusal
-from embrief.servers import habits
 from embrief.servers.answers import whole
-from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
-from embrief.servers.options import Ollama
+from embrief.servers.model import ServerEmbedder
+from embrief.servers.runtime import served_name
 
 if TYPE_CHECKING:
-    from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import LoadRequest, Model, RunOptions
+    from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.options import Ollama
 
 _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 """llama.cpp's numbers for them, in GGUF files."""
-_LEGACY = "/api/embeddings"
 _TOKENIZER = "tokenizer.ggml"
 
 
@@ -131,31 +128,3 @@ class OllamaEmbedder(ServerEmbedder):
                 "name the one that it has as model="
             )
         return None
-
-
-class OllamaRuntime(ServerRuntime):
-    """Ollama."""
-
-    name = "ollama"
-    Options = Ollama
-    habits = habits.OLLAMA
-    normalizes = True
-    other_kind = "has no rerankers: there is no such route, and a reranker's file gives meaningless vectors"
-
-    def refusal(self, spec: ModelSpec, options: Ollama) -> Refusal | None:
-        """Refuse what Ollama cannot be asked for."""
-        if options.address.path.endswith(_LEGACY):
-            return Refusal(
-                f"is not asked at {_LEGACY}, whose vectors are not normalised and which takes one text at a time and "
-                f"cuts it without saying so; give base_url={options.address.without(_LEGACY)!r}",
-                "request",
-            )
-        if options.model is None and spec.served_name(self.name) is None:
-            return Refusal(
-                f"has no known name for {spec.id}; say what it is called there: Ollama(model=...)", "request"
-            )
-        return None
-
-    def load(self, request: LoadRequest) -> Model:
-        """Reach Ollama."""
-        return OllamaEmbedder(request).started()

@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, BadAnswerError, ModelMismatchError, ServerError
 from embrief.facts.specs import EmbeddingSpec
-from embrief.runtimes.base import Refusal
-from embrief.servers import habits
 from embrief.servers.answers import too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
-from embrief.servers.model import ServerEmbedder, ServerRuntime, served_name
-from embrief.servers.options import OpenAI
+from embrief.servers.model import ServerEmbedder
+from embrief.servers.runtime import served_name
 
 if TYPE_CHECKING:
-    from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import LoadRequest, Model, RunOptions
+    from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.options import OpenAI
 
 HOSTED_TOKENS, HOSTED_TEXTS = 300_000, 2048
 """Per request, at OpenAI (API reference, embeddings)."""
-_PROVIDERS = {"Mistral": "https://api.mistral.ai/v1"}
 
 
 class OpenAIEmbedder(ServerEmbedder):
@@ -167,33 +164,3 @@ class OpenAIEmbedder(ServerEmbedder):
 
 class _NoEncodingError(BackendError):
     """The server does not know `encoding_format`."""
-
-
-class OpenAIRuntime(ServerRuntime):
-    """Servers with OpenAI's `/embeddings`."""
-
-    name = "openai"
-    Options = OpenAI
-    habits = habits.OPENAI
-    normalizes = True
-
-    def refusal(self, spec: ModelSpec, options: OpenAI) -> Refusal | None:
-        """Refuse to ask a provider for what it does not have."""
-        if options.base_url is None and spec.hosted != "OpenAI":
-            url = _PROVIDERS.get(spec.hosted or "", "http://127.0.0.1:8000/v1")
-            return Refusal(
-                f"asks OpenAI itself unless it is told where else; write backend=OpenAI(base_url={url!r})", "request"
-            )
-        if options.final_token == "append" and isinstance(spec, EmbeddingSpec) and spec.final_token is None:
-            return Refusal(
-                f"cannot append a final token: of {spec.id} none is known; leave out final_token='append'", "request"
-            )
-        return None
-
-    def further_identity(self, options: OpenAI) -> str:
-        """Return who puts the final token behind a text, where it is not the server."""
-        return "" if options.final_token == "server" else " +final"
-
-    def load(self, request: LoadRequest) -> Model:
-        """Reach the server."""
-        return OpenAIEmbedder(request).started()

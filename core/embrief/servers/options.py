@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,6 +14,7 @@ from embrief.servers.keys import check_names
 
 LONGEST_WAIT = 120.0
 """Seconds: a server that asks to be left alone for longer is not waited for."""
+_PATH = re.compile(r"/[!-\"$-~]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,30 +177,76 @@ class HttpSimple(ServerOptions):
     """A service of one's own: a POST with texts, an answer with vectors.
 
     The answer may be a list of vectors, or hold them as `embeddings`, `embedding`, `vector`, `vectors` or
-    `data[].embedding`.
+    `data[].embedding`. embrief puts the prompts around the texts, so the service must put none. `model` goes along as
+    `model`, where it is given.
     """
 
     text_endpoint: str = "/encode"
     """Path behind `base_url`."""
     field: str = "auto"
-    """What the request calls the texts; `"auto"`: `input` for a path that ends in `/embed`, else `texts`."""
+    """What the request calls the texts; `"auto"`: `input` for a path that ends in `/embed`, else `texts`, or `text`
+    with `one_by_one`."""
     answer_field: str = "auto"
-    """Where the answer holds the vectors, a name or names with dots between; `"auto"` looks for the usual ones."""
+    """Where the answer holds the vectors: a name, or names with dots between, such as `"result.vectors"` or
+    `"items[].vector"`; `"auto"` looks for the usual ones."""
     one_by_one: bool = False
     """Whether the service takes one text per request, as a plain string."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        if _PATH.fullmatch(_text(self, "text_endpoint")) is None:
+            raise ArgumentError(
+                f"HttpSimple(text_endpoint={self.text_endpoint!r}) must be a path behind base_url, such as '/txt/embed'"
+            )
+        for what in ("field", "answer_field"):
+            if not all(_text(self, what).split(".")):
+                raise ArgumentError(f"HttpSimple({what}={getattr(self, what)!r}) must be a name, or 'auto'")
+        flag: object = self.one_by_one
+        if not isinstance(flag, bool):
+            raise ArgumentTypeError(f"HttpSimple(one_by_one={flag!r}) must be True or False")
+        if self.one_by_one and self.batch_rows not in (None, 1):
+            raise ArgumentError(
+                f"HttpSimple(one_by_one=True, batch_rows={self.batch_rows}) says two things: one text per request, and "
+                "more; leave one out"
+            )
+        if self.field == "model":
+            raise ArgumentError("HttpSimple(field='model') is the name of the model, and not of the texts")
+
+    @property
+    def request_field(self) -> str:
+        """Return what the request calls the texts."""
+        if self.field != "auto":
+            return self.field
+        if self.text_endpoint.partition("?")[0].rstrip("/").endswith("/embed"):
+            return "input"
+        return "text" if self.one_by_one else "texts"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HfInference(ServerOptions):
-    """Hugging Face's inference providers, through `huggingface_hub.InferenceClient`.
+    """Hugging Face's own inference provider, behind the hub's router.
 
-    Without `base_url` it is the hub's router; the token comes from `HF_TOKEN`.
+    The token comes from the variable `HF_TOKEN`, for the router alone. `base_url` is for a gateway before it; a
+    dedicated endpoint runs text-embeddings-inference and is asked with `Tei`.
     """
 
     provider: str = "hf-inference"
-    """The provider's name, as huggingface_hub knows it."""
+    """The provider's name. Others that embed are asked as OpenAI is, and a message says how."""
 
     default_url = "https://router.huggingface.co"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        _text(self, "provider")
+
+
+def _text(options: ServerOptions, what: str) -> str:
+    value = getattr(options, what)
+    if not isinstance(value, str) or not value.strip():
+        raise ArgumentTypeError(f"{type(options).__name__}({what}={value!r}) must be a text that is not empty")
+    return value
 
 
 def _one_of(options: ServerOptions, what: str, allowed: tuple[str, ...]) -> None:

@@ -15,19 +15,17 @@ from embrief.errors import (
 )
 from embrief.facts.prompts import Source
 from embrief.facts.specs import RerankerSpec
-from embrief.runtimes.base import Refusal
-from embrief.servers import habits
 from embrief.servers.answers import log_odds, scores, too_long
 from embrief.servers.keys import PROVIDER_KEYS
-from embrief.servers.model import ServerReranker, ServerRuntime, served_name
-from embrief.servers.options import RerankHttp
+from embrief.servers.model import ServerReranker
+from embrief.servers.runtime import served_name
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import LoadRequest, Model
+    from embrief.runtimes.base import LoadRequest
+    from embrief.servers.options import RerankHttp
 
 PROBE = "What is the capital of China?"
 PROBES = (
@@ -134,36 +132,3 @@ class RerankHttpModel(ServerReranker):
         if status == 404 and "model" in words.lower():
             return ModelMismatchError(f"{self.http.where} has no model {self.name!r}: {words}; name it as model=")
         return None
-
-
-class RerankHttpRuntime(ServerRuntime):
-    """Servers with a rerank route."""
-
-    name = "rerank-http"
-    Options = RerankHttp
-    habits = habits.RERANK
-    kinds = (RerankerSpec,)
-    other_kind = "reranks, and embeds nothing"
-
-    def refusal(self, spec: ModelSpec, options: RerankHttp) -> Refusal | None:
-        """Refuse a template where there is none."""
-        if options.template == "client" and isinstance(spec, RerankerSpec) and spec.scoring == "classifier":
-            return Refusal(f"has no template for {spec.id}, which reads pairs; leave out template='client'", "request")
-        return None
-
-    def renders(self, spec: ModelSpec, options: RerankHttp) -> Any:
-        """Return who puts a template around a pair."""
-        templated = isinstance(spec, RerankerSpec) and spec.scoring != "classifier"
-        return "server" if templated and options.template == "server" else "core"
-
-    def calibrated(self, spec: ModelSpec, options: RerankHttp) -> bool:
-        """Return `False` for providers, whose scores say which document is better and not how good it is."""
-        return options.address.host not in PROVIDER_KEYS
-
-    def further_identity(self, options: RerankHttp) -> str:
-        """Return what else moves a score."""
-        return "" if options.template == "server" else " +template"
-
-    def load(self, request: LoadRequest) -> Model:
-        """Reach the server."""
-        return RerankHttpModel(request).started()

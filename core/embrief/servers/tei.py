@@ -10,21 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, EmbriefError, ModelMismatchError, ServerModelWarning, warn
-from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.facts.specs import EmbeddingSpec
 from embrief.files.weights import COMMIT
-from embrief.runtimes.base import Refusal
-from embrief.servers import habits
 from embrief.servers.answers import scores, whole
-from embrief.servers.model import ServerEmbedder, ServerModel, ServerReranker, ServerRuntime, is_on_hub
-from embrief.servers.options import Tei
+from embrief.servers.model import ServerEmbedder, ServerModel, ServerReranker, is_on_hub
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Source
-    from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import LoadRequest, Model, RunOptions
+    from embrief.runtimes.base import RunOptions
     from embrief.servers.counting import Fitted
 
 _LONG = re.compile(r"must have less than (\d+) tokens\. Given: (\d+)")
@@ -122,23 +118,3 @@ class TeiReranker(ServerReranker):
             texts=[source.query or "", *documents],
         )
         return scores(answer, len(documents), self.http.where)
-
-
-class TeiRuntime(ServerRuntime):
-    """text-embeddings-inference."""
-
-    name = "tei"
-    Options = Tei
-    habits = habits.TEI
-    kinds = (EmbeddingSpec, RerankerSpec)
-
-    def refusal(self, spec: ModelSpec, options: Tei) -> Refusal | None:
-        """Refuse rerankers whose template TEI would leave out."""
-        if isinstance(spec, RerankerSpec) and spec.scoring != "classifier":
-            return Refusal("puts no template around a query and a document, which this reranker was trained with")
-        return None
-
-    def load(self, request: LoadRequest) -> Model:
-        """Reach the server."""
-        embeds = isinstance(request.spec, EmbeddingSpec)
-        return (TeiEmbedder if embeds else TeiReranker)(request).started()

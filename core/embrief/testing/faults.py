@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
@@ -50,6 +49,8 @@ class Wire(ABC):
 
     indexed: bool = False
     """Whether each row of an answer says which text it is for, so that rows may come in any order."""
+    one_by_one: bool = False
+    """Whether the server takes one text per request, and cannot answer with too few rows."""
     too_long: Reply | None = None
     """What it answers to a text that is too long; `None`: it says nothing of its own."""
 
@@ -143,7 +144,8 @@ class Faults:
         yield self.healthy
         yield self.one_item_fails
         yield self.not_finite
-        yield self.short_list
+        if not self.wire.one_by_one:
+            yield self.short_list
         if self.wire.indexed:
             yield self.any_order
             yield self.one_twice
@@ -405,6 +407,9 @@ class Faults:
 
     def cancelled(self) -> None:
         """A caller that is cancelled takes nothing from others."""
+        # Here and below inside: the fakes of this package cost nothing, and event loops do.
+        import asyncio
+
         inside, release = threading.Event(), threading.Event()
 
         def hold(_: Asked, texts: list[str], __: int) -> None:
@@ -434,6 +439,8 @@ class Faults:
 
     def many_callers(self) -> None:
         """A thousand callers of a model that is not loaded load it once, and each has its own answer."""
+        import asyncio
+
         texts = [f"text of caller {number}" for number in range(_CALLERS)]
 
         async def all_of(facade: Any) -> NDArray[np.float32]:

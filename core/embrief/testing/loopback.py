@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     from types import TracebackType
 
 
@@ -84,7 +84,7 @@ class LoopbackServer:
 
     def __enter__(self) -> Self:
         self._stopped.clear()
-        self._http = _Http(("127.0.0.1", self.port), _handler(self))
+        self._http = _http(self)
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -120,15 +120,23 @@ class LoopbackServer:
             self._inside -= 1
 
 
-class _Http(ThreadingHTTPServer):
-    request_queue_size = 128
-    daemon_threads = True
+def _http(server: LoopbackServer) -> ThreadingHTTPServer:
+    # Inside the function, here and below: it brings ssl, and the fakes of this package cost nothing.
+    from http.server import ThreadingHTTPServer
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: callers that go away are what it is for."""
+    class Http(ThreadingHTTPServer):
+        request_queue_size = 128
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Say nothing: callers that go away are what it is for."""
+
+    return Http(("127.0.0.1", server.port), _handler(server))
 
 
 def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
+    from http.server import BaseHTTPRequestHandler
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
