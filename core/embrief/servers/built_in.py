@@ -166,8 +166,8 @@ class HfInferenceRuntime(ServerRuntime):
             return Refusal(f"serves models that are on the hub, and {spec.id} is not: {spec.elsewhere}")
         if options.model is None and _COMMIT.fullmatch(spec.revision) is None:
             return Refusal(
-                f"serves models that are on the hub, and of {spec.id} no commit there is recorded: say what it is called "
-                "there, HfInference(model=...)"
+                f"serves models that are on the hub, and of {spec.id} no commit there is recorded: say what it is "
+                "called there, HfInference(model=...)"
             )
         if options.provider == self.name:
             return None
