@@ -18,6 +18,7 @@ from embrief.errors import (
     ArgumentTypeError,
     BackendError,
     ClosedError,
+    ConfigError,
     DuplicateNameError,
     EmbriefError,
     GatedModelError,
@@ -45,6 +46,8 @@ from embrief.errors import (
 from embrief.system.log import logger as _logger  # noqa: F401 - quiet from the start, unless the application sets it up
 
 if TYPE_CHECKING:
+    from embrief.config.process import load_config, use_config
+    from embrief.config.schema import Config
     from embrief.discovery.hookspecs import hookimpl
     from embrief.discovery.integrations import Integration
     from embrief.facades.embedder import Embedder, EmbeddingResult
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from embrief.facts.space import VectorSpace
     from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task, Template
     from embrief.facts.values import Dense, Multi, Scores, Sparse
+    from embrief.registry import Health, ModelRow, Registry
     from embrief.runtimes.base import (
         Ask,
         Batched,
@@ -80,6 +84,8 @@ __all__ = [
     "BackendError",
     "Batched",
     "ClosedError",
+    "Config",
+    "ConfigError",
     "Dense",
     "DuplicateNameError",
     "Embedder",
@@ -88,6 +94,7 @@ __all__ = [
     "EmbeddingSpec",
     "EmbriefError",
     "GatedModelError",
+    "Health",
     "Image",
     "IndexedError",
     "InputTooLongError",
@@ -97,6 +104,7 @@ __all__ = [
     "MissingDependencyError",
     "Model",
     "ModelMismatchError",
+    "ModelRow",
     "ModelSpec",
     "Multi",
     "NewerFormatError",
@@ -113,6 +121,7 @@ __all__ = [
     "RankedItem",
     "RateLimitedError",
     "Refusal",
+    "Registry",
     "Remote",
     "Rendered",
     "Reranker",
@@ -136,10 +145,22 @@ __all__ = [
     "__version__",
     "group_by_query",
     "hookimpl",
+    "load_config",
     "plugins",
+    "use_config",
 ]
 
 _LATER = {
+    "embrief.config.process": (
+        "load_config",
+        "use_config",
+    ),
+    "embrief.config.schema": ("Config",),
+    "embrief.registry": (
+        "Health",
+        "ModelRow",
+        "Registry",
+    ),
     "embrief.facts.values": (
         "Dense",
         "Multi",

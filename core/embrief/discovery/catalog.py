@@ -176,6 +176,19 @@ class Catalog:
             )
         return None
 
+    def served(self, runtime: str, name: str) -> ModelSpec | None:
+        """Return the record of what a runtime's servers call so, `None` if there is none.
+
+        Args:
+            runtime: The runtime's name.
+            name: The server's name of the model. Ollama's `:latest` is what a name without a tag means.
+        """
+        wanted = name.lower().removesuffix(":latest") if runtime == "ollama" else name.lower()
+        for spec in self.models.values():
+            if any(server == runtime and known.lower() == wanted for server, known in spec.served_names):
+                return spec
+        return None
+
     def resolve(self, name: str, *, pinned: bool = False) -> ModelSpec | Path | None:
         """Return the record or the folder of this name, `None` for an id on the hub without a record.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Never, Self
 
 import numpy as np
 
+from embrief.config.names import default_name
 from embrief.errors import (
     ArgumentError,
     IndexedError,
@@ -97,11 +98,12 @@ class Embedder(Facade[EmbeddingSpec]):
 
     _kind = EmbeddingSpec
     _kinds = ("dense",)
+    _Settings = EmbedderSettings
     _settings: EmbedderSettings
 
     def __init__(
         self,
-        model: str | Path = "Qwen/Qwen3-Embedding-0.6B",
+        model: str | Path | None = None,
         *,
         backend: str | RuntimeOptions | None = None,
         revision: str | None = None,
@@ -123,7 +125,9 @@ class Embedder(Facade[EmbeddingSpec]):
         """Check the arguments.
 
         Args:
-            model: A recorded name (`embrief models` lists them), a folder, or an id on the hub.
+            model: A recorded name (`embrief models` lists them), a name of the user's configuration, a folder, an id on
+                the hub, or a reference such as `"ollama:bge-m3"`. `None`: the default of the environment or the
+                configuration, and without one Qwen/Qwen3-Embedding-0.6B.
             backend: The runtime, by its name or its options; by default the best installed one that serves the model.
             revision: Commit on the hub; by default the recorded one.
             dim: Values per vector; the model must have been trained to be cut to it (MRL).
@@ -148,11 +152,13 @@ class Embedder(Facade[EmbeddingSpec]):
             ArgumentTypeError: A value has the wrong type.
             AmbiguousModelError: The files of a folder fit several kinds of model.
             MissingDependencyError: The runtime is not installed.
+            ConfigError: The user's configuration cannot be read, or cannot be used for this name.
+            UnavailableError: A reference has an address without a model, and the server there does not answer.
         """
         arguments.no_unknown(unknown, type(self))
         self._start(
             EmbedderSettings(
-                model=model_text(model),
+                model=model_text(default_name(EmbeddingSpec) if model is None else model),
                 backend=backend,
                 revision=revision,
                 dim=arguments.positive(dim, "dim"),
