@@ -318,10 +318,10 @@ class Registry:
             self._check_open()
             return list(self._slots)
 
-    def _slot(self, name: str) -> _Slot:
+    def _slot(self, name: object) -> _Slot:
         with self._lock:
             self._check_open()
-            slot = self._slots.get(name)
+            slot = self._slots.get(name) if isinstance(name, str) else None
             if slot is None:
                 known = ", ".join(tuple(self._slots)[:20]) or "none"
                 raise UnknownModelError(f"the registry has no model {foreign.shown(str(name))}; it has {known}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
 from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.cli.paths import all_expanded, expanded
@@ -87,6 +88,7 @@ def run(
         typer.Option(callback=expanded, help="The results file; a second run with it measures only what is not there."),
     ] = Path("embrief-eval.json"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure everything again.")] = False,
+    config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
 ) -> None:

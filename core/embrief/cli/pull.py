@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from embrief.cli.completion import model_names
+from embrief.cli.naming import ConfigFile, meant_here
 from embrief.cli.output import size
 from embrief.cli.paths import expanded
 from embrief.errors import ArgumentError
@@ -22,6 +23,7 @@ def pull(
     cache_dir: Annotated[
         Path | None, typer.Option(callback=expanded, help="Where to keep it, if not in the usual place.")
     ] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Download a model, safetensors only."""
     from embrief.discovery.plugins import catalog
@@ -29,6 +31,8 @@ def pull(
     from embrief.serving.choosing import to_fetch
 
     arguments.revision(revision)
+    meant = meant_here(model)
+    model, revision = meant.model, revision or meant.revision
     known = catalog()
     found = known.resolve(model, pinned=revision is not None)
     if isinstance(found, Path):

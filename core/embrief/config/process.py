@@ -10,7 +10,8 @@ from pathlib import Path
 from embrief.config import environment
 from embrief.config.schema import Config, read_config
 from embrief.config.tree import read_tree
-from embrief.errors import ArgumentTypeError, ConfigError
+from embrief.errors import ArgumentError, ArgumentTypeError, ConfigError
+from embrief.files import foreign
 
 FILE = "embrief.yaml"
 
@@ -28,11 +29,10 @@ def load_config(path: str | Path) -> Config:
     if not isinstance(path, (str, Path)):
         raise ArgumentTypeError(f"path is a string or a path, not {type(path).__name__}")
     try:
-        file = Path(path).expanduser().absolute()
-        is_folder = file.is_dir()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{str(path)[:200]!r} cannot be a file: {error}") from error
-    if is_folder:
+        file = foreign.path_of(path, "path").absolute()
+    except ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    if file.is_dir():
         raise ConfigError(f"{file}: this is a folder; a configuration is a file, such as {FILE} in it")
     return read_config(read_tree(file), str(file), str(file.parent))
 

@@ -197,7 +197,7 @@ def entry_of(name: str, settings: Mapping[str, Any]) -> ModelEntry:
     table = Table(tuple((Scalar(key, False, start), _node(value)) for key, value in settings.items()), start)
     reader = _Reader(problems, "", "")
     reader.name(Scalar(name, False, start))
-    entry = reader.entry(name, table)
+    entry = reader.entry(name, table, start)
     problems.raise_if_any()
     return entry
 
@@ -233,7 +233,7 @@ class _Reader:
         if "models" in values:
             for key, node in self._table(values["models"][1], "models"):
                 self.name(key)
-                models[key.text] = self.entry(key.text, node)
+                models[key.text] = self.entry(key.text, node, key.place)
         reranker = self._reranker(values, models)
         default = self._named(values, "default_model", models)
         chain = self._chain(values, models)
@@ -265,8 +265,8 @@ class _Reader:
                 "what has a slash or a colon is an id or a reference, and goes to model_id:",
             )
 
-    def entry(self, name: str, node: Node) -> ModelEntry:
-        """Return one model."""
+    def entry(self, name: str, node: Node, at: Place) -> ModelEntry:
+        """Return one model, whose name stands at a place."""
         what = f"models.{name}" if self._file else name
         values = self._words(self._table(node, what), MODEL_SETTINGS, MODEL_ALIASES, what)
         settings: dict[str, Any] = {}
@@ -276,7 +276,7 @@ class _Reader:
             if read is not None:
                 settings[setting] = alias.means(read) if alias is not None and alias.means is not None else read
         notes = self._belonging(what, values, settings)
-        place = where(self._file, node.place) if self._file else ""
+        place = where(self._file, at) if self._file else ""
         return ModelEntry(name, MappingProxyType(settings), place, self._folder, tuple(notes))
 
     def _belonging(
@@ -337,7 +337,7 @@ class _Reader:
             key, node, _ = values["reranker"]
             if "reranker" in models:
                 self._problems.add(key.place, "there is a model called reranker already; write reranker: reranker")
-            entry = self.entry("reranker", node)
+            entry = self.entry("reranker", node, key.place)
             settings = MappingProxyType({"kind": "reranker", **entry.settings})
             models["reranker"] = ModelEntry("reranker", settings, entry.where, entry.folder, entry.notes)
             return "reranker"

@@ -68,5 +68,5 @@ def _agreed(backend: str | RuntimeOptions | None, meant: Meant) -> tuple[str | R
 
 
 def _is_lexical(model: str) -> bool:
-    spec = plugins().catalog.models.get(model)
+    spec = plugins().catalog.find_model(model)
     return isinstance(spec, EmbeddingSpec) and spec.lexical
