@@ -42,7 +42,7 @@ def test_the_call_wins_over_the_configuration_even_with_a_default(use):
         )
     )
     assert Embedder("small", dim=32).dim == 32
-    assert Embedder("small", dim=None).dim == 1024
+    assert Embedder("small", dim=None).dim == 64, "None is nothing given"
     assert Embedder("small", truncate="warn").settings.truncate == "warn"
     assert Embedder("small", normalize=True).settings.normalize is True
     assert Embedder("small", dim=32).settings.truncate == "error"
@@ -92,7 +92,8 @@ def test_a_facade_stays_what_it_is(use, servers):
 def test_where_recorded_models_run(use, servers):
     use(
         f"models:\n  far: {{provider: tei, base_url: '{URL}', model_id: {BGE}, dim: 1024, max_tokens: 64, "
-        f"instruction: x, truncate: silent}}\n  here: {{provider: engine, model_id: {QWEN}, device: cpu, dtype: float32, dim: 64}}\n"
+        f"instruction: x, truncate: silent}}\n"
+        f"  here: {{provider: engine, model_id: {QWEN}, device: cpu, dtype: float32, dim: 64}}\n"
         f"  judge: {{provider: tei, base_url: '{URL}', model_id: {JUDGE}}}\n"
         f"  wrong: {{provider: hash}}\nruns:\n  {BGE}: far\n  {QWEN}: here\n  {JUDGE}: judge\n"
         "  google/embeddinggemma-300m: wrong\n"
@@ -211,7 +212,7 @@ def test_a_server_is_asked_once_which_model_it_has(servers, loopback):
     one = loopback({"/v1/models": {"data": [{"id": BGE}]}})
     assert Embedder(f"openai:{one}/v1").settings.backend == OpenAI(base_url=f"{one}/v1", model=BGE)
     several = loopback({"/v1/models": {"data": [{"id": "a"}, {"id": "b"}]}, "/api/tags": {"models": [{"name": "c:1"}]}})
-    with pytest.raises(ArgumentError, match="does not serve exactly one model .it has 'a', 'b'"):
+    with pytest.raises(ArgumentError, match=r"does not serve exactly one model \(it has 'a', 'b'\)"):
         Embedder(f"openai:{several}/v1")
     with pytest.raises(ArgumentError, match=r"serves any model that it has .it has 'c:1'.*name it, with '#'"):
         Embedder(f"ollama+{several}")
@@ -354,7 +355,7 @@ def test_servers_only(use, servers, monkeypatch):
     assert Reranker().settings.backend == RerankHttp(base_url=f"{URL}/v1")
     for name, backend in (("near", None), ("local:hash", None), (BGE, "engine"), ("embrief/hash", "hash")):
         with pytest.raises(
-            ArgumentError, match="EMBRIEF_NATIVE=0 lets models run on servers only, and .* in this process"
+            ArgumentError, match=r"EMBRIEF_NATIVE=0 lets models run on servers only, and .* in this process"
         ):
             Embedder(name, backend=backend)
     monkeypatch.setenv("EMBRIEF_SERVER_URL", "gpu:80")

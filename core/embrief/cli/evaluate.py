@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
+from embrief.cli.naming import ConfigFile, given
 from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.cli.paths import all_expanded, expanded
@@ -180,13 +180,16 @@ def _systems(
     if "minilm" in chosen:
         systems.append(EmbeddingSystem(_minilm(device), "MiniLM"))
     formats = dtype or ["auto"]
-    judges = {_label(name, reranker or []): Reranker(name, device=device, truncate="silent") for name in reranker or ()}
+    judges = {
+        _label(name, reranker or []): Reranker(name, truncate="silent", **given(device=device))
+        for name in reranker or ()
+    }
     for name in models:
         for number_format in formats:
             label = _label(name, models) + (f", {number_format}" if number_format != "auto" else "")
             systems.append(
                 EmbeddingSystem(
-                    Embedder(name, device=device, dtype=number_format, truncate="silent"),
+                    Embedder(name, truncate="silent", **given(device=device, dtype=number_format)),
                     label,
                     instructions=tuple(instruction or ("default",)),
                     dims=tuple(dim or ()),

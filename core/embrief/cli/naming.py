@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,11 @@ ConfigFile = Annotated[
     typer.Option("--config", callback=_use, metavar="FILE", help="A configuration file, for the names of models."),
 ]
 """The option of every command that takes the names of models. It is in force before the command begins."""
+
+
+def given(**options: str) -> dict[str, Any]:
+    """Return options of a command as keywords, without those left at `auto`, which the configuration may say."""
+    return {name: value for name, value in options.items() if value != "auto"}
 
 
 def meant_here(name: str) -> Meant:

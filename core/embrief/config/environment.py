@@ -65,6 +65,6 @@ def unknown_variables() -> list[str]:
     told = []
     for name in sorted(os.environ):
         if name.upper().startswith("EMBRIEF_") and name not in known:
-            near = difflib.get_close_matches(name.upper(), VARIABLES, n=1)
+            near = difflib.get_close_matches(name.upper(), VARIABLES, n=1, cutoff=0.75)
             told.append(f"the variable {name} is not known{f'; did you mean {near[0]}?' if near else ', and not read'}")
     return told

@@ -126,9 +126,9 @@ class Facade(Generic[S]):
     """The keywords that the call has, which win over those of the configuration."""
 
     def __new__(cls, *_: object, **given: object) -> Self:
-        """Note which keywords are given: a default that somebody writes out is meant."""
+        """Note which keywords are given: a default that somebody writes out is meant, and `None` is nothing."""
         self = super().__new__(cls)
-        self._given = frozenset(given)
+        self._given = frozenset(name for name, value in given.items() if value is not None)
         return self
 
     @classmethod

@@ -113,7 +113,7 @@ def on_server(scheme: str, url: str | None, model: str, kind: type[EmbeddingSpec
             f"nothing is recorded about a model that a server calls {foreign.shown(called)}, so its prompts are not "
             f'known; say which model it is{hint}: Embedder("<recorded id>", backend={server})'
         )
-    # What the user typed, a tag included, is what the server is asked for; but Ollama and OpenAI have names of their own.
+    # What the user typed, a tag included, is asked for; but Ollama and OpenAI know models by names of their own.
     own = (url is not None and scheme != "ollama") or plugins().catalog.served(scheme, called) is not None
     return Target(spec.id, options(base_url=url, model=called if own else spec.served_name(scheme)))
 
