@@ -140,4 +140,4 @@ def test_eval_takes_a_configured_model(write, tmp_path):
         "eval", data, "--config", write(GOOD), "--model", "small", "--baseline", "none", "--out", tmp_path / "o.json"
     )
     assert shown.exit_code == 0, shown.output
-    assert Embedder("embrief/hash", dim=64).space.id in (tmp_path / "o.json").read_text("utf-8")
+    assert Embedder("embrief/hash", dim=64).fingerprint in (tmp_path / "o.json").read_text("utf-8")

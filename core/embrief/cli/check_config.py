@@ -34,6 +34,16 @@ def check(path: Path | None) -> dict[str, Any]:
         # What else is asked of this command is asked with it.
         use_config(config)
     problems: list[str] = []
+    try:
+        environment.native()
+    except EmbriefError as error:
+        # It would be what is wrong with every model.
+        return {
+            **found,
+            "file": config.file or None,
+            "notes": [*found["notes"], *config.notes],
+            "problems": [str(error)],
+        }
     models = _models(config, problems)
     _defaults(config, problems)
     return {
