@@ -23,6 +23,7 @@ from embrief.servers import HttpSimple, Ollama, OpenAI, RerankHttp, Tei
 
 QWEN, BGE, JUDGE = "Qwen/Qwen3-Embedding-0.6B", "BAAI/bge-m3", "Qwen/Qwen3-Reranker-0.6B"
 URL = "http://127.0.0.1:8080"
+BGE_JUDGE = "BAAI/bge-reranker-v2-m3"
 SHA = "a" * 40
 
 
@@ -94,8 +95,8 @@ def test_where_recorded_models_run(use, servers):
         f"models:\n  far: {{provider: tei, base_url: '{URL}', model_id: {BGE}, dim: 1024, max_tokens: 64, "
         f"instruction: x, truncate: silent}}\n"
         f"  here: {{provider: engine, model_id: {QWEN}, device: cpu, dtype: float32, dim: 64}}\n"
-        f"  judge: {{provider: tei, base_url: '{URL}', model_id: {JUDGE}}}\n"
-        f"  wrong: {{provider: hash}}\nruns:\n  {BGE}: far\n  {QWEN}: here\n  {JUDGE}: judge\n"
+        f"  judge: {{provider: tei, base_url: '{URL}', model_id: {BGE_JUDGE}}}\n"
+        f"  wrong: {{provider: hash}}\nruns:\n  {BGE}: far\n  {QWEN}: here\n  {BGE_JUDGE}: judge\n"
         "  google/embeddinggemma-300m: wrong\n"
     )
     embedder = Embedder(BGE)
@@ -107,7 +108,7 @@ def test_where_recorded_models_run(use, servers):
     assert Embedder(QWEN).settings.backend == "engine"
     assert Embedder(QWEN).settings.dtype == "float32"
     assert Embedder(QWEN).dim == 1024
-    assert Reranker(JUDGE).settings.backend == Tei(base_url=URL)
+    assert Reranker(BGE_JUDGE).settings.backend == Tei(base_url=URL)
     # The name of a runtime, as a wrapper writes it down, is that one; another one of the call's own wins.
     assert Embedder(BGE, backend="tei").settings.backend == Tei(base_url=URL)
     assert Embedder(BGE, backend="sentence-transformers").settings.backend == "sentence-transformers"
@@ -156,7 +157,7 @@ def test_a_reference_to_a_folder(qwen3_folder, monkeypatch):
 
 
 def test_rerankers_on_servers(servers):
-    assert Reranker(f"tei:{URL}#{JUDGE}").settings.backend == Tei(base_url=URL, model=JUDGE)
+    assert Reranker(f"tei:{URL}#{BGE_JUDGE}").settings.backend == Tei(base_url=URL, model=BGE_JUDGE)
     assert Reranker(f"openai:{URL}#{JUDGE}").settings.backend == RerankHttp(base_url=URL, model=JUDGE)
     with pytest.raises(ArgumentError, match="OpenAI has no rerankers"):
         Reranker("openai:rerank-1")

@@ -364,11 +364,11 @@ def test_the_default_of_a_registry(read, monkeypatch, use):
 
 def test_a_registry_is_not_the_process(read, servers, use):
     """What another configuration says of a model plays no part."""
-    use("models: {far: {provider: tei, base_url: 'http://127.0.0.1:1', model_id: embrief/tiny-embedding}}\n"
-        "runs: {embrief/tiny-embedding: far}\n")  # fmt: skip
-    mine = Registry(read("models: {near: {model_id: embrief/tiny-embedding}}"))
+    use("models: {far: {provider: tei, base_url: 'http://127.0.0.1:1', model_id: BAAI/bge-m3}}\n"
+        "runs: {BAAI/bge-m3: far}\n")  # fmt: skip
+    mine = Registry(read("models: {near: {model_id: BAAI/bge-m3}}"))
     assert mine.get("near").settings.backend is None
-    assert Embedder("embrief/tiny-embedding").settings.backend is not None
+    assert Embedder("BAAI/bge-m3").settings.backend is not None
     with pytest.raises(UnknownModelError):
         Embedder("near")
     use_config(mine.config)

@@ -193,7 +193,6 @@ JUDGE = "model_id: Qwen/Qwen3-Reranker-0.6B"
         (f"provider: lmstudio, {QWEN}", OpenAI(base_url="http://127.0.0.1:1234/v1")),
         (f"provider: mistral, {QWEN}", OpenAI(base_url="https://api.mistral.ai/v1")),
         (f"provider: jina, {QWEN}", OpenAI(base_url="https://api.jina.ai/v1")),
-        (f"provider: openai, {QWEN}", OpenAI()),
         (f"provider: ollama, {QWEN}, keep_alive: 5m", Ollama(keep_alive="5m")),
         (f"provider: ollama, {QWEN}, served_as: 'qwen3:0.6b'", Ollama(model="qwen3:0.6b")),
         (
@@ -219,7 +218,6 @@ def test_providers_of_embeddings(read, servers, model, backend):
     [
         (f"provider: vllm, {JUDGE}", RerankHttp(base_url="http://127.0.0.1:8000/v1")),
         (f"provider: cohere, {JUDGE}", RerankHttp(base_url="https://api.cohere.com/v2")),
-        (f"provider: tei, {JUDGE}, base_url: 'http://127.0.0.1:1'", Tei(base_url="http://127.0.0.1:1")),
         (
             f"provider: rerank-http, {JUDGE}, base_url: 'http://127.0.0.1:1', template: client, "
             "probe: 'off', scores: auto",
@@ -229,6 +227,11 @@ def test_providers_of_embeddings(read, servers, model, backend):
 )
 def test_providers_of_rerankers(read, servers, model, backend):
     assert meant(read, Reranker, model) == ("Qwen/Qwen3-Reranker-0.6B", backend)
+
+
+def test_tei_has_rerankers_too(read, servers):
+    model = "provider: tei, model_id: BAAI/bge-reranker-v2-m3, base_url: 'http://127.0.0.1:1'"
+    assert meant(read, Reranker, model) == ("BAAI/bge-reranker-v2-m3", Tei(base_url="http://127.0.0.1:1"))
 
 
 def test_providers_in_this_process(read, tmp_path):
