@@ -48,16 +48,17 @@ def test_docstring_examples_run() -> None:
     import doctest
     import importlib
 
-    for name in ("embrief", "embrief.facades.embedder", "embrief.testing"):
+    for name in ("embrief", "embrief.facades.embedder", "embrief.registry", "embrief.testing"):
         module = importlib.import_module(name)
         failed, attempted = doctest.testmod(module)
         assert attempted > 0, name
         assert failed == 0, name
 
 
-def test_the_model_table_comes_from_the_records() -> None:
+@pytest.mark.parametrize("what", ["models", "config"])
+def test_tables_come_from_the_facts(what: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / ".ci" / "make_tables.py"), "models", "--check"], capture_output=True, text=True
+        [sys.executable, str(ROOT / ".ci" / "make_tables.py"), what, "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
 

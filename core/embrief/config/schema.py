@@ -59,7 +59,7 @@ MODEL_SETTINGS: Mapping[str, Setting] = {
         Setting("task", "text", "What texts are for, by a name the model knows"),
         Setting("normalize", "flag", "Whether vectors get unit length"),
         Setting("truncate", "text", "What to do with a longer text", (), get_args(Truncate)),
-        Setting("cache", "cache", "Whether vectors are kept: `true`, `false`, `memory` or `disk`"),
+        Setting("cache", "cache", "Whether vectors are kept: `true` or `memory`, `sqlite`, or `false`"),
         Setting("cache_ttl", "seconds", "How long they are kept"),
         Setting("device", "text", "`auto`, `cpu`, `cuda`, `cuda:N` or `mps`", _PROCESS),
         Setting("dtype", "text", "Number format", _PROCESS),
@@ -513,8 +513,8 @@ class _Reader:
         elif kind == "flag" or (kind == "cache" and not isinstance(value, str)):
             if not isinstance(value, bool):
                 problem = f"is true or false, not {_shown(node.text)}"
-        elif value not in ("memory", "disk"):
-            problem = f"is true, false, memory or disk, not {_shown(node.text)}"
+        elif value not in ("memory", "sqlite"):
+            problem = f"is true, false, memory or sqlite, not {_shown(node.text)}"
         if problem is None:
             return value
         self._problems.add(node.place, f"{what} {problem}")

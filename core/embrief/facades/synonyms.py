@@ -33,7 +33,7 @@ _KEYWORDS = Meaning("", "each of them is a keyword: device=, dtype=, trust_remot
 _ENCODE = Meaning("", "each of them is a keyword: normalize=, batch_tokens=, dim=, instruction=")
 _POOLING = Meaning("", "the model's files and its record decide it; like= takes it from a recorded model")
 _TOKEN = Meaning("", "the hub's token comes from the environment variable HF_TOKEN")
-_ADDRESS = Meaning("", "models run in this process; no server is asked")
+_ADDRESS = Meaning("backend", "the options of the server's kind, such as embrief.servers.Tei(base_url=...)")
 _THREADS = Meaning("", "the runtime uses the threads of torch: torch.set_num_threads(n), or OMP_NUM_THREADS")
 _SIMILARITY = Meaning("", "vectors have unit length: compare them with the dot product, or choose it in the store")
 
