@@ -118,7 +118,10 @@ def records(servers: None) -> Iterator[None]:
 
 @pytest.fixture
 def loopback() -> Iterator[Callable[[dict[str, object]], str]]:
-    """Start a server that answers each path with a value as JSON, or with a status; return its address."""
+    """Start a server that answers each path with a value as JSON, or with a status; return its address.
+
+    A path whose value is a number makes vectors of that width of the texts that are posted there.
+    """
     running: list[ThreadingHTTPServer] = []
 
     def start(answers: dict[str, object]) -> str:
@@ -135,6 +138,17 @@ def loopback() -> Iterator[Callable[[dict[str, object]], str]]:
                 self.end_headers()
                 if not isinstance(answer, int):
                     self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+
+            def do_POST(self) -> None:
+                """Give each text a vector as wide as the value of this path."""
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                [texts] = [value for value in body.values() if isinstance(value, list)]
+                data = json.dumps({"embeddings": [[1.0] * answers[self.path] for _ in texts]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
 
             def log_message(self, *_: object) -> None:
                 """Nothing."""

@@ -38,7 +38,7 @@ def test_a_chain(examples, records):
     assert len({registry.get(name).space.id for name in registry.chain()}) == 4, "and these are four spaces"
 
 
-def test_a_service_for_texts_and_images(examples, servers, write):
+def test_a_service_for_texts_and_images(examples, servers, write, loopback):
     path = examples / "multimodal.yaml"
     config = load_config(path)
     assert [note.rpartition(".yaml:")[2] for note in config.notes] == [
@@ -56,5 +56,8 @@ def test_a_service_for_texts_and_images(examples, servers, write):
     embedder = Registry(load_config(write(text))).get("qwen3-vl-embed-8b")
     assert embedder.dim == 4096
     assert embedder.settings.backend == HttpSimple(base_url="http://localhost:8003", text_endpoint="/txt/embed")
+    url = loopback({"/txt/embed": 4096})
+    there = Registry(load_config(write(text.replace("http://localhost:8003", url)))).get("qwen3-vl-embed-8b")
+    assert there.embed_documents(["a", "b"]).shape == (2, 4096)
     with pytest.raises(ArgumentTypeError, match="holds an image, and qwen3-vl-embed-8b takes texts only"):
         embedder.embed_documents([Image(b"")])

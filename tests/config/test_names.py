@@ -280,12 +280,8 @@ def test_a_model_that_nothing_is_recorded_of(use, servers):
     assert Registry(config).get("my-service").space == embedder.space
 
 
-def test_a_declared_model_answers(use, servers, monkeypatch):
-    from embrief import plugins
-
-    if type(plugins().catalog.backends["http-simple"]).__module__.startswith("embrief."):
-        pytest.skip("the real runtime would ask the server")
-    use("models: {mine: {provider: local, base_url: 'http://127.0.0.1:8003', dim: 12}}")
+def test_a_declared_model_answers(use, servers, loopback):
+    use(f"models: {{mine: {{provider: local, base_url: '{loopback({'/encode': 12})}', dim: 12}}}}")
     assert Embedder("mine").embed_documents(["a", "b"]).shape == (2, 12)
 
 
