@@ -9,7 +9,7 @@ from embrief.config.aliases import FILE_ALIASES, MODEL_ALIASES
 from embrief.config.providers import PROVIDER_ALIASES, PROVIDERS
 from embrief.config.schema import FILE_SETTINGS, MODEL_SETTINGS
 from embrief.errors import WrongKindError
-from embrief.servers import HttpSimple, Ollama, OpenAI, RerankHttp, Tei
+from embrief.servers import HfInference, HttpSimple, Ollama, OpenAI, RerankHttp, Tei
 
 KEY = "sk-verysecret0123456789"
 
@@ -193,6 +193,8 @@ JUDGE = "model_id: Qwen/Qwen3-Reranker-0.6B"
         (f"provider: lmstudio, {QWEN}", OpenAI(base_url="http://127.0.0.1:1234/v1")),
         (f"provider: mistral, {QWEN}", OpenAI(base_url="https://api.mistral.ai/v1")),
         (f"provider: jina, {QWEN}", OpenAI(base_url="https://api.jina.ai/v1")),
+        (f"provider: hf-inference, {QWEN}", HfInference()),
+        (f"provider: hf-inference, {QWEN}, hf_provider: together", HfInference(provider="together")),
         (f"provider: ollama, {QWEN}, keep_alive: 5m", Ollama(keep_alive="5m")),
         (f"provider: ollama, {QWEN}, served_as: 'qwen3:0.6b'", Ollama(model="qwen3:0.6b")),
         (

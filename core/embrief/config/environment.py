@@ -24,7 +24,8 @@ VARIABLES: Mapping[str, str] = {
     MODEL_PATH: "The folder of the embedding model where none is named",
     RERANKER_PATH: "The folder of the reranker where none is named",
     SERVER_URL: "A server, as `tei+http://...`, `ollama+http://...` or `openai+http://...`; without such a word it is "
-    "asked once what it is. Used by `EMBRIEF_NATIVE=0`, and by configured servers that have no `base_url`",
+    "asked once what it is. Used by `EMBRIEF_NATIVE=0`, by configured servers that have no `base_url`, and where a "
+    'runtime is named without an address, such as `backend="tei"`',
     DEVICE: "The device of models in this process: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`",
     NATIVE: "Unset: models run in this process, and on servers where they are named; `0`: on servers only; `1`: in "
     "this process only",

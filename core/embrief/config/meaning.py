@@ -188,27 +188,18 @@ def _on_server(entry: ModelEntry, provider: Provider, word: str, kind: KindOf) -
     options = provider.reranks if kind is RerankerSpec else provider.embeds
     if options is None:
         raise _wrong_kind(entry, "embedding" if provider.embeds is not None else "reranker")
-    values = {
-        item.name: settings[name]
-        for item in fields(options)
-        for name in [next((key for key, option in _OPTION.items() if option == item.name), item.name)]
-        if name in settings
-    }
+    values = _option_values(entry, options)
     url = settings.get("base_url") or _default_url(entry, provider, word, options, kind)
     if url is not None:
         values["base_url"] = url
     runtime = RUNTIME_OF[options.__name__]
-    if "model_id" not in settings and "served_as" not in settings and options is Tei and record_of(entry) is None:
-        try:
-            asked = asking.served_model(options(**values))
-        except ArgumentError as error:
-            raise _error(entry, str(error)) from error
-        name = asked
-    else:
-        name = settings.get("model_id", entry.name)
     try:
+        if "model_id" not in settings and "served_as" not in settings and options is Tei and record_of(entry) is None:
+            name = asking.served_model(options(**values))
+        else:
+            name = settings.get("model_id", entry.name)
         spec = references.recorded(runtime, name)
-    except LookupError as error:
+    except (ArgumentError, LookupError) as error:
         raise _error(entry, str(error)) from error
     declared: ModelSpec | None = None
     if spec is None:
@@ -230,6 +221,14 @@ def _on_server(entry: ModelEntry, provider: Provider, word: str, kind: KindOf) -
         keywords = {key: value for key, value in keywords.items() if key not in ("dim", "max_tokens")}
     revision = None if declared is not None else settings.get("revision")
     return Meant(spec.id, backend, revision, keywords, declared, _said_by(entry))
+
+
+def _option_values(entry: ModelEntry, options: type[ServerOptions]) -> dict[str, Any]:
+    """Return what an entry says of its server, by the names of the options."""
+    known = {item.name for item in fields(options)}
+    # The entry's own provider is the kind of server, and not an option of one.
+    said = {_OPTION.get(name, name): value for name, value in entry.settings.items() if name != "provider"}
+    return {name: value for name, value in said.items() if name in known}
 
 
 def _default_url(

@@ -153,8 +153,8 @@ def name_problem(name: str) -> tuple[str, str] | None:
         return "an address; pass the id of the model alone, without anything before or after it", "/".join(parts[:2])
     if _ADDRESS.match(name):
         return (
-            "an address. A server is named with what it is, such as tei:http://host:port; other models come from a folder "
-            "or, by their id, from the hub"
+            "an address. A server is named with what it is, such as tei:http://host:port; other models come from a "
+            "folder or, by their id, from the hub"
         ), ""
     owner, _, tagged = name.rpartition("/")
     if ":" in tagged and not any(character.isspace() for character in name):
