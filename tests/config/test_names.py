@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass
 
 import pytest
 
@@ -11,12 +12,16 @@ from embrief import (
     ArgumentError,
     ConfigError,
     Embedder,
+    Offer,
     Registry,
     Reranker,
+    Runtime,
+    RuntimeOptions,
     UnauthorizedError,
     UnavailableError,
     UnknownModelError,
     load_config,
+    plugins,
     use_config,
 )
 from embrief.servers import HttpSimple, Ollama, OpenAI, RerankHttp, Tei
@@ -397,6 +402,44 @@ def test_this_process_only(use, servers, monkeypatch):
     monkeypatch.setenv("EMBRIEF_NATIVE", "1")
     with pytest.raises(ArgumentError, match="EMBRIEF_NATIVE=1"):
         pickle.loads(made)
+
+
+class Away(Runtime):
+    """A plugin's runtime that sends texts to another machine, or would."""
+
+    name = "far"
+
+    def __init__(self, options):
+        self.Options = options
+
+    def offer(self, spec, ask):
+        return Offer(device="server", dtype="auto", leaves_machine=True)
+
+    def load(self, request):
+        raise AssertionError("nothing is loaded here")
+
+
+def test_a_plugins_server_counts_as_one(monkeypatch, use):
+    """It says itself that texts leave the machine; and a provider is called as its runtime is."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Far(RuntimeOptions):
+        port: int = 1
+
+    plugins().catalog.add_backend(Away(Far))
+    try:
+        use(f"models: {{m: {{provider: far, model_id: {QWEN}}}}}")
+        for native in ("", "0"):
+            monkeypatch.setenv("EMBRIEF_NATIVE", native)
+            assert Embedder(QWEN, backend=Far(port=2)).settings.backend == Far(port=2)
+            assert Embedder(QWEN, backend="far").settings.backend == "far"
+            assert Embedder("m").settings.backend == "far"
+        monkeypatch.setenv("EMBRIEF_NATIVE", "1")
+        for name, backend in ((QWEN, Far()), (QWEN, "far"), ("m", None)):
+            with pytest.raises(ArgumentError, match="EMBRIEF_NATIVE=1"):
+                Embedder(name, backend=backend)
+    finally:
+        plugins().catalog.remove("far", [])
 
 
 def test_unset_a_server_is_used_only_where_it_is_named(servers, monkeypatch, use):

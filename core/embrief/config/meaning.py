@@ -148,7 +148,8 @@ def _in_process(entry: ModelEntry, provider: Provider | None, word: str, kind: K
         target.revision or settings.get("revision"),
         _keywords(entry),
         said_by=_said_by(entry),
-        in_process=target.backend is None,
+        # Where a plugin's runtime runs is for it to say.
+        in_process=target.backend is None and provider is not None,
     )
 
 
