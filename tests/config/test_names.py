@@ -106,6 +106,7 @@ def test_where_recorded_models_run(use, servers):
     )
     embedder = Embedder(BGE)
     assert embedder.settings.backend == Tei(base_url=URL)
+    assert Embedder(BGE.lower()).settings.backend == Tei(base_url=URL)
     # What moves a vector is the record's.
     assert embedder.settings.max_tokens is None
     assert embedder.settings.truncate == "warn"
