@@ -136,6 +136,7 @@ def test_where_recorded_models_run(use, servers):
         ("ollama:bge-m3", BGE, Ollama(model="bge-m3"), None),
         ("ollama:bge-m3:latest", BGE, Ollama(model="bge-m3:latest"), None),
         ("ollama+http://gpu:11434#bge-m3", BGE, Ollama(base_url="http://gpu:11434", model="bge-m3"), None),
+        (f"ollama+http://gpu:11434#{BGE}", BGE, Ollama(base_url="http://gpu:11434", model="bge-m3"), None),
         (f"tei:{URL}#{BGE}", BGE, Tei(base_url=URL, model=BGE), None),
         (f"tei+{URL}#{BGE}", BGE, Tei(base_url=URL, model=BGE), None),
         (f"openai:{URL}/v1#{BGE}", BGE, OpenAI(base_url=f"{URL}/v1", model=BGE), None),
