@@ -32,6 +32,14 @@ def write(tmp_path):
     return write
 
 
+def _beir(folder):
+    """Write the smallest retrieval set."""
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "1", "text": "red"}\n{"_id": "2", "text": "blue"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "red"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\t1\t1\n")
+
+
 GOOD = """
 default_model: small
 models:
@@ -123,6 +131,26 @@ def test_names_and_references_on_the_command_line(write):
     assert "no setting 'modles'" in shown.output
 
 
+def test_a_model_on_a_server_is_not_pulled():
+    for command in ("pull", "doctor"):
+        shown = run(command, "tei:http://127.0.0.1:1#BAAI/bge-m3")
+        assert shown.exit_code == 1
+        assert "is BAAI/bge-m3 on a server (Tei(base_url='http://127.0.0.1:1'" in shown.output
+
+
+@pytest.mark.parametrize("command", [("demo", "--reranker", "none"), ("eval", ".", "--baseline", "none")])
+def test_an_option_left_alone_leaves_the_configurations(write, tmp_path, monkeypatch, command):
+    pytest.importorskip("chromadb")
+    monkeypatch.chdir(tmp_path)
+    _beir(tmp_path)
+    path = write("models: {odd: {provider: native, model_id: embrief/tiny-embedding, device: gpu0}}\n")
+    shown = run(*command, "--config", path, "--model", "odd")
+    assert shown.exit_code == 1
+    assert "device='gpu0' is not known" in shown.output
+    shown = run(*command, "--config", path, "--model", "odd", "--device", "gpu1")
+    assert "device='gpu1' is not known" in shown.output
+
+
 def test_demo_takes_a_configured_model(write):
     pytest.importorskip("chromadb")
     shown = run("demo", "--config", write(GOOD), "--model", "small", "--limit", 20)
@@ -132,10 +160,7 @@ def test_demo_takes_a_configured_model(write):
 
 def test_eval_takes_a_configured_model(write, tmp_path):
     data = tmp_path / "data"
-    (data / "qrels").mkdir(parents=True)
-    (data / "corpus.jsonl").write_text('{"_id": "1", "text": "red"}\n{"_id": "2", "text": "blue"}\n')
-    (data / "queries.jsonl").write_text('{"_id": "q", "text": "red"}\n')
-    (data / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\t1\t1\n")
+    _beir(data)
     shown = run(
         "eval", data, "--config", write(GOOD), "--model", "small", "--baseline", "none", "--out", tmp_path / "o.json"
     )
