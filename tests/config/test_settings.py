@@ -194,7 +194,6 @@ JUDGE = "model_id: Qwen/Qwen3-Reranker-0.6B"
         (f"provider: mistral, {QWEN}", OpenAI(base_url="https://api.mistral.ai/v1")),
         (f"provider: jina, {QWEN}", OpenAI(base_url="https://api.jina.ai/v1")),
         (f"provider: hf-inference, {QWEN}", HfInference()),
-        (f"hf_provider: together, provider: hf-inference, {QWEN}", HfInference(provider="together")),
         (f"provider: ollama, {QWEN}, keep_alive: 5m", Ollama(keep_alive="5m")),
         (f"provider: ollama, {QWEN}, served_as: 'qwen3:0.6b'", Ollama(model="qwen3:0.6b")),
         (

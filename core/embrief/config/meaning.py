@@ -37,8 +37,6 @@ _KEYWORDS = (
 _OF_VECTORS = ("dim", "task", "normalize")
 WHERE_IT_RUNS = ("cache", "device", "dtype", "batch_tokens", "cache_dir", "local_files_only")
 """Those of them that move no vector, but for rounding."""
-_OPTION = {"served_as": "model", "hf_provider": "provider"}
-"""Settings that a server's options call otherwise."""
 _DECLARABLE = (OpenAI, HttpSimple)
 
 
@@ -229,8 +227,8 @@ def _option_values(entry: ModelEntry, options: type[ServerOptions]) -> dict[str,
     """Return what an entry says of its server, by the names of the options."""
     known = {item.name for item in fields(options)}
     # The entry's own provider is the kind of server, and not an option of one.
-    said = {_OPTION.get(name, name): value for name, value in entry.settings.items() if name != "provider"}
-    return {name: value for name, value in said.items() if name in known}
+    found = {name: value for name, value in entry.settings.items() if name in known - {"provider"}}
+    return found | ({"model": entry.settings["served_as"]} if "served_as" in entry.settings else {})
 
 
 def _default_url(

@@ -97,7 +97,6 @@ MODEL_SETTINGS: Mapping[str, Setting] = {
         Setting("template", "text", "Who puts a reranker's template", ("rerank-http",), ("server", "client")),
         Setting("probe", "text", "Whether scores are tried first", ("rerank-http",), ("refuse", "off")),
         Setting("scores", "text", "What scores are", ("rerank-http",), ("auto", "probability", "log_odds")),
-        Setting("hf_provider", "text", "Which of the hub's providers", ("hf-inference",)),
     )
 }
 """Everything that a file may say of one model: it drives reading, checking and the documentation."""
