@@ -217,6 +217,7 @@ def test_the_exit_waits_for_a_thread_that_tokenises() -> None:
     done = run(
         FAKE
         + """
+import embrief.testing.fakes
 import embrief.testing as testing
 reached, release = threading.Event(), threading.Event()
 original = testing.fakes._BatchedFake.prepare

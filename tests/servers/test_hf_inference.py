@@ -25,7 +25,7 @@ from embrief.errors import (
 from embrief.servers import HfInference
 from embrief.servers.address import parse_address
 from embrief.servers.keys import find_key
-from embrief.testing import Asked, LoopbackServer, Reply
+from embrief.testing import Asked, FakeRuntime, LoopbackServer, Reply
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DIM = 384
@@ -236,8 +236,16 @@ def test_other_providers_are_asked_as_openai_is() -> None:
 
 
 def test_what_is_not_on_the_hub_is_refused() -> None:
-    with pytest.raises(Exception, match="is not: has no files; it is served by OpenAI"):
+    with pytest.raises(ArgumentError, match="is not: has no files; it is served by OpenAI"):
         Embedder("openai/text-embedding-3-small", backend=HfInference())
+
+
+def test_a_model_that_no_commit_names_is_offered_under_a_name_alone() -> None:
+    """What is registered here only, or for tests, the provider has never heard of."""
+    with FakeRuntime() as fake:
+        with pytest.raises(ArgumentError, match=r"no commit there is recorded: .* HfInference\(model=\.\.\.\)"):
+            Embedder(fake.qwen3, backend=HfInference())
+        assert Embedder(fake.qwen3, backend=HfInference(model="org/it")).info()["backend"] == "hf-inference"
 
 
 def test_raw_vectors_cannot_be_had() -> None:

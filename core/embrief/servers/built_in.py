@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _PROVIDERS = {"Mistral": "https://api.mistral.ai/v1"}
 _LEGACY = "/api/embeddings"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LIKE_OPENAI = {"deepinfra": "/v1/openai", "scaleway": "/v1", "together": "/v1"}
 """Providers behind the hub's router that embed, and where each has OpenAI's `/embeddings` (huggingface_hub 1.33)."""
 
@@ -172,6 +174,11 @@ class HfInferenceRuntime(ServerRuntime):
         """Refuse what is not there, and providers that are asked in another way."""
         if spec.hosted is not None:
             return Refusal(f"serves models that are on the hub, and {spec.id} is not: {spec.elsewhere}")
+        if options.model is None and _COMMIT.fullmatch(spec.revision) is None:
+            return Refusal(
+                f"serves models that are on the hub, and of {spec.id} no commit there is recorded: say what it is "
+                "called there, HfInference(model=...)"
+            )
         if options.provider == self.name:
             return None
         if (path := _LIKE_OPENAI.get(options.provider)) is not None:

@@ -186,7 +186,7 @@ HUB = (
         over_limit="refused where it listens to `truncate`",
         model_name="refused",
         rerank="no",
-        here="cutting is switched off in every request; a model that starts is waited for; a vector per token is refused",
+        here="cutting is switched off in every request; a start is waited for; a vector per token is refused",
         seen="payloads",
     ),
 )

@@ -145,7 +145,8 @@ def choose(
     reasons = [
         f"the backend {runtime.name!r} {answer.reason}"
         for runtime, answer in answers.items()
-        if isinstance(answer, Refusal) and answer.about == "request"
+        # One without devices asks a server: what it misses is its address, and no device or format is in its way.
+        if isinstance(answer, Refusal) and answer.about == "request" and runtime.devices
     ]
     if reasons:
         raise ArgumentError(

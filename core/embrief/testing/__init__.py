@@ -9,11 +9,17 @@ Examples:
     ['Instruct: Find planets\nQuery:red planet']
 """
 
-from embrief.testing.contract import check_runtime
-from embrief.testing.fakes import FakeRuntime
-from embrief.testing.faults import Faults, Wire
-from embrief.testing.loopback import Asked, LoopbackServer, Reply
-from embrief.testing.models import check_model
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embrief.testing.contract import check_runtime
+    from embrief.testing.fakes import FakeRuntime
+    from embrief.testing.faults import Faults, Wire
+    from embrief.testing.loopback import Asked, LoopbackServer, Reply
+    from embrief.testing.models import check_model
 
 __all__ = [
     "Asked",
@@ -25,3 +31,25 @@ __all__ = [
     "check_model",
     "check_runtime",
 ]
+
+_WHERE = {
+    "contract": ("check_runtime",),
+    "fakes": ("FakeRuntime",),
+    "faults": ("Faults", "Wire"),
+    "loopback": ("Asked", "LoopbackServer", "Reply"),
+    "models": ("check_model",),
+}
+"""What is imported when it is first asked for: a fake needs neither a server nor asyncio."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _WHERE.items():
+            if name in names:
+                found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+                return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
