@@ -138,6 +138,11 @@ def test_a_model_on_a_server_is_not_pulled():
         assert "is BAAI/bge-m3 on a server (Tei(base_url='http://127.0.0.1:1'" in shown.output
 
 
+def test_the_tokenizer_of_a_model_on_a_server_may_be_pulled():
+    shown = run("pull", "--tokenizer", "openai:text-embedding-3-small")
+    assert "there is no tokenizer to download: openai/text-embedding-3-small is served by" in shown.output
+
+
 @pytest.mark.parametrize("command", [("demo", "--reranker", "none"), ("eval", ".", "--baseline", "none")])
 def test_an_option_left_alone_leaves_the_configurations(write, tmp_path, monkeypatch, command):
     pytest.importorskip("chromadb")

@@ -8,10 +8,9 @@ from embrief import Embedder, MemoryCache, SqliteCache
 def test_a_configured_cache(use):
     use(
         "models:\n  a: {provider: hash, cache: true}\n  b: {provider: hash, cache_enabled: true, cache_ttl: 1h}\n"
-        "  c: {provider: hash, cache: sqlite, cache_ttl: 2d}\n  d: {provider: hash, cache: false}\n  e: {provider: hash}\n"
-        "runs: {embrief/tiny-embedding: f}\n".replace(
-            "runs", "  f: {model_id: embrief/tiny-embedding, cache: true}\nruns"
-        )
+        "  c: {provider: hash, cache: sqlite, cache_ttl: 2d}\n  d: {provider: hash, cache: false}\n"
+        "  e: {provider: hash}\n  f: {model_id: embrief/tiny-embedding, cache: true}\n"
+        "runs: {embrief/tiny-embedding: f}\n"
     )
     found = [Embedder(name).settings.cache for name in "abcde"]
     assert found == [MemoryCache(), MemoryCache(ttl=3600.0), SqliteCache(ttl=172800.0), None, None]

@@ -32,8 +32,12 @@ def given(**options: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value != "auto"}
 
 
-def meant_here(name: str) -> Meant:
+def meant_here(name: str, *, also_on_servers: bool = False) -> Meant:
     """Return what a name means, whatever kind of model it is, for commands about models in this process.
+
+    Args:
+        name: What a user wrote.
+        also_on_servers: Let models on servers pass: something of them may be here too.
 
     Raises:
         ArgumentError: The model is on a server.
@@ -47,7 +51,7 @@ def meant_here(name: str) -> Meant:
         meant = meaning(name, EmbeddingSpec)
     except WrongKindError:
         meant = meaning(name, RerankerSpec)
-    if is_server(meant.backend):
+    if not also_on_servers and is_server(meant.backend):
         raise ArgumentError(
             f"{name!r} is {meant.model} on a server ({meant.backend!r}); this command is about models in this process"
         )

@@ -37,7 +37,7 @@ def pull(
     from embrief.serving.choosing import to_fetch
 
     arguments.revision(revision)
-    meant = meant_here(model)
+    meant = meant_here(model, also_on_servers=tokenizer)
     model, revision = meant.model, revision or meant.revision
     known = catalog()
     found = known.resolve(model, pinned=revision is not None)
