@@ -1,7 +1,8 @@
-"""Write the tables of the documentation: models and servers from the code, the status from test results.
+"""Write the tables of the documentation: models, servers and settings from the code, the status from test results.
 
     python .ci/make_tables.py models [--check]
     python .ci/make_tables.py servers [--check]
+    python .ci/make_tables.py config [--check]
     python .ci/make_tables.py status REPORT.xml [--check]
 
 REPORT.xml is what `pytest -o junit_family=xunit1 --junitxml=REPORT.xml` wrote. With --check nothing is written, and a
@@ -14,6 +15,7 @@ import argparse
 import re
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +53,8 @@ STATUS = (
     ("Plugins from real wheels; broken and hostile ones isolated", "tests/plugins/"),
     ("The tiny family: other libraries read it alike; a wrong prompt, pooling or cut costs it nDCG", "tests/tiny/"),
     ("Retrieval quality: measures with known answers, resumed runs, our models inside mteb", "tests/evaluation/"),
+    ("Configuration: places of mistakes, names, references, the registry under threads and forks", "tests/config/"),
+    ("No store names a model but by a recorded id or a commit", "tests/integrations/test_stores_name_no_models.py"),
     ("Command line and demo, without network", "tests/cli/"),
     ("Every code block of the documentation runs, but for those marked `notest`", "tests/docs/"),
 )
@@ -101,6 +105,48 @@ def servers_table() -> str:
     return "\n".join(rows)
 
 
+def config_tables() -> dict[str, str]:
+    """Return the tables of a configuration's settings, of other words for them, of providers and of variables."""
+    from embrief.config.aliases import FILE_ALIASES, MODEL_ALIASES
+    from embrief.config.environment import VARIABLES
+    from embrief.config.providers import PROVIDER_ALIASES, PROVIDERS
+    from embrief.config.schema import FILE_SETTINGS, MODEL_SETTINGS
+
+    belongs = {"process": "models in this process", "server": "models on servers"}
+    settings = ["| setting | for | what |", "|---|---|---|"]
+    for item in MODEL_SETTINGS.values():
+        of = " and ".join(belongs.get(name, f"`{name}`") for name in item.of) or "all"
+        choices = f": {', '.join(f'`{choice}`' for choice in item.choices)}" if item.choices else ""
+        settings.append(f"| `{item.name}` | {of} | {item.means}{choices} |")
+    words: dict[str, dict[str, list[str]]] = {}
+    for aliases in (FILE_ALIASES, MODEL_ALIASES):
+        for word, alias in aliases.items():
+            words.setdefault(alias.setting, {}).setdefault(alias.note, []).append(f"`{word}`")
+    others = {
+        setting: "; ".join(f"{', '.join(found)}{f' ({note})' if note else ''}" for note, found in notes.items())
+        for setting, notes in words.items()
+    }
+    providers = ["| provider | what it is | address |", "|---|---|---|"]
+    for name, provider in PROVIDERS.items():
+        same = [f"`{word}`" for word, meant in PROVIDER_ALIASES.items() if meant == name]
+        also = f" (also {', '.join(same)})" if same else ""
+        usual = next((kind.default_url for kind in (provider.embeds, provider.reranks) if kind is not None), None)
+        url = provider.base_url or usual
+        needed = "" if provider.in_process else "`base_url`"
+        providers.append(f"| `{name}`{also} | {provider.means} | {f'`{url}`' if url else needed} |")
+    return {
+        "file": _rows("| in the file | what |", ((f"`{name}`", what) for name, what in FILE_SETTINGS.items())),
+        "settings": "\n".join(settings),
+        "words": _rows("| setting | other words for it |", ((f"`{name}`", found) for name, found in others.items())),
+        "providers": "\n".join(providers),
+        "variables": _rows("| variable | what |", ((f"`{name}`", what) for name, what in VARIABLES.items())),
+    }
+
+
+def _rows(head: str, rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join([head, "|---|---|", *(f"| {first} | {second} |" for first, second in rows)])
+
+
 def status_table(report: Path) -> str:
     """Return one row per promise, with what the tests said."""
     results: dict[str, list[str]] = {}
@@ -136,7 +182,7 @@ def put(file: Path, name: str, table: str, *, check: bool) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["models", "servers", "status"])
+    parser.add_argument("what", choices=["models", "servers", "config", "status"])
     parser.add_argument("report", type=Path, nargs="?")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
@@ -144,6 +190,9 @@ def main() -> int:
         return put(ROOT / "docs" / "models.md", "models", models_table(), check=options.check)
     if options.what == "servers":
         return put(ROOT / "docs" / "runtimes.md", "servers", servers_table(), check=options.check)
+    if options.what == "config":
+        page = ROOT / "docs" / "configuration.md"
+        return max(put(page, name, table, check=options.check) for name, table in config_tables().items())
     if options.report is None:
         parser.error("status needs a report")
     return put(ROOT / "docs" / "status.md", "status", status_table(options.report), check=options.check)

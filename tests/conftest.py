@@ -14,6 +14,11 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["ANONYMIZED_TELEMETRY"] = "False"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# The configuration of whoever runs the tests is none of theirs.
+for _name in [name for name in os.environ if name.startswith("EMBRIEF_")]:
+    if _name not in ("EMBRIEF_TEST_DATA", "EMBRIEF_REAL_MODELS", "EMBRIEF_EXITS", "EMBRIEF_LOWEST", "EMBRIEF_PLUGINS"):
+        del os.environ[_name]
+os.environ["EMBRIEF_CONFIG"] = ""
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Threads of several processes that wait for each other on shared cores take many times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // int(workers), 1)))

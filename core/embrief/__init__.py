@@ -20,6 +20,7 @@ from embrief.errors import (
     BadAnswerError,
     CacheWarning,
     ClosedError,
+    ConfigError,
     DegradedAnswerError,
     DuplicateNameError,
     EmbriefError,
@@ -53,6 +54,8 @@ from embrief.system.log import logger as _logger  # noqa: F401 - quiet from the 
 
 if TYPE_CHECKING:
     from embrief.cache.options import MemoryCache, SqliteCache
+    from embrief.config.process import load_config, use_config
+    from embrief.config.schema import Config
     from embrief.discovery.hookspecs import hookimpl
     from embrief.discovery.integrations import Integration
     from embrief.facades.embedder import Embedder, EmbeddingResult
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     from embrief.facts.values import Dense, Multi, Scores, Sparse
     from embrief.fallback import FallbackEmbedder, FallbackEvent, FallbackReranker
     from embrief.parity import ParityReport, check_parity
+    from embrief.registry import Health, ModelRow, Registry
     from embrief.runtimes.base import (
         Ask,
         Batched,
@@ -92,6 +96,8 @@ __all__ = [
     "Batched",
     "CacheWarning",
     "ClosedError",
+    "Config",
+    "ConfigError",
     "DegradedAnswerError",
     "Dense",
     "DuplicateNameError",
@@ -104,6 +110,7 @@ __all__ = [
     "FallbackEvent",
     "FallbackReranker",
     "GatedModelError",
+    "Health",
     "Image",
     "IndexedError",
     "InputTooLongError",
@@ -115,6 +122,7 @@ __all__ = [
     "MissingDependencyError",
     "Model",
     "ModelMismatchError",
+    "ModelRow",
     "ModelSpec",
     "Multi",
     "NewerFormatError",
@@ -132,6 +140,7 @@ __all__ = [
     "RankedItem",
     "RateLimitedError",
     "Refusal",
+    "Registry",
     "Remote",
     "Rendered",
     "Reranker",
@@ -160,7 +169,9 @@ __all__ = [
     "check_parity",
     "group_by_query",
     "hookimpl",
+    "load_config",
     "plugins",
+    "use_config",
 ]
 
 _LATER = {
@@ -176,6 +187,16 @@ _LATER = {
     "embrief.cache.options": (
         "MemoryCache",
         "SqliteCache",
+    ),
+    "embrief.config.process": (
+        "load_config",
+        "use_config",
+    ),
+    "embrief.config.schema": ("Config",),
+    "embrief.registry": (
+        "Health",
+        "ModelRow",
+        "Registry",
     ),
     "embrief.facts.values": (
         "Dense",

@@ -81,6 +81,22 @@ class ArgumentTypeError(IndexedError, TypeError):
     """An argument has the wrong type, for example one string where a list of strings belongs."""
 
 
+class ConfigError(ArgumentError):
+    """A configuration cannot be used; what is wrong is said with file, line and column.
+
+    Attributes:
+        problems: One sentence for each thing that is wrong, in the order of the file.
+    """
+
+    def __init__(self, *problems: str, file: str = "") -> None:
+        self.problems = problems
+        if len(problems) == 1:
+            super().__init__(problems[0])
+        else:
+            where = f"the configuration {file}" if file else "the configuration"
+            super().__init__("\n  ".join([f"{where} has {len(problems)} problems:", *problems]))
+
+
 class InputTooLongError(ArgumentError):
     """A text has more tokens than the model may see, and truncation is not allowed for it.
 

@@ -48,14 +48,14 @@ def test_docstring_examples_run() -> None:
     import doctest
     import importlib
 
-    for name in ("embrief", "embrief.facades.embedder", "embrief.testing"):
+    for name in ("embrief", "embrief.facades.embedder", "embrief.registry", "embrief.testing"):
         module = importlib.import_module(name)
         failed, attempted = doctest.testmod(module)
         assert attempted > 0, name
         assert failed == 0, name
 
 
-@pytest.mark.parametrize("table", ["models", "servers"])
+@pytest.mark.parametrize("table", ["models", "servers", "config"])
 def test_the_tables_come_from_the_code(table: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / ".ci" / "make_tables.py"), table, "--check"], capture_output=True, text=True

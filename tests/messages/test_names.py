@@ -46,7 +46,7 @@ ODD_NAMES = [
     "https://example.org/model", "s3://bucket/model", "http://localhost:11434", "file:///tmp/model", "x" * 5000,
     "x" * 97 + "/y", "y/" + "x" * 97, "/" + "x" * 5000, "a\0b", "a/\0", "\0", "", "  ", "C:\\models\\qwen",
     "C:/models/qwen", "models\\qwen", "~nobody-of-this-name/x", "~/no/such/folder", "\ud800/x", "a\nb/c", "é/ü", "-/-",
-    "a/-b", "a/b--c", "a/b.git", "a/b\r\nX: y", "openai:text-embedding-3-small", "/dev/null", "a/b?c", "a/b#c", "a@b/c",
+    "a/-b", "a/b--c", "a/b.git", "a/b\r\nX: y", "openai:no-such-model", "/dev/null", "a/b?c", "a/b#c", "a@b/c",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embrief.cli.naming import ConfigFile, given
 from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_table, table
 from embrief.cli.paths import expanded
@@ -51,6 +52,7 @@ def demo(
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Answers to show per question.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     instruction: Annotated[str | None, typer.Option(help="What the questions are for, in a sentence.")] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Ask the Python standard library.
 
@@ -70,8 +72,8 @@ def demo(
         reranker = reranker or offline.reranker
     if reranker == "none":
         reranker = None
-    embedder = Embedder(model, dim=dim, device=device, instruction=instruction, truncate="silent")
-    judge = Reranker(reranker, device=device, instruction=instruction, truncate="silent") if reranker else None
+    embedder = Embedder(model, dim=dim, instruction=instruction, truncate="silent", **given(device=device))
+    judge = Reranker(reranker, instruction=instruction, truncate="silent", **given(device=device)) if reranker else None
     out = console()
     _print_head(out, embedder, judge, missing)
     if judge is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import embrief
 from embrief.cli import plugins as plugin_command
+from embrief.config import environment
 from embrief.errors import MissingDependencyError
 from embrief.files.weights import cache_folder
 from embrief.serving.choosing import best
@@ -19,38 +20,45 @@ from embrief.system.installed import installed_version
 from embrief.system.machine import processor
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embrief.discovery.catalog import Catalog
     from embrief.facts.specs import ModelSpec
 
 PACKAGES = (
     "numpy", "pluggy", "rich", "typer", "torch", "sentence-transformers", "transformers", "tokenizers",
     "safetensors", "huggingface-hub", "llama-index-core", "langchain-core", "chromadb", "jsonschema", "qdrant-client",
+    "pyyaml",
 )  # fmt: skip
 VARIABLES = (
     "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT",
-    "CUDA_VISIBLE_DEVICES", "EMBRIEF_PLUGINS",
+    "CUDA_VISIBLE_DEVICES", *environment.VARIABLES,
 )  # fmt: skip
 SECRETS = ("HF_TOKEN",)
 DEFAULT = "Qwen/Qwen3-Embedding-0.6B"
 
 
-def collect(model: str | None) -> dict[str, Any]:
+def collect(model: str | None, config: Path | None = None) -> dict[str, Any]:
     """Return everything, JSON values only.
 
     Args:
         model: Also tell whether this model works here, and in which number formats.
+        config: The configuration file; `None`: the one that the environment or the user's folder has.
 
     Raises:
         UnknownModelError: There is no such model.
         ArgumentError: Its size is not known.
     """
     # Inside the function: a command's help needs no numpy.
+    from embrief.cli import check_config
     from embrief.cli.verdict import judge
 
     found = plugin_command.discover()
     problems = plugin_command.problems(found)
     devices = _devices(problems)
-    described = judge(model, found.catalog, _room(devices)) if model is not None else None
+    configuration = check_config.check(config)
+    problems += configuration.pop("problems")
+    described = judge(_plain(model), found.catalog, _room(devices)) if model is not None else None
     spec = found.catalog.find_model(described["id"] if described and described["recorded"] else DEFAULT)
     auto = _auto(spec, found.catalog)
     return {
@@ -64,9 +72,17 @@ def collect(model: str | None) -> dict[str, Any]:
         "auto": auto,
         "cache": _cache(),
         "environment": _environment(),
+        "configuration": configuration,
         "model": described,
         "problems": problems,
     }
+
+
+def _plain(model: str) -> str:
+    """Return the id, folder or alias behind a name that is configured, or a reference."""
+    from embrief.cli.naming import meant_here
+
+    return meant_here(model).model
 
 
 def _memory() -> int | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import Annotated, Any
 
 import typer
 
 from embrief.cli.completion import model_names
-from embrief.cli.output import console, plain, print_json, print_table, size
+from embrief.cli.output import console, plain, print_json, print_table, size, table
+from embrief.cli.paths import expanded
 
 _WORKING_MEMORY = "working memory for one batch, which grows with batch_tokens and the length of texts; not estimated"
 _FITS = {True: ", fits", False: ", does not fit", None: ""}
@@ -17,16 +19,20 @@ def doctor(
     model: Annotated[
         str | None, typer.Argument(autocompletion=model_names, help="A model, to see whether it works here.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(callback=expanded, metavar="FILE", help="A configuration file to check, if not your own."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show versions, devices, memory and disk.
 
-    With a model, also whether it works here. Ends with 1 if something is broken, or if the model does not load or does
-    not fit.
+    Checks the configuration, if there is one. With a model, also whether it works here. Ends with 1 if something is
+    broken, or if the model does not load or does not fit.
     """
     from embrief.cli import diagnosis
 
-    data = diagnosis.collect(model)
+    data = diagnosis.collect(model, config)
     if as_json:
         print_json(data)
     else:
@@ -50,14 +56,30 @@ def _print(data: dict[str, Any]) -> None:
     out.print()
     installed = {name: version or "not installed" for name, version in data["packages"].items()}
     _pairs(out, list(installed.items()))
+    if data["configuration"]["file"]:
+        _print_configuration(out, data["configuration"])
     if data["model"]:
         out.print()
         _pairs(out, _model(data["model"]))
     out.print()
+    for note in data["configuration"]["notes"]:
+        out.print(plain(f"note: {note}"), style="yellow", soft_wrap=True)
     for problem in data["problems"]:
         out.print(plain(f"problem: {problem}"), style="red", soft_wrap=True)
     if not data["problems"] and (data["model"] is None or data["model"]["verdict"]["works"]):
         out.print("no problems found", style="green")
+
+
+def _print_configuration(out: Any, found: dict[str, Any]) -> None:
+    out.print()
+    out.print(plain(f"configuration {found['file']}"), style="bold", soft_wrap=True)
+    if not found["models"]:
+        return
+    shown = table("name", "kind", "provider", "model", "dim", "works")
+    for row in found["models"]:
+        cells = (row["name"], row["kind"], row["provider"], row["model"], str(row["dim"] or "-"))
+        shown.add_row(*map(plain, cells), "no" if row["problem"] else "yes")
+    print_table(out, shown)
 
 
 def _pairs(out: Any, rows: list[tuple[str, str]]) -> None:

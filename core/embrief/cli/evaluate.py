@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from embrief.cli.naming import ConfigFile, given
 from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.cli.paths import all_expanded, expanded
@@ -87,6 +88,7 @@ def run(
         typer.Option(callback=expanded, help="The results file; a second run with it measures only what is not there."),
     ] = Path("embrief-eval.json"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure everything again.")] = False,
+    config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
 ) -> None:
@@ -178,13 +180,16 @@ def _systems(
     if "minilm" in chosen:
         systems.append(EmbeddingSystem(_minilm(device), "MiniLM"))
     formats = dtype or ["auto"]
-    judges = {_label(name, reranker or []): Reranker(name, device=device, truncate="silent") for name in reranker or ()}
+    judges = {
+        _label(name, reranker or []): Reranker(name, truncate="silent", **given(device=device))
+        for name in reranker or ()
+    }
     for name in models:
         for number_format in formats:
             label = _label(name, models) + (f", {number_format}" if number_format != "auto" else "")
             systems.append(
                 EmbeddingSystem(
-                    Embedder(name, device=device, dtype=number_format, truncate="silent"),
+                    Embedder(name, truncate="silent", **given(device=device, dtype=number_format)),
                     label,
                     instructions=tuple(instruction or ("default",)),
                     dims=tuple(dim or ()),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embrief.cli.completion import model_names
+from embrief.cli.naming import ConfigFile, meant_here
 from embrief.cli.output import size
 from embrief.cli.paths import expanded
 from embrief.errors import ArgumentError
@@ -28,6 +29,7 @@ def pull(
     tokenizer: Annotated[
         bool, typer.Option("--tokenizer", help="Only what counts and cuts texts for a model on a server.")
     ] = False,
+    config: ConfigFile = None,
 ) -> None:
     """Download a model, safetensors only."""
     from embrief.discovery.plugins import catalog
@@ -35,6 +37,8 @@ def pull(
     from embrief.serving.choosing import to_fetch
 
     arguments.revision(revision)
+    meant = meant_here(model, also_on_servers=tokenizer)
+    model, revision = meant.model, revision or meant.revision
     known = catalog()
     found = known.resolve(model, pinned=revision is not None)
     if isinstance(found, Path):

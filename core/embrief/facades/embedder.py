@@ -13,6 +13,7 @@ import numpy as np
 
 from embrief.cache import options as caches
 from embrief.cache.places import cache_file
+from embrief.config.names import default_name
 from embrief.errors import (
     ArgumentError,
     IndexedError,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from embrief.cache.options import CacheOptions
     from embrief.cache.store import Store
     from embrief.facts.prompts import Content, Input
+    from embrief.facts.specs import ModelSpec
     from embrief.runtimes.base import Output, RuntimeOptions
     from embrief.serving.loading import SharedModel
     from embrief.serving.scheduler import Served
@@ -110,12 +112,13 @@ class Embedder(Facade[EmbeddingSpec]):
 
     _kind = EmbeddingSpec
     _kinds = ("dense",)
+    _Settings = EmbedderSettings
     _settings: EmbedderSettings
     _store: Store | None
 
     def __init__(
         self,
-        model: str | Path = "Qwen/Qwen3-Embedding-0.6B",
+        model: str | Path | None = None,
         *,
         backend: str | RuntimeOptions | None = None,
         revision: str | None = None,
@@ -138,7 +141,9 @@ class Embedder(Facade[EmbeddingSpec]):
         """Check the arguments.
 
         Args:
-            model: A recorded name (`embrief models` lists them), a folder, or an id on the hub.
+            model: A recorded name (`embrief models` lists them), a name of the user's configuration, a folder, an id on
+                the hub, or a reference such as `"ollama:bge-m3"`. `None`: the default of the environment or the
+                configuration, and without one Qwen/Qwen3-Embedding-0.6B.
             backend: The runtime, by its name or its options; by default the best installed one that serves the model.
             revision: Commit on the hub; by default the recorded one.
             dim: Values per vector; the model must have been trained to be cut to it (MRL).
@@ -165,13 +170,13 @@ class Embedder(Facade[EmbeddingSpec]):
             ArgumentTypeError: A value has the wrong type.
             AmbiguousModelError: The files of a folder fit several kinds of model.
             MissingDependencyError: The runtime is not installed.
+            ConfigError: The user's configuration cannot be read, or cannot be used for this name.
+            UnavailableError: A reference has an address without a model, and the server there does not answer.
         """
         arguments.no_unknown(unknown, type(self))
-        chosen = caches.chosen(cache)
-        self._store = _opened(chosen)
         self._start(
             EmbedderSettings(
-                model=model_text(model),
+                model=model_text(default_name(EmbeddingSpec) if model is None else model),
                 backend=backend,
                 revision=revision,
                 dim=arguments.positive(dim, "dim"),
@@ -187,9 +192,13 @@ class Embedder(Facade[EmbeddingSpec]):
                 local_files_only=local_files_only,
                 trust_remote_code=trust_remote_code,
                 like=like,
-                cache=chosen,
+                cache=caches.chosen(cache),
             )
         )
+
+    def _begin(self, settings: EmbedderSettings, declared: ModelSpec | None) -> None:  # type: ignore[override] # its own
+        self._store = _opened(settings.cache)
+        super()._begin(settings, declared)
 
     def _check_kind(self, spec: EmbeddingSpec) -> None:
         arguments.flag(self._settings.normalize, "normalize")

@@ -9,9 +9,19 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
+from embrief.config.names import check_allowed, meaning
 from embrief.discovery.plugins import plugins
-from embrief.errors import ArgumentError, ArgumentTypeError, ClosedError, LicenseWarning, UnknownModelError, warn
+from embrief.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ClosedError,
+    EmbriefError,
+    LicenseWarning,
+    UnknownModelError,
+    warn,
+)
 from embrief.facades import arguments
+from embrief.facades.configured import applied
 from embrief.facts.specs import EmbeddingSpec, Kind, RerankerSpec, Truncate
 from embrief.files import foreign
 from embrief.runtimes.base import Offer, Output, RunOptions, RuntimeOptions
@@ -21,6 +31,7 @@ from embrief.serving.resolving import ModelChoice
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from embrief.config.meaning import Meant
     from embrief.facts.specs import ModelSpec
     from embrief.serving.jobs import Request
     from embrief.serving.scheduler import Served
@@ -51,7 +62,7 @@ class Settings:
         """Return the arguments by their names. A runtime's options are one value."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
-    def choice(self, kind: type[EmbeddingSpec] | type[RerankerSpec]) -> ModelChoice:
+    def choice(self, kind: type[EmbeddingSpec] | type[RerankerSpec], declared: ModelSpec | None = None) -> ModelChoice:
         """Return the part that decides which model is loaded."""
         return ModelChoice(
             kind=kind,
@@ -64,6 +75,7 @@ class Settings:
             local_files_only=self.local_files_only,
             trust_remote_code=self.trust_remote_code,
             like=self.like,
+            declared=declared,
         )
 
 
@@ -116,10 +128,37 @@ class Facade(Generic[S]):
     _kind: ClassVar[Any]
     _kinds: ClassVar[tuple[Kind, ...]]
     """What its calls want of a model."""
+    _Settings: ClassVar[type[Settings]] = Settings
     _settings: Settings
+    _given: frozenset[str] = frozenset()
+    """The keywords that the call has, which win over those of the configuration."""
+
+    def __new__(cls, *_: object, **given: object) -> Self:
+        """Note which keywords are given: a default that somebody writes out is meant, and `None` is nothing."""
+        self = super().__new__(cls)
+        self._given = frozenset(name for name, value in given.items() if value is not None)
+        return self
+
+    @classmethod
+    def _of(cls, meant: Meant) -> Self:
+        """Return the facade that a configuration means, without looking its names up again."""
+        self = object.__new__(cls)
+        self._begin(applied(cls._Settings(model=meant.model), meant, self._given, cls._kind), meant.declared)
+        return self
 
     def _start(self, settings: Settings) -> None:
-        """Check the arguments and find the shared model. Loads nothing."""
+        """Find out what the name means, check the arguments and find the shared model. Loads nothing."""
+        arguments.backend(settings.backend)
+        arguments.optional_text(settings.revision, "revision")
+        meant = meaning(settings.model, self._kind)
+        try:
+            self._begin(applied(settings, meant, self._given, self._kind), meant.declared)
+        except EmbriefError as error:
+            if meant.said_by:
+                error.add_note(f"({meant.said_by})")
+            raise
+
+    def _begin(self, settings: Settings, declared: ModelSpec | None) -> None:
         for what in ("revision", "instruction", "like"):
             arguments.optional_text(getattr(settings, what), what)
         arguments.backend(settings.backend)
@@ -128,7 +167,7 @@ class Facade(Generic[S]):
         arguments.flag(settings.local_files_only, "local_files_only")
         arguments.flag(settings.trust_remote_code, "trust_remote_code")
         self._settings = settings
-        self._model: SharedModel[S] | None = shared_model(settings.choice(self._kind))
+        self._model: SharedModel[S] | None = shared_model(settings.choice(self._kind, declared))
         self._checked = False
         if self._model.recorded is not None or self._model.folder is not None:
             self._check_spec()
@@ -138,6 +177,7 @@ class Facade(Generic[S]):
         if self._checked:
             return
         spec, settings = self._shared.spec, self._settings
+        check_allowed(spec.id, settings.backend, leaves_machine=self._shared.leaves_machine)
         if settings.max_tokens is not None and settings.max_tokens > spec.context:
             raise ArgumentError(f"max_tokens={settings.max_tokens} is more than {spec.id} can hold ({spec.context})")
         if settings.dtype in spec.banned_dtypes:
@@ -296,7 +336,8 @@ class Facade(Generic[S]):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._settings.values())
+        declared = None if self._model is None else self._model.choice.declared
+        return _rebuild, (type(self), self._settings.values(), declared)
 
     def __copy__(self) -> Self:
         return self._view()
@@ -330,5 +371,8 @@ def _tell_licence(spec: ModelSpec) -> None:
     )
 
 
-def _rebuild(kind: Callable[..., Any], settings: dict[str, Any]) -> Any:
-    return kind(**settings)
+def _rebuild(kind: type[Any], settings: dict[str, Any], declared: ModelSpec | None) -> Any:
+    # Names are not looked up again: what they meant where the facade was made is in the settings.
+    made = object.__new__(kind)
+    made._begin(kind._Settings(**settings), declared)
+    return made

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypeVar
 
 import numpy as np
 
+from embrief.config.names import default_name
 from embrief.errors import ArgumentError, BackendError, TruncationWarning, warn
 from embrief.facades import arguments
 from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
@@ -69,7 +70,7 @@ class Reranker(Facade[RerankerSpec]):
 
     def __init__(
         self,
-        model: str | Path = "Qwen/Qwen3-Reranker-0.6B",
+        model: str | Path | None = None,
         *,
         backend: str | RuntimeOptions | None = None,
         revision: str | None = None,
@@ -88,7 +89,9 @@ class Reranker(Facade[RerankerSpec]):
         """Check the arguments.
 
         Args:
-            model: A recorded name, a folder, or an id on the hub.
+            model: A recorded name, a name of the user's configuration, a folder, an id on the hub, or a reference such
+                as `"tei:http://127.0.0.1:8080"`. `None`: the default of the environment or the configuration, and
+                without one Qwen/Qwen3-Reranker-0.6B.
             backend: The runtime, by its name or its options; by default the best installed one that serves the model.
             revision: Commit on the hub; by default the recorded one.
             instruction: What makes a document relevant, in a sentence. `None`: the model's default; `""`: an empty one.
@@ -110,11 +113,13 @@ class Reranker(Facade[RerankerSpec]):
             ArgumentTypeError: A value has the wrong type.
             AmbiguousModelError: The files of a folder fit several kinds of model.
             MissingDependencyError: The runtime is not installed.
+            ConfigError: The user's configuration cannot be read, or cannot be used for this name.
+            UnavailableError: A reference has an address without a model, and the server there does not answer.
         """
         arguments.no_unknown(unknown, type(self))
         self._start(
             Settings(
-                model=model_text(model),
+                model=model_text(default_name(RerankerSpec) if model is None else model),
                 backend=backend,
                 revision=revision,
                 instruction=instruction,

@@ -152,12 +152,16 @@ def name_problem(name: str) -> tuple[str, str] | None:
         parts = address[1].partition(":")[0].strip("/").split("/")
         return "an address; pass the id of the model alone, without anything before or after it", "/".join(parts[:2])
     if _ADDRESS.match(name):
-        return "an address, and models come from a folder or, by their id, from the hub", ""
+        return (
+            "an address. A server is named with what it is, such as tei:http://host:port; other models come from a "
+            "folder or, by their id, from the hub"
+        ), ""
     owner, _, tagged = name.rpartition("/")
     if ":" in tagged and not any(character.isspace() for character in name):
         model = tagged.replace(":", "-")
         return (
-            "a name with a tag, as Ollama has them for its own GGUF files; pass the original model's id on the hub",
+            f"a name with a tag, as Ollama has them: ollama:{name} means the model there; for one in this process pass "
+            "the original model's id on the hub",
             model if owner in ("", "ollama", "library") else f"{owner}/{model}",
         )
     return None

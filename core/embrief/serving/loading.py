@@ -172,7 +172,7 @@ _shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp], SharedModel[Any]
 def shared_model(choice: ModelChoice) -> SharedModel[Any]:
     """Return the one `SharedModel` of a choice, checked."""
     # A folder that merely has the name of a record is not that model.
-    found = plugins().catalog.resolve(choice.model, pinned=choice.revision is not None)
+    found = choice.declared or plugins().catalog.resolve(choice.model, pinned=choice.revision is not None)
     key = (choice, folder_stamp(found) if isinstance(found, Path) else ())
     with _shared_lock:
         model = _shared.get(key)

@@ -53,6 +53,8 @@ class ModelChoice:
     local_files_only: bool = False
     trust_remote_code: bool = False
     like: str | None = None
+    declared: ModelSpec | None = None
+    """The facts, where nothing is recorded and the user's configuration has them. Only servers run such a model."""
 
 
 @contextmanager
@@ -129,6 +131,8 @@ class ResolvedModel(Generic[S]):
 
     @settled
     def _resolved(self) -> ModelSpec | Path | None:
+        if self.choice.declared is not None:
+            return self.choice.declared
         return self._catalog.resolve(self.choice.model, pinned=self.choice.revision is not None)
 
     @property
@@ -324,6 +328,11 @@ class ResolvedModel(Generic[S]):
     def native_dims(self) -> bool:
         """Return whether the runtime makes shorter vectors itself."""
         return self._offered.offer.native_dims
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Return whether texts are sent to another machine."""
+        return self._offered.offer.leaves_machine
 
     @property
     def backend_reason(self) -> str:

@@ -1,0 +1,111 @@
+"""The configuration of this process: found once, when a name is first looked up, or set by the program."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from embrief.config import environment
+from embrief.config.schema import Config, read_config
+from embrief.config.tree import read_tree
+from embrief.errors import ArgumentError, ArgumentTypeError, ConfigError
+from embrief.files import foreign
+
+FILE = "embrief.yaml"
+
+
+def load_config(path: str | Path) -> Config:
+    """Return what a configuration file says, checked. Loads no model and asks no network.
+
+    Args:
+        path: The file; `~` is the user's home.
+
+    Raises:
+        ConfigError: The file is not there, or holds what cannot be; everything that is wrong is told at once.
+        MissingDependencyError: PyYAML is not installed.
+    """
+    if not isinstance(path, (str, Path)):
+        raise ArgumentTypeError(f"path is a string or a path, not {type(path).__name__}")
+    try:
+        file = foreign.path_of(path, "path").absolute()
+    except ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    if file.is_dir():
+        raise ConfigError(f"{file}: this is a folder; a configuration is a file, such as {FILE} in it")
+    return read_config(read_tree(file), str(file), str(file.parent))
+
+
+def user_file() -> Path | None:
+    """Return where the user's own configuration is, whether it is there or not; never in the working directory."""
+    if sys.platform == "win32":
+        place = os.environ.get("APPDATA", "")
+    else:
+        usual = "~/Library/Application Support" if sys.platform == "darwin" else "~/.config"
+        # A relative folder would mean the working directory, and the rule of XDG is to pass it over.
+        own = os.environ.get("XDG_CONFIG_HOME", "") if sys.platform != "darwin" else ""
+        place = own if Path(own).is_absolute() else str(Path(usual).expanduser())
+    return Path(place) / "embrief" / FILE if Path(place).is_absolute() else None
+
+
+def find_config() -> Config:
+    """Return the configuration that the environment or the user's folder has; an empty one if there is none.
+
+    Raises:
+        ConfigError, MissingDependencyError: As of `load_config`.
+    """
+    named = os.environ.get(environment.CONFIG)
+    if named is not None:
+        return load_config(named.strip()) if named.strip() else Config()
+    try:
+        own = user_file()
+        there = own is not None and own.is_file()
+    except (OSError, RuntimeError):
+        there = False
+    return load_config(own) if own is not None and there else Config()
+
+
+_lock = threading.RLock()
+_current: Config | None = None
+
+
+def current_config() -> Config:
+    """Return the configuration of this process.
+
+    Raises:
+        ConfigError, MissingDependencyError: As of `load_config`, each time until it can be read.
+    """
+    global _current
+    with _lock:
+        if _current is None:
+            _current = find_config()
+        return _current
+
+
+def use_config(config: str | Path | Config | None) -> None:
+    """Set the configuration of this process.
+
+    Facades that exist stay as they are.
+
+    Args:
+        config: A file, or what `load_config` returned; `None`: what the environment or the user's folder has, looked
+            for again at the next use.
+
+    Raises:
+        ConfigError, MissingDependencyError: As of `load_config`; the one before stays then.
+    """
+    global _current
+    found = config if config is None or isinstance(config, Config) else load_config(config)
+    with _lock:
+        _current = found
+
+
+def _after_fork() -> None:
+    """Give a child process a lock of its own: the parent's may be held by a thread that the child does not have."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
