@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("httpx")
 
-from embrief import Embedder, plugins
+from embrief import Embedder, Reranker, plugins
 from embrief.errors import ArgumentError, InputTooLongError, MissingDependencyError, TruncationWarning
-from embrief.servers import Ollama, OpenAI, Tei
+from embrief.servers import Ollama, OpenAI, RerankHttp, Tei
 from embrief.testing import Asked, LoopbackServer, Reply
 
 from .conftest import Record
@@ -148,6 +148,24 @@ def test_a_final_token_that_the_tokenizer_leaves_out_counts(mistral_folder: Path
             ["abc", words(200)]
         )
     assert caught.value.tokens == found.token_counts[1]
+
+
+def test_no_special_token_is_put_around_a_template(qwen3_folder: Path, reranker_model: str) -> None:
+    """As where the model runs here, also if the tokenizer would put one there: this one does, behind a text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(qwen3_folder / "tokenizer.json"))
+    with LoopbackServer(anything) as server:
+        backend = RerankHttp(
+            base_url=server.url, tokenizer=str(qwen3_folder), probe="off", scores="probability", template="client"
+        )
+        here = Reranker(reranker_model, backend=backend, max_tokens=300, truncate="error")
+        with pytest.raises(InputTooLongError) as caught:
+            here.score("Mars", [words(400)])
+        assert not [asked for asked in server.seen if asked.method == "POST"]
+    pair = here.render("Mars", words(400))
+    parts = [tokenizer.encode(part, add_special_tokens=False).ids for part in (pair.head + pair.words, pair.tail)]
+    assert caught.value.tokens == sum(map(len, parts))
 
 
 def test_without_a_tokenizer_only_a_lower_limit_is_a_problem(qwen3_model: str) -> None:

@@ -277,6 +277,14 @@ def test_the_pair_at_fault_is_named_among_several_queries() -> None:
     assert long.value.index == 3
 
 
+def test_a_pair_that_others_are_in_the_way_of_is_asked_for_as_often_as_allowed() -> None:
+    left = ["over_shared_context"] * 3
+    healthy = Reply({"results": [{"index": 0, "relevance_score": 0.5}]})
+    with serving(lambda _: payload("llama_server", left.pop()) if left else healthy) as server:
+        assert Reranker(BGE, backend=at(server)).score("q", ["a"]).shape == (1,)
+        assert len(asked_for(server)) == 4
+
+
 # ---- Who puts the template there
 
 
