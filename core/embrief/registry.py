@@ -27,12 +27,16 @@ from embrief.errors import (
 from embrief.facades.embedder import Embedder
 from embrief.facades.reranker import Reranker
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.fallback.embedder import FallbackEmbedder
 from embrief.files import foreign
 from embrief.serving.lanes import Lane
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+
+    from embrief.fallback.chain import Unprobed
+    from embrief.fallback.events import OnEvent
 
 T = TypeVar("T")
 Facades = Embedder | Reranker
@@ -204,9 +208,25 @@ class Registry:
         name, slot = self._default(EmbeddingSpec)
         return self._embedder(slot, name)
 
-    def chain(self) -> tuple[str, ...]:
-        """Return the names of the configured fallback chain, in its order."""
-        return self._config.fallback_chain
+    def chain(self, *, unprobed: Unprobed = "refuse", on_event: OnEvent | None = None) -> FallbackEmbedder:
+        """Return the configured `fallback_chain`: its models, asked in turn.
+
+        Args:
+            unprobed: As of `FallbackEmbedder`.
+            on_event: As of `FallbackEmbedder`.
+
+        Raises:
+            ArgumentError: No chain is configured; or its models are of different vector spaces, and `allow_degraded` is
+                not set.
+            EmbriefError: A model cannot be used as it is configured.
+        """
+        names = self._config.fallback_chain
+        if not names:
+            raise ArgumentError("no fallback_chain is configured: it is a list of names of models")
+        members = [self.get(name) for name in names]
+        return FallbackEmbedder(
+            members, unprobed=unprobed, allow_degraded=self._config.allow_degraded, on_event=on_event
+        )
 
     def list(self) -> list[ModelRow]:
         """Return what is known of each model without loading, fetching or asking anything."""

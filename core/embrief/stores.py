@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, EmbriefError, NewerFormatError, SpaceMismatchError
 from embrief.facts.space import VectorSpace
 from embrief.files.foreign import is_hub_id
 from embrief.files.weights import COMMIT
+from embrief.runtimes.base import Offer
+from embrief.servers.options import ServerOptions
+from embrief.serving.choosing import ask_all
+
+if TYPE_CHECKING:
+    from embrief.runtimes.base import Runtime
 
 KEY = "embrief_space"
 """The metadata key under which a store keeps its space."""
@@ -100,6 +107,27 @@ def refuse_code(trust_remote_code: object, *, where: str) -> None:
     """
     if trust_remote_code:
         raise ArgumentError(f"{where} asks to run code that comes with the model; pass trust_remote_code=True yourself")
+
+
+def refuse_server(backend: object, *, where: str) -> None:
+    """Refuse what a store says of a runtime that hands texts to a server: only the program itself may name one.
+
+    Raises:
+        ArgumentError: The store names one.
+    """
+    runtime = plugins().catalog.backends.get(backend) if isinstance(backend, str) else None
+    if runtime is not None and _asks_a_server(runtime):
+        raise ArgumentError(
+            f"{where} names the runtime {backend!r}, which hands texts to a server, and only this program may say so; "
+            "pass backend= yourself"
+        )
+
+
+def _asks_a_server(runtime: Runtime) -> bool:
+    if issubclass(runtime.Options, ServerOptions):
+        return True
+    answers = (ask_all(plugins().catalog, spec).get(runtime) for spec in plugins().catalog.models.values())
+    return any(isinstance(answer, Offer) and answer.leaves_machine for answer in answers)
 
 
 def refuse_cache(cache: object, *, where: str) -> None:

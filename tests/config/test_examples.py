@@ -35,7 +35,7 @@ def test_a_chain(examples, records):
     )  # fmt: skip
     last = registry.get("local-fallback")
     assert last.embed_query("q").shape == (1536,)
-    assert len({registry.get(name).space.id for name in registry.chain()}) == 4, "and these are four spaces"
+    assert len({registry.get(name).space.id for name in config.fallback_chain}) == 4, "and these are four spaces"
 
 
 def test_a_service_for_texts_and_images(examples, servers, write, loopback):

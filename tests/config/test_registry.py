@@ -56,7 +56,7 @@ def test_get_makes_a_model_when_it_is_asked_for_and_the_same_one_later(registry,
     one.embed_query("q")
     assert registry.default() is one
     assert registry.reranker("judge") is registry.reranker()
-    assert registry.chain() == ("one", "two")
+    assert registry.config.fallback_chain == ("one", "two")
     assert "one" in registry
     assert "nobody" not in registry
     assert len(registry) == 4

@@ -561,3 +561,48 @@ def test_warnings_come_once_per_member(two: Any, tmp_path: Path) -> None:
         both.embed_documents(["a"])
         both.embed_documents(["b"])
     assert len([warning for warning in caught if warning.category is UnprobedWarning]) == 1
+
+
+# ---- From a configuration
+
+
+def configured(tmp_path: Path, text: str) -> Any:
+    from embrief import Registry, load_config
+
+    pytest.importorskip("yaml")
+    file = tmp_path / "embrief.yaml"
+    file.write_text(text, "utf-8")
+    return Registry(load_config(file))
+
+
+def test_a_configured_chain(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(kept, "data_folder", lambda: tmp_path)
+    servers = Server(), Server()
+    with LoopbackServer(servers[0]) as one, LoopbackServer(servers[1]) as two:
+        registry = configured(
+            tmp_path,
+            f"fallback_chain: [first, second]\nmodels:\n"
+            f"  first: {{provider: openai, model_id: {QWEN}, base_url: '{one.url}'}}\n"
+            f"  second: {{provider: openai, model_id: {QWEN}, base_url: '{two.url}'}}\n",
+        )
+        kept.record(registry.get("first"))
+        seen: list[FallbackEvent] = []
+        chain = registry.chain(on_event=seen.append)
+        chain.embed_documents(["warm"])
+        servers[0].fault = lambda texts: Reply({"error": "busy"}, 429, {"Retry-After": "500"})
+        assert chain.encode(["a"], role="document").answered_by == chain.members[1]
+        assert seen[-1].kind == "answered"
+
+
+def test_a_configured_chain_over_different_models_says_what_to_change(tmp_path: Path) -> None:
+    text = (
+        "fallback_chain: [first, last]\nmodels:\n  first: {provider: ollama, model_id: bge-m3}\n"
+        "  last: {provider: hash, dim: 1024}\n"
+    )
+    with pytest.raises(ArgumentError, match=r"embrief/hash.*out of fallback_chain.*allow_degraded: true"):
+        configured(tmp_path, text).chain()
+    chain = configured(tmp_path, f"allow_degraded: true\n{text}").chain()
+    assert len(chain.members) == 2
+    assert chain.info()["degraded_members"] == [chain.members[1]]
+    with pytest.raises(ArgumentError, match="no fallback_chain"):
+        configured(tmp_path, "models: {}\n").chain()

@@ -356,12 +356,29 @@ def test_llama_index_keeps_the_name_of_a_runtime(far: FarRuntime) -> None:
     data = model.to_dict()
     assert data["backend"] == "far"
     assert "a:7" not in json.dumps(data)
-    again = llama.Qwen3Embedding.from_dict(data)
-    assert again.embedder.settings.backend == "far"
+    # Where texts go is for this program to say, and not for what was stored.
+    with pytest.raises(ArgumentError, match="'far', which hands texts to a server"):
+        llama.Qwen3Embedding.from_dict(data)
+    again = llama.Qwen3Embedding.from_dict(data, backend=Far(base_url="http://b:8"))
+    assert port(again.embedder) == 8
     assert port(pickle.loads(pickle.dumps(model)).embedder) == 7
     assert port(model.model_copy(update={"dim": 64}).embedder) == 7
     with pytest.raises(ArgumentTypeError, match="backend is a string or None, not dict"):
         llama.Qwen3Embedding.from_dict({**data, "backend": {"base_url": "http://evil"}})
+
+
+@pytest.mark.parametrize("backend", ["openai", "tei", "ollama", "rerank-http", "http-simple", "hf-inference"])
+def test_a_stored_llama_index_configuration_sends_no_text_away(backend: str) -> None:
+    """With a recorded model, and a key in the environment, this is all that it would take."""
+    llama = pytest.importorskip("llama_index_embrief")
+    data = llama.Qwen3Embedding("embrief/hash").to_dict()
+    for model in ("openai/text-embedding-3-small", QWEN):
+        with pytest.raises(ArgumentError, match="hands texts to a server"):
+            llama.Qwen3Embedding.from_dict({**data, "model_name": model, "dim": None, "backend": backend})
+    rerank = llama.Qwen3Rerank("embrief/tiny-reranker").to_dict()
+    with pytest.raises(ArgumentError, match="hands texts to a server"):
+        llama.Qwen3Rerank.from_dict({**rerank, "backend": backend})
+    assert llama.Qwen3Embedding.from_dict({**data, "backend": "hash"}).embedder.settings.backend == "hash"
 
 
 def test_langchain_keeps_the_name_of_a_runtime(far: FarRuntime) -> None:

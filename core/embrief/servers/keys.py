@@ -54,8 +54,8 @@ def check_names(api_key_env: str | None, api_key_file: str | None, address: Addr
     """
     if api_key_env is not None and _NAME.fullmatch(api_key_env) is None:
         raise ArgumentError(
-            f"api_key_env={api_key_env[:80]!r} is not the name of a variable that holds a key: such a name ends in "
-            "_API_KEY, _TOKEN or _KEY"
+            "api_key_env= is not the name of a variable that holds a key: such a name ends in _API_KEY, _TOKEN or "
+            "_KEY. The value is not shown here, since it may be a key itself"
         )
     if api_key_env is not None and api_key_file is not None:
         raise ArgumentError(

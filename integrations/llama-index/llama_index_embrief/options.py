@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeV
 from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from embrief import Embedder, Reranker
-from embrief.stores import refuse_cache, refuse_code, stored_model
+from embrief.stores import refuse_cache, refuse_code, refuse_server, stored_model
 from embrief.wrapping import EmbedderOptions, RerankerOptions, backend_name, choose_facade, recorded_id
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Configured(BaseModel):
 
         Raises:
             ArgumentError: The model is no recorded one and none at a commit, or code that comes with it would be run,
-                or a cache would be used.
+                or a cache would be used, or texts would go to a server.
             EmbriefError: A value cannot work, as in the constructor.
         """
         where = f"the stored {cls.__name__}"
@@ -125,6 +125,8 @@ class Configured(BaseModel):
             stored_model(data[cls._model_field], data.get("revision"), where=where)
         if "trust_remote_code" not in kwargs:
             refuse_code(data.get("trust_remote_code"), where=where)
+        if "backend" not in kwargs:
+            refuse_server(data.get("backend"), where=where)
         if "cache" not in kwargs:
             refuse_cache(data.get("cache"), where=where)
         made: Self = super().from_dict(data, **kwargs)  # type: ignore[misc] # LlamaIndex's, behind this class
