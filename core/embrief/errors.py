@@ -161,15 +161,11 @@ class UnsupportedVersionError(EmbriefError, ImportError):
 
 
 class BackendError(EmbriefError, RuntimeError):
-    """A runtime failed, or no runtime can serve the model."""
-
-
-class ServerError(BackendError):
-    """A server does not answer a call, or not all of it.
+    """A runtime failed, or no runtime can serve the model.
 
     Attributes:
-        answered: How many texts of the call had been answered, counted from the first one on without a gap; `None`
-            where that was not counted.
+        answered: Of a call to a server: how many texts had been answered, counted from the first one on without a gap;
+            `None` where that was not counted.
     """
 
     answered: int | None = None
@@ -182,10 +178,21 @@ class ServerError(BackendError):
             answered: The number of texts from the first one on.
             count: The number of all texts.
         """
+        self.answered = answered
+        if isinstance(self, IndexedError):
+            # Its sentence is built around the index, which says as much.
+            return
         if self._plain is None:
             self._plain = str(self.args[0])
         self.args = (f"{self._plain}; the first {answered} of {count} texts had been answered",)
-        self.answered = answered
+
+
+class ServerError(BackendError):
+    """A server does not answer a call, or not all of it."""
+
+
+class EndpointError(ServerError):
+    """A server has no such route, or refuses whatever is sent there: an address or an option is wrong."""
 
 
 class UnavailableError(ConnectionError, ServerError):

@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("httpx")
 
 import embrief
-from embrief import Embedder
+from embrief import Embedder, Reranker
 from embrief.errors import ArgumentError
 from embrief.parity import ParityReport, check_parity
 from embrief.servers import OpenAI
@@ -309,3 +309,29 @@ def test_int8_is_compared_by_its_own_measure() -> None:
     report = check_parity(one, other)
     assert report.tolerance == 0.99
     assert check_parity(one, other, tolerance=0.99999).verdict == "differs"
+
+
+def test_a_reference_that_is_not_there_makes_nothing_equal(folders: dict[str, Path]) -> None:
+    away = Embedder(SERVED["qwen3"], backend=OpenAI(base_url="http://127.0.0.1:9", tries=1))
+    with served("qwen3", Faulty(folders["qwen3"])) as embedder:
+        report = check_parity(embedder, away)
+    assert [finding.cause for finding in report.findings] == ["unreachable"]
+    assert "reference" in report.findings[0].detail
+    assert report.verdict == "differs"
+
+
+def test_a_cut_beyond_the_long_texts_is_found(folders: dict[str, Path]) -> None:
+    """Some servers cut at a thousand tokens or more."""
+    with served("qwen3", Faulty(folders["qwen3"], limit=1400)) as embedder:
+        report = check_parity(embedder)
+    assert [finding.cause for finding in report.findings] == ["cut silently"]
+
+
+def test_arguments_that_cannot_work() -> None:
+    tiny = Embedder("embrief/tiny-embedding")
+    for tolerance in (0.0, -1.0, 2.0, float("nan")):
+        with pytest.raises(ArgumentError, match="tolerance"):
+            check_parity(tiny, tolerance=tolerance)
+    with pytest.raises(ArgumentError, match="embedders"):
+        check_parity(Reranker("embrief/tiny-reranker"))  # type: ignore[arg-type]
+    assert check_parity(Embedder("embrief/tiny-embedding", dim=64), tiny).verdict == "equal"

@@ -16,6 +16,10 @@ from embrief.errors import (
     ArgumentError,
     ArgumentTypeError,
     BackendError,
+    BadAnswerError,
+    EndpointError,
+    InputTooLongError,
+    ItemFailedError,
     RateLimitedError,
     UnauthorizedError,
     UnavailableError,
@@ -36,6 +40,12 @@ def vectors(asked: Asked) -> Reply:
         return WIRE.about(asked)
     rows = [[1.0, float(len(text)), *[0.0] * 1022] for text in texts]
     return Reply(WIRE.answer(asked, rows, range(len(rows))))
+
+
+def says_no_usage(asked: Asked) -> Reply:
+    healthy = vectors(asked)
+    healthy.body.pop("usage", None)
+    return healthy
 
 
 def embedder(server: LoopbackServer, **options: object) -> Embedder:
@@ -386,41 +396,40 @@ def test_in_flight_belongs_to_the_address() -> None:
 # ---- Limits per minute
 
 
-def test_requests_per_minute_are_kept_before_the_server_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MINUTE", 0.5)
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When each request was let through: on a loaded machine it may arrive at any time after that."""
     times: list[float] = []
+    note = limits.Window._note
 
-    def noted(asked: Asked) -> Reply:
-        if WIRE.texts(asked) is not None:
-            times.append(time.monotonic())
-        return vectors(asked)
+    def noted(self, tokens: int) -> limits.Sent:
+        found = note(self, tokens)
+        times.append(found.at)
+        return found
 
-    with LoopbackServer(noted) as server:
+    monkeypatch.setattr(limits, "MINUTE", 0.5)
+    monkeypatch.setattr(limits.Window, "_note", noted)
+    return times
+
+
+def test_requests_per_minute_are_kept_before_the_server_says(sent: list[float]) -> None:
+    with LoopbackServer(vectors) as server:
         here = embedder(server, requests_per_minute=4, batch_rows=1)
         here.embed_documents([f"{number}" for number in range(9)])
-    # The list of models is a request, too; on a loaded machine arrivals may only be later than they were sent.
-    assert len(times) == 9
-    assert all(later - first > 0.4 for first, later in zip(times, times[4:], strict=False))
+    # The list of models is a request, too.
+    assert len(sent) == 10
+    assert all(later - first >= 0.5 for first, later in zip(sent, sent[4:], strict=False))
 
 
-def test_tokens_per_minute_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MINUTE", 0.5)
-    times: list[float] = []
-
-    def noted(asked: Asked) -> Reply:
-        healthy = vectors(asked)
-        if WIRE.texts(asked) is not None:
-            times.append(time.monotonic())
-            healthy.body["usage"] = {"total_tokens": 10_000}
-        return healthy
-
-    with LoopbackServer(noted) as server:
-        here = embedder(server, tokens_per_minute=300, batch_rows=1)
-        # A hundred tokens each, by the estimate; what alone is too much goes alone.
-        here.embed_documents([*(f"{number}" * 297 for number in range(5)), "x" * 3000])
+def test_tokens_per_minute_are_kept(sent: list[float]) -> None:
+    with LoopbackServer(says_no_usage) as server:
+        here = embedder(server, tokens_per_minute=300, batch_rows=1, in_flight=1)
+        # A hundred tokens each, by the estimate; what alone is too much goes alone. The answers say nothing of tokens.
+        here.embed_documents([*(f"{number}" * 198 for number in range(5)), "x" * 3000])
+    times = sent[1:]
     assert len(times) == 6
-    assert times[3] - times[0] > 0.4
-    assert times[5] - times[4] > 0.4
+    assert times[3] - times[0] >= 0.5
+    assert times[5] - times[4] >= 0.5
 
 
 def test_a_usage_in_letters_does_not_slow_anything_down(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,3 +504,174 @@ def test_what_a_server_decides_is_not_asked_for() -> None:
         Embedder(EMBEDDER, backend=RerankHttp(base_url="http://127.0.0.1:1"))
     with pytest.raises(ArgumentError, match="comes with its package"):
         Embedder("embrief/tiny-embedding", backend=here)
+
+
+# ---- What a review found
+
+
+def test_a_key_that_is_put_right_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook the first try fails; a service's token is exchanged while it runs."""
+
+    def locked(asked: Asked) -> Reply:
+        if WIRE.texts(asked) is not None and asked.headers.get("authorization") != f"Bearer {KEY}":
+            return Reply({"error": "no"}, 401)
+        return vectors(asked)
+
+    with LoopbackServer(locked) as server:
+        monkeypatch.setenv("HERE_API_KEY", "wrong")
+        here = embedder(server, api_key_env="HERE_API_KEY")
+        with pytest.raises(UnauthorizedError):
+            here.embed_query("a")
+        monkeypatch.setenv("HERE_API_KEY", KEY)
+        assert here.embed_query("a").shape == (1024,)
+
+
+def test_no_cookie_goes_from_one_key_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cookies(asked: Asked) -> Reply:
+        healthy = vectors(asked)
+        return Reply(healthy.body, healthy.status, {"Set-Cookie": f"session={asked.headers.get('authorization')}"})
+
+    with LoopbackServer(cookies) as server:
+        for name in ("ONE_API_KEY", "TWO_API_KEY"):
+            monkeypatch.setenv(name, f"{name}-value")
+            embedder(server, api_key_env=name).embed_documents(["a", name])
+        assert not any("cookie" in asked.headers for asked in server.seen)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "br", "deflate"])
+def test_a_compressed_answer_is_not_read(encoding: str) -> None:
+    """It could be of any size."""
+
+    def compresses(asked: Asked) -> Reply:
+        healthy = vectors(asked)
+        return healthy if WIRE.texts(asked) is None else Reply(b"x" * 100, 200, {"Content-Encoding": encoding})
+
+    with LoopbackServer(compresses) as server, pytest.raises(BackendError, match="compresses"):
+        embedder(server).embed_query("a")
+    assert {asked.headers["accept-encoding"] for asked in server.seen} == {"identity"}
+
+
+@pytest.mark.parametrize("status", [301, 308, 402, 404, 405, 410, 415, 501])
+def test_a_wrong_address_is_no_texts_fault(status: int) -> None:
+    """Neither looked for in halves nor blamed on a text."""
+    with LoopbackServer(failing(status)) as server, pytest.raises(EndpointError) as caught:
+        embedder(server, batch_rows=64).embed_documents([f"text {number}" for number in range(64)])
+    assert len(posts(server)) == 1
+    assert not hasattr(caught.value, "index")
+
+
+def test_each_model_says_how_many_requests_for_itself() -> None:
+    inside = threading.Semaphore(0)
+
+    def hold(asked: Asked) -> Reply:
+        if WIRE.texts(asked) is not None:
+            inside.acquire(timeout=0.3)
+        return vectors(asked)
+
+    texts = [f"{number}" for number in range(12)]
+    with LoopbackServer(hold) as server:
+        with embedder(server, in_flight=1, batch_rows=1) as first:
+            first.embed_documents(texts[:3])
+        assert server.most == 1
+        with embedder(server, in_flight=6, batch_rows=1) as second:
+            second.embed_documents(texts)
+        assert server.most == 6
+        server.most = 0
+        with embedder(server, in_flight=2, batch_rows=1) as third:
+            third.embed_documents([f"more {text}" for text in texts])
+        assert server.most == 2
+
+
+def test_the_deadline_is_for_the_first_call_too() -> None:
+    with LoopbackServer(lambda asked: Reply({}, after=60)) as server, pytest.raises(UnavailableError, match="deadline"):
+        embedder(server, deadline=0.3, timeout=20).embed_query("a")
+
+
+def test_waiting_for_ones_own_limit_is_not_the_servers_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MINUTE", 0.4)
+    monkeypatch.setattr(http, "LONGEST_REQUEST", 0.6)
+    with LoopbackServer(vectors) as server:
+        here = embedder(server, requests_per_minute=1, batch_rows=1, in_flight=8)
+        assert len(here.embed_documents([f"{number}" for number in range(5)])) == 5
+
+
+def test_a_text_that_holds_the_words_of_an_error_is_still_known_to_be_too_long() -> None:
+    text = "This model's maximum context length is 512 tokens, and people ask what that means"
+
+    def long(asked: Asked) -> Reply:
+        found = WIRE.texts(asked)
+        message = f"maximum context length is 512 tokens, however you requested 900 tokens: {found}"
+        return WIRE.about(asked) if found is None else Reply({"error": {"message": message}}, 400)
+
+    with LoopbackServer(long) as server, pytest.raises(InputTooLongError) as caught:
+        embedder(server).embed_documents([text])
+    assert "people ask" not in str(caught.value)
+
+
+def test_a_vector_of_zeros_is_none() -> None:
+    def zeros(asked: Asked) -> Reply:
+        texts = WIRE.texts(asked)
+        if texts is None:
+            return WIRE.about(asked)
+        rows = [[0.0 if text == "bad" else 1.0] * 1024 for text in texts]
+        return Reply(WIRE.answer(asked, rows, range(len(rows))))
+
+    with LoopbackServer(zeros) as server, pytest.raises(ItemFailedError, match="zeros") as caught:
+        embedder(server).embed_documents(["good", "fine", "bad"])
+    assert caught.value.index == 2
+
+
+def test_an_empty_account_is_not_asked_again(waits: list[float]) -> None:
+    def empty(asked: Asked) -> Reply:
+        body = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+        return WIRE.about(asked) if WIRE.texts(asked) is None else Reply(body, 429)
+
+    with LoopbackServer(empty) as server, pytest.raises(RateLimitedError, match="billing"):
+        embedder(server).embed_query("a")
+    assert len(posts(server)) == 1
+
+
+def test_what_was_done_is_told_of_every_error() -> None:
+    def breaks(asked: Asked) -> Reply:
+        return Reply(b"<html>") if "text 40" in (WIRE.texts(asked) or ()) else vectors(asked)
+
+    with LoopbackServer(breaks) as server, pytest.raises(BadAnswerError, match="first 40 of 100") as caught:
+        embedder(server, batch_rows=10, in_flight=1).embed_documents([f"text {number}" for number in range(100)])
+    assert caught.value.answered == 40
+
+
+def test_long_texts_are_cut_off_the_loop_of_servers(qwen3_folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one for all servers: another one's query would wait."""
+    from embrief.servers import counting
+
+    threads: set[str] = set()
+    cut = counting.Tokens.encoded
+
+    def noted(self, *args: object) -> object:
+        threads.add(threading.current_thread().name)
+        return cut(self, *args)
+
+    monkeypatch.setattr(counting.Tokens, "encoded", noted)
+    with LoopbackServer(says_no_usage) as server:
+        here = embedder(server, tokenizer=str(qwen3_folder))
+        here.embed_documents(["many words " * 4000])
+    assert threads
+    assert "embrief-servers" not in threads
+
+
+def test_a_proxy_that_cannot_be_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    there = Embedder(EMBEDDER, backend=OpenAI(base_url="https://embeddings.invalid/v1", tries=1))
+    with pytest.raises(EndpointError, match="ALL_PROXY"):
+        there.embed_query("a")
+
+
+def test_a_key_goes_nowhere_over_http_wherever_the_address_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("M_API_KEY", KEY)
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    options = Ollama(api_key_env="M_API_KEY")
+    monkeypatch.setenv("OLLAMA_HOST", "http://10.1.2.3:11434")
+    with pytest.raises(ArgumentError, match="never sent over http"):
+        Embedder(EMBEDDER, backend=pickle.loads(pickle.dumps(options))).embed_query("a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -38,8 +39,9 @@ def parity(
     from embrief.facades.embedder import Embedder
     from embrief.parity import check_parity, kept
 
-    against = None if reference is None else Embedder(reference, max_tokens=max_tokens)
-    with Embedder(model, max_tokens=max_tokens) as embedder:
+    with ExitStack() as stack:
+        embedder = stack.enter_context(Embedder(model, max_tokens=max_tokens))
+        against = None if reference is None else stack.enter_context(Embedder(reference, max_tokens=max_tokens))
         report = check_parity(embedder, against, tolerance=tolerance)
         typer.echo(json.dumps(report.to_json(), indent=2) if as_json else str(report))
         if report.verdict == "differs":

@@ -16,8 +16,8 @@ from embrief.cache.places import cache_file
 from embrief.config.names import default_name
 from embrief.errors import (
     ArgumentError,
+    BackendError,
     IndexedError,
-    ServerError,
     TruncationWarning,
     placed,
     warn,
@@ -768,6 +768,6 @@ class _Shown:
         first = np.unique(self._order, return_index=True)[1] + self._start
         if isinstance(error, IndexedError):
             error.place(first.tolist())
-        elif isinstance(error, ServerError) and error.answered is not None:
+        if isinstance(error, BackendError) and error.answered is not None:
             end = self._start + len(self._order)
             error.tell(int(first[error.answered]) if error.answered < len(first) else end, end)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embrief.errors import ArgumentError, EmbriefError
+from embrief.errors import ArgumentError, EmbriefError, WrongKindError
+from embrief.facades.embedder import Embedder
 from embrief.parity.pooling import pooled_otherwise
 from embrief.parity.probe import (
     EDGES,
@@ -20,6 +21,7 @@ from embrief.parity.probe import (
     SHORT,
     Probe,
     bare,
+    ladder,
     probes,
     rendered,
     special,
@@ -32,7 +34,6 @@ from embrief.serving.jobs import Request
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embrief.facades.embedder import Embedder
     from embrief.facts.prompts import Rendered
     from embrief.facts.specs import Kind
 
@@ -67,12 +68,18 @@ def check_parity(
         Its `verdict` is `"equal"`, `"differs"` or `"not verified"`.
 
     Raises:
-        ArgumentError: The two are different models: their vectors have different widths.
+        ArgumentError: The two are different models: their vectors have different widths. Or the tolerance is none.
+        WrongKindError: One of them is no embedder.
     """
-    if reference is not None and embedder.dim != reference.dim:
+    for side in (embedder, *(() if reference is None else (reference,))):
+        if not isinstance(side, Embedder):
+            raise WrongKindError(f"parity compares embedders, and this is a {type(side).__name__}")
+    if tolerance is not None and not 0 < tolerance <= 1:
+        raise ArgumentError(f"tolerance={tolerance!r} must be a cosine, greater than 0 and at most 1")
+    if reference is not None and embedder.spec.dim != reference.spec.dim:
         raise ArgumentError(
-            f"these are two models, and not one run in two ways: {embedder.spec.id} has vectors of {embedder.dim} "
-            f"values, and {reference.spec.id} of {reference.dim}"
+            f"these are two models, and not one run in two ways: {embedder.spec.id} has vectors of {embedder.spec.dim} "
+            f"values, and {reference.spec.id} of {reference.spec.dim}"
         )
     return _Check(embedder, reference, tolerance).report()
 
@@ -120,6 +127,7 @@ class _Check:
         self._there = _Side(reference) if reference is not None else None
         self._spec = embedder.spec
         self._limit = min(side.max_tokens for side in (embedder, reference) if side is not None)
+        self._given = tolerance
         self._tolerance = tolerance if tolerance is not None else _tolerance(embedder, reference)
         self._probes = probes(self._spec.final_token, self._limit)
         self._findings: list[Finding] = []
@@ -127,12 +135,14 @@ class _Check:
 
     def report(self) -> ParityReport:
         against, cosines = "", {}
-        try:
-            # A server that is not there has no other fault.
-            self._here.run([rendered(self._here.embedder, SHORT[2])])
-        except EmbriefError as error:
-            self._find("unreachable", str(error))
-        else:
+        sides = [("", self._here), *([("the reference: ", self._there)] if self._there is not None else [])]
+        for what, side in sides:
+            try:
+                # What is not there has no other fault, and nothing can be compared with it.
+                side.run([rendered(side.embedder, SHORT[2])])
+            except EmbriefError as error:
+                self._find("unreachable", f"{what}{error}")
+        if not self._findings:
             self._alone()
             if self._there is not None:
                 against, cosines = _name(self._there.embedder), self._compared()
@@ -197,9 +207,23 @@ class _Check:
             return
         if cosine(self._here.of(OVER_512), self._here.of(OTHER_END)) > SAME:
             self._find("cut silently", f"two texts that differ in their end alone are the same{self._where_cut()}")
+        elif self._here.embedder._shared.asks_a_server:
+            self._climb()
         for probe in (OVER_257, OVER_512):
             if isinstance(error := self._here.of(probe), EmbriefError):
                 self._find("refused", f"a text of {probe.name}: {error}")
+
+    def _climb(self) -> None:
+        """Look for a cut further on: some servers have a limit of their own, and say nothing of it."""
+        for size, one, other in ladder(self._here.embedder.max_tokens):
+            first, second = self._here.of(Probe("", one)), self._here.of(Probe("", other))
+            if isinstance(first, EmbriefError) or isinstance(second, EmbriefError):
+                refused = first if isinstance(first, EmbriefError) else second
+                self._not_checked.append(f"texts of {size} tokens and more: {refused}")
+                return
+            if cosine(first, second) > SAME:
+                self._find("cut silently", f"two texts of about {size} tokens that differ in their end are the same")
+                return
 
     def _where_cut(self) -> str:
         """Say after about how many letters nothing matters any more."""
@@ -369,13 +393,14 @@ class _Check:
         expected = np.array(published.cosines)
 
         def agrees(found: NDArray[Any] | None) -> bool:
-            return found is not None and bool(np.abs(found - expected).max() <= published.tolerance)
+            return found is not None and bool(np.abs(found - expected).max() <= allowed)
 
         def whole(item: Rendered) -> str:
             return item.text
 
         found = measured(whole, whole)
-        self._tolerance = 1 - published.tolerance
+        allowed = published.tolerance if self._given is None else 1 - self._given
+        self._tolerance = 1 - allowed
         if found is None:
             self._find("refused", "the texts of the published cosines")
             return {}
@@ -387,7 +412,7 @@ class _Check:
         if not agrees(found):
             detail = (
                 f"cosines {np.round(found, 4).tolist()}, and {np.round(expected, 4).tolist()} are published (within "
-                f"{published.tolerance})"
+                f"{allowed:g})"
             )
             end = self._spec.final_token or ""
             if end and agrees(measured(lambda item: item.text + end, lambda item: item.text + end)):

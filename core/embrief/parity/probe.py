@@ -56,6 +56,19 @@ OTHER_END = Probe("over 512 tokens, another end", _long(32, _ENDS[1]))
 LONG = (OVER_257, OVER_512, OTHER_END)
 
 
+def ladder(limit: int) -> list[tuple[int, str, str]]:
+    """Return pairs of texts that differ in their ends alone, of about 1,000 tokens and twice as many each time.
+
+    Args:
+        limit: Tokens per text; none of them has more.
+
+    Returns:
+        About how many tokens they have, and the two.
+    """
+    sizes = [size for size in (1000, 2000, 4000, 8000, 16000, 32000) if size <= limit]
+    return [(size, _long(size // 20, _ENDS[0]), _long(size // 20, _ENDS[1])) for size in sizes]
+
+
 def special(final_token: str | None) -> Probe:
     """Return a text with a special token in it."""
     return Probe("a special token inside", f"the red{final_token or '</s>'}planet")

@@ -80,7 +80,8 @@ class ParityReport:
         """Return what it comes to."""
         if any(finding.serious for finding in self.findings):
             return "differs"
-        return "equal" if self.against else "not verified"
+        # Nothing is equal to what was not compared.
+        return "equal" if self.against and self.cosines else "not verified"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

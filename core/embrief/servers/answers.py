@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import BadAnswerError, ModelMismatchError, NonFiniteVectorError
+from embrief.errors import BadAnswerError, ItemFailedError, ModelMismatchError, NonFiniteVectorError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from embrief.servers.http import Words
 
 _LISTS = ("data", "embeddings", "vectors", "results")
 _VECTOR = ("embedding", "vector", "values")
@@ -96,6 +98,7 @@ def vectors(items: Sequence[Any], width: int, *, where: str, model: str) -> NDAr
     Raises:
         BadAnswerError: An item is no vector.
         ModelMismatchError: Vectors have another width.
+        ItemFailedError: A vector is all zeros.
         NonFiniteVectorError: A value, or a whole vector, is null.
     """
     import numpy as np
@@ -120,6 +123,11 @@ def vectors(items: Sequence[Any], width: int, *, where: str, model: str) -> NDAr
             raise ModelMismatchError(
                 f"{where} gives vectors of {row.size} values, and {model} has {width}: it serves another model, or a "
                 "shortened one; ask it for the full width, or name the model that it serves"
+            )
+        if not row.any():
+            raise ItemFailedError(
+                f"{where} answers with a vector of zeros for the text at index {index}, which has no direction",
+                index=index,
             )
         found[index] = row
     return found
@@ -203,7 +211,7 @@ def scores(answer: Any, count: int, where: str) -> NDArray[np.float64]:
                 "bfloat16 there",
                 index=index,
             )
-        if type(value) not in (int, float):
+        if type(value) not in (int, float) or abs(value) > 1e30:
             raise BadAnswerError(f"{where} answers without a score for text {index}")
         found[index] = value
     return found
@@ -240,7 +248,7 @@ class TooLong:
     limit: int | None
 
 
-def too_long(status: int, body: Any, words: str) -> TooLong | None:
+def too_long(status: int, body: Any, words: Words) -> TooLong | None:
     """Return whether a text was too long for a server of OpenAI's kind, and what it says of that.
 
     Args:
@@ -250,10 +258,10 @@ def too_long(status: int, body: Any, words: str) -> TooLong | None:
     """
     error = body.get("error") if isinstance(body, dict) else None
     context = isinstance(error, dict) and error.get("type") == _CONTEXT
-    said = status in (400, 413, 422, 500) and CROWDED not in words and _LONG.search(words)
+    said = status in (400, 413, 422, 500) and CROWDED not in words.raw and _LONG.search(words.raw)
     if not context and not said:
         return None
-    length, limit = _LENGTH.search(words), _LIMIT.search(words)
+    length, limit = _LENGTH.search(words.raw), _LIMIT.search(words.raw)
     # llama-server refuses a text that fills its context.
     takes = int(limit[1]) - context if limit else None
     return TooLong(int(length[1]) if length else None, takes)

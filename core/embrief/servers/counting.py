@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
     from embrief.runtimes.base import RunOptions
 
-_BYTES_PER_TOKEN = 3
+_BYTES_PER_TOKEN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,9 @@ class Fitted:
     """(n,) tokens of each text before that, `None` without a tokenizer."""
     truncated: NDArray[np.bool_] | None
     tokens: int
-    """Of all that is sent, after the cut; without a tokenizer an estimate."""
+    """Of all that is sent, after the cut; without a tokenizer an estimate: one for two bytes."""
+    letters: int
+    """Of all that is sent."""
 
 
 class Tokens:
@@ -158,7 +160,7 @@ def fit(
                 # A token has at least a byte, and a few are put around a text.
                 if size + 8 > options.max_tokens:
                     raise _uncountable(index, spec, options)
-        return Fitted(bodies, None, None, sum(size // _BYTES_PER_TOKEN + 1 for size in sizes))
+        return Fitted(bodies, None, None, sum(size // _BYTES_PER_TOKEN + 1 for size in sizes), _letters(inputs, bodies))
     found = tokens.encoded([item.head for item in inputs], bodies)
     behind = {tail: tokens.length(tail) + tokens.missing for tail in {item.tail for item in inputs}}
     counts = np.array([len(each) + behind[item.tail] for each, item in zip(found, inputs, strict=True)], np.int64)
@@ -173,7 +175,11 @@ def fit(
         if part is None:
             raise _full(item, index, tokens, behind[item.tail], spec, options)
         bodies[index], sizes[index] = part[0], part[1] + behind[item.tail]
-    return Fitted(bodies, counts, truncated, sum(sizes))
+    return Fitted(bodies, counts, truncated, sum(sizes), _letters(inputs, bodies))
+
+
+def _letters(inputs: Sequence[Rendered], bodies: Sequence[str]) -> int:
+    return sum(len(item.head) + len(body) + len(item.tail) for item, body in zip(inputs, bodies, strict=True))
 
 
 def _full(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.http import Words
     from embrief.servers.options import HfInference
 
 _ABSENT = re.compile(r"not supported|does not exist|not found|doesn't support", re.IGNORECASE)
@@ -92,7 +93,7 @@ class HfInferenceEmbedder(ServerEmbedder):
         items = in_order(one_each(items, count, where), count, where)
         return vectors(items, self.spec.dim, where=where, model=self.spec.id)
 
-    def _explain(self, status: int, body: Any, words: str, texts: int) -> Exception | None:
+    def _explain(self, status: int, body: Any, words: Words, texts: int) -> Exception | None:
         where = self.http.where
         if status == 503 and isinstance(body, dict) and "estimated_time" in body:
             seconds = body["estimated_time"]
@@ -103,8 +104,8 @@ class HfInferenceEmbedder(ServerEmbedder):
         if status == 402:
             # Neither the key nor the text is at fault, and no wait helps.
             return RateLimitedError(f"{where} wants to be paid before it answers (HTTP 402): {words}")
-        if status in (400, 404) and _ABSENT.search(words):
+        if status in (400, 404) and _ABSENT.search(words.raw):
             return ModelMismatchError(f"{where} does not serve {self.name}: {words}; name one that it serves as model=")
-        if status in (400, 413, 422) and _LONG.search(words):
+        if status in (400, 413, 422) and _LONG.search(words.raw):
             return self.refused_as_long(texts)
         return tei.explain(self, status, words, texts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import http.cookiejar
 import json
 import random
 import time
@@ -19,11 +20,12 @@ from embrief.errors import (
     BackendError,
     BadAnswerError,
     EmbriefError,
+    EndpointError,
     RateLimitedError,
     UnauthorizedError,
     UnavailableError,
 )
-from embrief.servers.keys import PROVIDER_KEYS
+from embrief.servers.keys import PROVIDER_KEYS, find_key
 from embrief.servers.limits import Window
 from embrief.servers.options import LONGEST_WAIT
 
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 
     from embrief.servers.address import Address
     from embrief.servers.keys import Key
+    from embrief.servers.limits import Sent
     from embrief.servers.options import ServerOptions
 
-Explain = Callable[[int, Any, str], "Exception | None"]
+Explain = Callable[[int, Any, "Words"], "Exception | None"]
 """From status, body (JSON, or text) and message to the error that it is, perhaps `Again`; `None`: nothing special."""
 
 LONGEST_REQUEST = 600.0
@@ -43,6 +46,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 """Seconds: between two tries a random part of a pause that doubles."""
 LARGEST_ANSWER = 256 * 2**20
 """Bytes: a server that sends more than any answer can have is not read to the end."""
+LARGE = 2**20
+"""Bytes of an answer that is read on a thread."""
+_WHATEVER_IS_SENT = frozenset({402, 405, 406, 410, 411, 415, 501, 505})
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _MOST_WORDS = 300
 _PART, _SHORT = 20, 8
@@ -64,15 +70,22 @@ _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Pool]] = WeakKey
 class Client:
     """One model's way to its server."""
 
-    def __init__(self, options: ServerOptions, key: Key | None) -> None:
+    def __init__(self, options: ServerOptions) -> None:
         """Open nothing yet.
 
         Args:
-            options: Address, limits and time-outs.
-            key: Goes along as a bearer token, to this address only.
+            options: Address, limits, time-outs, and where the key is: it goes along as a bearer token, to this address
+                only, and is looked up for each request, since it may be put right or exchanged meanwhile.
+
+        Raises:
+            UnauthorizedError: The key that is named is not there.
         """
-        self._options, self._address, self._key = options, options.address, key
+        self._options, self._address = options, options.address
         self._pool: _Pool | None = None
+        self._key()
+
+    def _key(self) -> Key | None:
+        return find_key(self._options.api_key_env, self._options.api_key_file, self._address)
 
     @property
     def where(self) -> str:
@@ -126,7 +139,14 @@ class Client:
         if self._pool is None:
             pools = _pools.setdefault(asyncio.get_running_loop(), {})
             place = self._address.origin
-            self._pool = pools.get(place) or pools.setdefault(place, _Pool(_client(self._address)))
+            try:
+                self._pool = pools.get(place) or pools.setdefault(place, _Pool(_client(self._address)))
+            except Exception as error:
+                # What this user's environment says is wrong in many ways.
+                raise EndpointError(
+                    f"{self.where} cannot be asked ({_said(error)}): look at the variables for proxies and "
+                    "certificates (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR)"
+                ) from error
             self._pool.users += 1
         return self._pool
 
@@ -140,22 +160,34 @@ class Client:
         texts: Sequence[str],
         tries: int,
     ) -> Any:
-        url = path if "://" in path else self._address.url + path
-        try:
-            # The call's own deadline ends it sooner, from outside.
-            async with asyncio.timeout(LONGEST_REQUEST if self._options.deadline is None else None):
-                for attempt in range(tries):
+        url = self._address.url + path if path.startswith("/") else path
+        key, pool, options = self._key(), self._opened(), self._options
+        loop = asyncio.get_running_loop()
+        # The call's own deadline ends it sooner, from outside.
+        left = LONGEST_REQUEST if options.deadline is None else None
+        for attempt in range(tries):
+            # Not in the time that the server has: one's own limit is not its delay.
+            sent = await pool.window.enter(
+                tokens,
+                requests_per_minute=options.requests_per_minute,
+                tokens_per_minute=options.tokens_per_minute,
+            )
+            start = loop.time()
+            try:
+                async with asyncio.timeout(left):
                     try:
-                        return await self._try(method, url, content, tokens, explain, texts)
+                        return await self._try(method, url, content, sent, explain, texts, key)
                     except Again as found:
                         wait = _pause(attempt, found.after)
                         if attempt + 1 >= min(tries, found.tries) or wait > LONGEST_WAIT:
                             raise found.error from found.__cause__
                     await asyncio.sleep(wait)
-        except TimeoutError as error:
-            raise UnavailableError(
-                f"{self.where} did not answer within {LONGEST_REQUEST:.0f} s, all tries and waits together"
-            ) from error
+            except TimeoutError as error:
+                raise UnavailableError(
+                    f"{self.where} did not answer within {LONGEST_REQUEST:.0f} s, all tries and waits together"
+                ) from error
+            if left is not None:
+                left -= loop.time() - start
         raise AssertionError("every try returns or raises")
 
     async def _try(
@@ -163,21 +195,17 @@ class Client:
         method: str,
         url: str,
         content: bytes | None,
-        tokens: int,
+        sent: Sent,
         explain: Explain | None,
         texts: Sequence[str],
+        key: Key | None,
     ) -> Any:
         import httpx
 
         options, pool = self._options, self._opened()
-        sent = await pool.window.enter(
-            tokens,
-            requests_per_minute=options.requests_per_minute,
-            tokens_per_minute=options.tokens_per_minute,
-        )
         headers = {"Content-Type": "application/json"} if content is not None else {}
-        if self._key is not None:
-            headers["Authorization"] = f"Bearer {self._key.value}"
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key.value}"
         try:
             # The library's own limits are for each byte: a server that sends one now and then would never be given up.
             async with asyncio.timeout(options.connect_timeout + 2 * options.timeout):
@@ -189,14 +217,17 @@ class Client:
             problem = f"did not answer within {options.timeout:g} s" if late else f"broke off: {_said(error)}"
             raise Again(UnavailableError(f"{self.where} {problem}")) from error
         except httpx.HTTPError as error:
-            raise BackendError(f"{self.where} answers with what is no HTTP: {_said(error)}") from error
+            raise EndpointError(f"{self.where} answers with what is no HTTP: {_said(error)}") from error
         if 200 <= status < 300:
-            found = self._json(body, url)
-            if tokens and (told := _tokens(found)) is not None:
-                # Never more than was thought: a usage may be in characters.
-                sent.tokens = min(sent.tokens, told)
+            # A large one holds up the loop for as long as it takes; a thread lets it have its turns.
+            large = len(body) > LARGE
+            found = await asyncio.to_thread(self._json, body, url) if large else self._json(body, url)
+            told = _tokens(found)
+            # Some servers count letters.
+            if sent.tokens and told is not None and told != sum(map(len, texts)):
+                sent.tokens = told
             return found
-        raise self._fault(status, answered, body, url, explain, texts)
+        raise self._fault(status, answered, body, url, explain, texts, key)
 
     def _json(self, body: bytes, url: str) -> Any:
         try:
@@ -205,31 +236,44 @@ class Client:
             raise BadAnswerError(f"{url} answers with something that is no JSON ({len(body)} bytes)") from error
 
     def _fault(
-        self, status: int, headers: Any, body: bytes, url: str, explain: Explain | None, texts: Sequence[str]
+        self,
+        status: int,
+        headers: Any,
+        body: bytes,
+        url: str,
+        explain: Explain | None,
+        texts: Sequence[str],
+        key: Key | None,
     ) -> Exception:
         parsed: Any
         try:
             parsed = json.loads(body)
         except (ValueError, RecursionError):
             parsed = body[:_MOST_WORDS].decode("utf-8", "replace")
-        words = self._words(parsed, texts)
-        said = f": {words}" if words else ""
+        words = Words(" ".join(_message(parsed).split())[:_MOST_WORDS], key, texts)
+        said = f": {words}" if words.raw else ""
         if status in (401, 403):
-            key = f"the key of {self._key.source}" if self._key else f"to answer without a key ({self._no_key()})"
-            return UnauthorizedError(f"{self.where} refuses {key} (HTTP {status}){said}")
+            refused = f"the key of {key.source}" if key else f"to answer without a key ({self._no_key()})"
+            return UnauthorizedError(f"{self.where} refuses {refused} (HTTP {status}){said}")
         if (found := explain(status, parsed, words) if explain else None) is not None:
             return found
         if 300 <= status < 400:
-            place = self._key.hide(headers.get("location", "")) if self._key else headers.get("location", "")
-            return BackendError(
+            place = key.hide(headers.get("location", "")) if key else headers.get("location", "")
+            return EndpointError(
                 f"{url} redirects (HTTP {status}) to {place[:200]!r}, and keys and texts go to no other place than the "
                 "one that was named; give that address as base_url"
             )
         if status == 404:
-            return BackendError(f"{url} does not exist (HTTP 404){said}; is base_url right?")
+            return EndpointError(f"{url} does not exist (HTTP 404){said}; is base_url right?")
+        if status in _WHATEVER_IS_SENT:
+            return EndpointError(f"{url} refuses requests (HTTP {status}){said}; is it the right address?")
         if status not in _BUSY:
             return BackendError(f"{url} answers with HTTP {status}{said}")
         after = _retry_after(headers.get("retry-after"))
+        if status == 429 and "insufficient_quota" in json.dumps(parsed):
+            return RateLimitedError(
+                f"{self.where} has no quota left for this key (HTTP 429){said}; see its billing page"
+            )
         if status == 429:
             return Again(RateLimitedError(f"{self.where} takes no more for now (HTTP 429){said}", retry_after=after))
         if status == 500:
@@ -241,11 +285,18 @@ class Client:
         variable = PROVIDER_KEYS.get(self._address.host)
         return f"it is looked for in {variable}, or where api_key_env= says" if variable else "api_key_env= names it"
 
-    def _words(self, body: Any, texts: Sequence[str]) -> str:
-        """Return the server's message, without the key and without what users wrote."""
-        words = " ".join(_message(body).split())
-        words = (self._key.hide(words) if self._key else words)[:_MOST_WORDS]
-        return "(its message repeats the text)" if _repeats(words, texts) else words
+
+class Words:
+    """A server's message: known by what it says, and shown without the key and without what users wrote."""
+
+    def __init__(self, raw: str, key: Key | None = None, texts: Sequence[str] = ()) -> None:
+        """Take the message, and what must not be shown of it."""
+        self.raw = raw
+        self._key, self._texts = key, texts
+
+    def __str__(self) -> str:
+        words = self._key.hide(self.raw) if self._key else self.raw
+        return "(its message repeats the text)" if _repeats(words, self._texts) else words
 
 
 class Again(Exception):
@@ -272,7 +323,10 @@ def _client(address: Address) -> httpx.AsyncClient:
         follow_redirects=False,
         # A proxy that is set for this user must not see what was to stay on this machine.
         trust_env=not address.is_this_machine,
-        headers={"User-Agent": "embrief", "Accept": "application/json"},
+        # Compressed answers could be of any size; vectors hardly shrink.
+        headers={"User-Agent": "embrief", "Accept": "application/json", "Accept-Encoding": "identity"},
+        # Models with different keys share it, and a cookie may stand for a key.
+        cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),
     )
 
 
@@ -288,10 +342,12 @@ async def _exchange(
 
     limits = httpx.Timeout(options.timeout, connect=options.connect_timeout)
     async with client.stream(method, url, headers=headers, content=content, timeout=limits) as response:
+        if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
+            raise BadAnswerError(f"{url} compresses its answer, which it was asked not to do")
         parts: list[bytes] = []
         size = 0
         async with asyncio.timeout(options.timeout):
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():
                 size += len(part)
                 if size > LARGEST_ANSWER:
                     raise BadAnswerError(f"{url} sends more than {LARGEST_ANSWER // 2**20} MiB for one request")
@@ -301,9 +357,9 @@ async def _exchange(
 
 def _pause(attempt: int, after: float | None) -> float:
     """Return the seconds until the next try: what the server says, else a random part of a pause that doubles."""
-    if after is not None:
-        return after
-    return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))
+    pause = random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))
+    # Not all at the moment that it names.
+    return pause if after is None else after + pause / 4 if after > LONGEST_PAUSE else max(after, pause)
 
 
 def _retry_after(value: str | None) -> float | None:

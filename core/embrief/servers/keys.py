@@ -75,7 +75,10 @@ def find_key(api_key_env: str | None, api_key_file: str | None, address: Address
 
     Raises:
         UnauthorizedError: The variable or the file that was named has none.
+        ArgumentError: The address is one that no key goes to.
     """
+    # Once more: an address may come from a variable, and options from another machine.
+    check_names(api_key_env, api_key_file, address)
     if api_key_file is not None:
         return _clean(_read(api_key_file), f"the file {api_key_file}")
     if api_key_env is not None:

@@ -36,12 +36,20 @@ class Window:
         Returns:
             What was counted; put the number of tokens right once the server has said it.
         """
+        if requests_per_minute is None and tokens_per_minute is None:
+            return self._note(tokens)
         async with self._turn:
             while (wait := self._wait(tokens, requests_per_minute, tokens_per_minute)) > 0:
                 await asyncio.sleep(wait)
-            sent = Sent(asyncio.get_running_loop().time(), tokens)
-            self._sent.append(sent)
-            return sent
+            return self._note(tokens)
+
+    def _note(self, tokens: int) -> Sent:
+        sent = Sent(asyncio.get_running_loop().time(), tokens)
+        self._sent.append(sent)
+        # Without limits nobody else forgets what is long ago.
+        while self._sent[0].at + MINUTE <= sent.at:
+            self._sent.popleft()
+        return sent
 
     def _wait(self, tokens: int, requests: int | None, limit: int | None) -> float:
         """Return the seconds until something leaves the window, 0 if there is room."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from embrief.errors import (
     BackendError,
     EmbriefError,
+    EndpointError,
     ModelMismatchError,
     ServerError,
     ServerModelWarning,
+    UnavailableError,
     placed,
     warn,
 )
@@ -21,9 +25,9 @@ from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.runtimes.base import Output, Remote
 from embrief.servers.answers import CROWDED, in_order, items_of, vectors
 from embrief.servers.counting import Tokens, fit, over_the_servers_limit
-from embrief.servers.http import Again, Client
-from embrief.servers.keys import find_key
+from embrief.servers.http import Again, Client, Words
 from embrief.servers.options import ServerOptions
+from embrief.system import exiting
 from embrief.system.event_loop import submit
 
 if TYPE_CHECKING:
@@ -33,6 +37,10 @@ if TYPE_CHECKING:
     from embrief.facts.prompts import Rendered, Source
     from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+
+
+_MANY_LETTERS, _MANY_VALUES = 20_000, 1_000_000
+"""What takes longer than a few milliseconds to cut, or to turn into numbers."""
 
 
 class ServerModel(Remote):
@@ -59,8 +67,7 @@ class ServerModel(Remote):
         self.in_flight = request.options.in_flight
         self.deadline = request.options.deadline
         self.batch_rows = request.options.batch_rows or self.batch_rows
-        key = find_key(request.options.api_key_env, request.options.api_key_file, address)
-        self.http = Client(request.options, key)
+        self.http = Client(request.options)
         self.tokens = Tokens.at_hand(request.spec, request.options.tokenizer)
 
     async def start(self) -> None:
@@ -84,6 +91,8 @@ class ServerModel(Remote):
         """
         try:
             answer = await self.http.get("/models")
+        except EndpointError:
+            return None
         except ServerError:
             raise
         except BackendError:
@@ -117,7 +126,7 @@ class ServerModel(Remote):
 
     def started(self) -> ServerModel:
         """Return the model once its server has answered, waiting on this thread."""
-        future = submit(self.start())
+        future = submit(self._start())
         try:
             future.result()
         except BaseException:
@@ -126,6 +135,15 @@ class ServerModel(Remote):
         finally:
             future.cancel()
         return self
+
+    async def _start(self) -> None:
+        try:
+            async with asyncio.timeout(self.deadline):
+                await self.start()
+        except TimeoutError:
+            raise UnavailableError(
+                f"{self.http.where} did not say what it is within the deadline of {self.deadline:g} s"
+            ) from None
 
     def parts(self, inputs: Sequence[Rendered], options: RunOptions) -> list[range]:
         """Return the places of a call's inputs, request by request, within the server's limits of texts and tokens."""
@@ -161,6 +179,17 @@ class ServerModel(Remote):
                     raise self.too_long(index, count, self.limit)
         return found
 
+    async def fitted_aside(self, inputs: Sequence[Rendered], options: RunOptions) -> Fitted:
+        """`fitted` on a thread where it takes long: the loop is that of all servers."""
+        if self.tokens is None or sum(len(item.words) for item in inputs) < _MANY_LETTERS:
+            return self.fitted(inputs, options)
+
+        def fitted() -> Fitted:
+            with exiting.native():
+                return self.fitted(inputs, options)
+
+        return await asyncio.to_thread(fitted)
+
     def too_long(self, index: int, tokens: int | None = None, limit: int | None = None) -> EmbriefError:
         """Return the error for a text that the server does not take whole."""
         counted = self.tokens is not None
@@ -182,6 +211,9 @@ class ServerModel(Remote):
         """
         if fitted.counts is None or read is None:
             return
+        # Letters, of which some scripts have fewer than tokens; a final token of our own may be among them.
+        if 0 <= read - fitted.letters <= 16 * texts:
+            return
         less = fitted.tokens - read
         # Special tokens, of which there may be two around a text, are not counted everywhere; and then of all texts.
         if less > 0 and not (less <= 2 * texts and less % texts == 0):
@@ -197,9 +229,9 @@ class ServerModel(Remote):
         """
         return self.too_long(0, tokens, limit) if texts == 1 else BackendError(f"{self.http.where}: a text is too long")
 
-    def crowded(self, words: str, texts: int) -> Again | None:
+    def crowded(self, words: Words, texts: int) -> Again | None:
         """Return the error for a llama-server that has no room for all that runs there, `None` for another."""
-        if CROWDED not in words:
+        if CROWDED not in words.raw:
             return None
         error = BackendError(f"{self.http.where} has no room for what runs there at once: {words}")
         # Once more, since others may have been in the way; then with fewer texts.
@@ -215,10 +247,12 @@ class ServerEmbedder(ServerModel):
 
     async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
         """Return the vectors of at most `batch_rows` texts."""
-        found = self.fitted(inputs, options)
+        found = await self.fitted_aside(inputs, options)
         texts = [item.head + body + item.tail for item, body in zip(inputs, found.bodies, strict=True)]
         answer = await self.ask(texts, found, options)
-        return Output.dense(self.vectors(answer, len(texts)), found.counts, found.truncated)
+        large = len(texts) * getattr(self.spec, "dim", 0) > _MANY_VALUES
+        read = partial(self.vectors, answer, len(texts))
+        return Output.dense(await asyncio.to_thread(read) if large else read(), found.counts, found.truncated)
 
     @abstractmethod
     async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
@@ -242,7 +276,7 @@ class ServerReranker(ServerModel):
         """Return the log-odds of at most `batch_rows` pairs: one request per query and instruction."""
         import numpy as np
 
-        found = self.fitted(inputs, options)
+        found = await self.fitted_aside(inputs, options)
         logits = np.empty(len(inputs), np.float64)
         for source, places in group_by_query(inputs):
             documents = [found.bodies[place] for place in places]

@@ -17,6 +17,7 @@ from embrief.servers.runtime import served_name
 if TYPE_CHECKING:
     from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.http import Words
     from embrief.servers.options import Ollama
 
 _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
@@ -107,10 +108,10 @@ class OllamaEmbedder(ServerEmbedder):
     def _room(self, options: RunOptions) -> int:
         return min(options.max_tokens, self.limit or options.max_tokens)
 
-    def _explain(self, status: int, words: str, texts: int, options: RunOptions) -> EmbriefError | None:
-        if "context length" in words or "too large to process" in words:
+    def _explain(self, status: int, words: Words, texts: int, options: RunOptions) -> EmbriefError | None:
+        if "context length" in words.raw or "too large to process" in words.raw:
             return self.refused_as_long(texts, limit=self._room(options))
-        if "NaN" in words and ("Inf" in words or "unsupported value" in words):
+        if "NaN" in words.raw and ("Inf" in words.raw or "unsupported value" in words.raw):
             if texts == 1:
                 return NonFiniteVectorError(
                     f"{self.name!r} in Ollama gives NaN or infinity for the text at index 0; take a file in another "
@@ -120,9 +121,9 @@ class OllamaEmbedder(ServerEmbedder):
             return BackendError(f"{self.http.where} computed NaN for one of {texts} texts")
         return self._explain_missing(status, None, words)
 
-    def _explain_missing(self, status: int, _body: Any, words: str) -> EmbriefError | None:
+    def _explain_missing(self, status: int, _body: Any, words: Words) -> EmbriefError | None:
         # A page that does not exist is not found either.
-        if status == 404 and "model" in words:
+        if status == 404 and "model" in words.raw:
             return ModelMismatchError(
                 f"Ollama at {self.http.where} does not have {self.name!r}: run `ollama pull {self.name}` there, or "
                 "name the one that it has as model="

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import BackendError, BadAnswerError, ModelMismatchError, ServerError
+from embrief.errors import BackendError, BadAnswerError, EndpointError, ModelMismatchError, ServerError
 from embrief.facts.specs import EmbeddingSpec
 from embrief.servers.answers import too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
@@ -19,6 +19,7 @@ from embrief.servers.runtime import served_name
 if TYPE_CHECKING:
     from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.http import Words
     from embrief.servers.options import OpenAI
 
 HOSTED_TOKENS, HOSTED_TEXTS = 300_000, 2048
@@ -77,6 +78,8 @@ class OpenAIEmbedder(ServerEmbedder):
         """Refuse a llama-server that reranks: asked for embeddings it answers, with scores and what was in memory."""
         try:
             await self.http.post(self._root + "/rerank", {"query": "a", "documents": ["a"]})
+        except EndpointError:
+            return
         except ServerError:
             raise
         except BackendError:
@@ -95,6 +98,8 @@ class OpenAIEmbedder(ServerEmbedder):
         try:
             text = await self._ids("a", special=True)
             *plain, number = await self._ids(f"a{token}", special=False)
+        except EndpointError:
+            return
         except ServerError:
             raise
         except (BackendError, ValueError):
@@ -146,18 +151,18 @@ class OpenAIEmbedder(ServerEmbedder):
         self.check_read(whole(usage.get("prompt_tokens")) if isinstance(usage, dict) else None, fitted, len(texts))
         return answer
 
-    def _explain(self, status: int, body: Any, words: str, texts: int, encoding: str | None) -> Exception | None:
+    def _explain(self, status: int, body: Any, words: Words, texts: int, encoding: str | None) -> Exception | None:
         if (crowded := self.crowded(words, texts)) is not None:
             return crowded
-        if status in (400, 422) and encoding is not None and "encoding_format" in words:
-            return _NoEncodingError(words)
+        if status in (400, 422) and encoding is not None and "encoding_format" in words.raw:
+            return _NoEncodingError(str(words))
         if (long := too_long(status, body, words)) is not None:
             return self.refused_as_long(texts, long.tokens, long.limit)
-        if status == 501 and "not support" in words:
+        if status == 501 and "not support" in words.raw:
             return ModelMismatchError(f"{self.http.where} does not embed: {words}; start llama-server with --embedding")
-        if status == 400 and "pooling type" in words.lower():
+        if status == 400 and "pooling type" in words.raw.lower():
             return ModelMismatchError(f"{self.http.where} does not pool: {words}; start it with the model's pooling")
-        if status == 404 and "model" in words.lower():
+        if status == 404 and "model" in words.raw.lower():
             return ModelMismatchError(f"{self.http.where} has no model {self.name!r}: {words}; name it as model=")
         return None
 

@@ -46,7 +46,8 @@ class ServerOptions(RuntimeOptions):
     requests_per_minute: int | None = None
     """Kept before the server says that it is too much."""
     tokens_per_minute: int | None = None
-    """The same; counted with the model's tokenizer where it is at hand, and else estimated from above."""
+    """The same; counted with the model's tokenizer where it is at hand, else one token for two bytes, until the server
+    says how many there were."""
     tokenizer: str | None = None
     """The model's tokenizer.json, or a folder that holds it, to count and cut texts with. By default the one that comes
     with the model or is in the hub's cache."""
@@ -133,14 +134,18 @@ class Ollama(ServerOptions):
     default_url = "http://127.0.0.1:11434"
 
     def _known_url(self) -> str | None:
-        host = os.environ.get("OLLAMA_HOST", "").strip()
+        host = os.environ.get("OLLAMA_HOST", "").strip().strip("'\"")
         if not host:
             return self.default_url
         scheme, mark, rest = host.rpartition("://")
         place, slash, path = rest.partition("/")
         name, colon, port = place.rpartition(":")
-        if not colon or "]" in port:
-            name, port = place, {"https": "443", "http": "80"}.get(scheme, "11434")
+        if place.count(":") > 1 and "]" not in place:
+            # An IPv6 address by itself.
+            name, port = f"[{place}]", ""
+        elif not colon or "]" in port:
+            name, port = place, ""
+        port = port or {"https": "443", "http": "80"}.get(scheme, "11434")
         # What a server listens on is no address to call.
         name = "127.0.0.1" if name in ("0.0.0.0", "[::]", "") else name  # noqa: S104
         return f"{scheme if mark else 'http'}://{name}:{port}{slash}{path}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.runtimes.base import LoadRequest
+    from embrief.servers.http import Words
     from embrief.servers.options import RerankHttp
 
 PROBE = "What is the capital of China?"
@@ -120,15 +121,15 @@ class RerankHttpModel(ServerReranker):
             )
         return log_odds(found)
 
-    def _explain(self, status: int, body: Any, words: str, documents: int) -> Exception | None:
+    def _explain(self, status: int, body: Any, words: Words, documents: int) -> Exception | None:
         if (crowded := self.crowded(words, documents)) is not None:
             return crowded
-        if status == 501 and "not support" in words:
+        if status == 501 and "not support" in words.raw:
             return ModelMismatchError(
                 f"{self.http.where} does not rerank: {words}; start llama-server with --reranking"
             )
         if (long := too_long(status, body, words)) is not None:
             return self.refused_as_long(documents, long.tokens, long.limit)
-        if status == 404 and "model" in words.lower():
+        if status == 404 and "model" in words.raw.lower():
             return ModelMismatchError(f"{self.http.where} has no model {self.name!r}: {words}; name it as model=")
         return None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from embrief.facts.prompts import Source
     from embrief.runtimes.base import RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.http import Words
 
 _LONG = re.compile(r"must have less than (\d+) tokens\. Given: (\d+)")
 _POOLING = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
@@ -73,9 +74,9 @@ async def learn(model: ServerModel, *, reranks: bool) -> None:
     model.most_tokens = whole(info.get("max_batch_tokens"))
 
 
-def explain(model: ServerModel, status: int, words: str, texts: int) -> EmbriefError | None:
+def explain(model: ServerModel, status: int, words: Words, texts: int) -> EmbriefError | None:
     """Return what TEI's own errors are."""
-    if (long := _LONG.search(words)) is not None:
+    if (long := _LONG.search(words.raw)) is not None:
         return model.refused_as_long(texts, int(long[2]), int(long[1]))
     if status in (413, 422, 424, 400):
         # Validation, tokenizer and backend errors: the same request fails again.

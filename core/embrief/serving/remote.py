@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, MutableMapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from embrief.errors import (
     BackendError,
@@ -32,8 +34,8 @@ _CONNECTION = {"OSError", "Timeout", "TransportError", "TimeoutException", "Clie
 _FAULTS = (Exception, SystemExit, KeyboardInterrupt)
 
 # One per endpoint and loop; only the loop's own thread uses it.
-_limits: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, tuple[dict[str, asyncio.Semaphore], WeakKeyDictionary[Remote, asyncio.Semaphore]]
+_gates: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, tuple[WeakValueDictionary[str, _Gate], WeakKeyDictionary[Remote, _Gate]]
 ] = WeakKeyDictionary()
 
 
@@ -83,7 +85,7 @@ async def call(
             )
             late.tell(_answered(parts, outputs), len(inputs))
             raise late from None
-        if isinstance(error, ServerError) and len(parts) > 1:
+        if isinstance(error, BackendError) and len(parts) > 1:
             error.tell(_answered(parts, outputs), len(inputs))
         raise
     return Output.joined(parts, [output for output in outputs if output is not None], options.dim)
@@ -94,14 +96,47 @@ def _answered(parts: Sequence[range], outputs: Sequence[Output | None]) -> int:
     return next((part.start for part, output in zip(parts, outputs, strict=True) if output is None), parts[-1].stop)
 
 
-def _limit(model: Remote) -> asyncio.Semaphore:
-    known = _limits.setdefault(asyncio.get_running_loop(), ({}, WeakKeyDictionary()))
-    limits: MutableMapping[Any, asyncio.Semaphore] = known[0] if model.endpoint else known[1]
+class _Gate:
+    """How many requests are on their way to one endpoint; each model says for itself how many may be. First come first.
+
+    For one event loop's thread.
+    """
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def passed(self, most: int) -> AsyncIterator[None]:
+        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((most, ticket))
+        self._admit()
+        try:
+            await ticket
+            yield
+        finally:
+            if ticket.done() and not ticket.cancelled():
+                self._inside -= 1
+            self._admit()
+
+    def _admit(self) -> None:
+        for entry in list(self._waiting):
+            most, ticket = entry
+            if ticket.done() or self._inside < most:
+                self._waiting.remove(entry)
+                if not ticket.done():
+                    self._inside += 1
+                    ticket.set_result(None)
+
+
+def _limit(model: Remote) -> AbstractAsyncContextManager[None]:
+    known = _gates.setdefault(asyncio.get_running_loop(), (WeakValueDictionary(), WeakKeyDictionary()))
+    gates: MutableMapping[Any, _Gate] = known[0] if model.endpoint else known[1]
     key: Any = model.endpoint or model
-    limit = limits.get(key)
-    if limit is None:
-        limit = limits[key] = asyncio.Semaphore(max(model.in_flight, 1))
-    return limit
+    gate = gates.get(key)
+    if gate is None:
+        gate = gates[key] = _Gate()
+    return gate.passed(max(model.in_flight, 1))
 
 
 async def _part(model: Remote, inputs: Sequence[Rendered], part: range, options: RunOptions) -> Output:

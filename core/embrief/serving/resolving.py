@@ -320,6 +320,11 @@ class ResolvedModel(Generic[S]):
         return self._offered.offer.identity
 
     @property
+    def asks_a_server(self) -> bool:
+        """Return whether texts are handed to a server."""
+        return self._offered.offer.leaves_machine
+
+    @property
     def normalizes(self) -> bool:
         """Return whether vectors come with unit length, whatever is asked for."""
         return self._offered.offer.normalizes
