@@ -126,7 +126,7 @@ def infinity_program() -> Path:
 
 @pytest.fixture(scope="session")
 def infinity_server(infinity_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartInfinity]:
-    """Call it with folders of checkpoints by name, and flags; equal calls get the same server, which lives to the end."""
+    """Call it with folders of checkpoints by name, and flags; equal calls get the same server, until the end."""
     servers: dict[tuple[tuple[tuple[str, Path], ...], tuple[str, ...]], InfinityServer] = {}
 
     def start(models: dict[str, Path], *flags: str) -> InfinityServer:

@@ -104,8 +104,8 @@ OPENAI = (
         over_limit="cut silently",
         model_name="any is taken",
         rerank="yes, without a template",
-        here="nothing can be done about white space: Qwen3 rerankers, whose template ends with some, are refused; `usage`, "
-        "which counts letters, is not taken for a cut",
+        here="nothing can be done about white space: Qwen3 rerankers, whose template ends with some, are refused; "
+        "`usage`, which counts letters, is not taken for a cut",
         seen="real",
     ),
 )
