@@ -25,7 +25,7 @@ unexport PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quick examples lint format types docs extras lowest wheel llama clean distclean check
+.PHONY: help demo test quick examples lint format types docs extras lowest wheel llama infinity clean distclean check
 
 help:  ## Show this list
 	@echo "make demo        ask the Python standard library a question (no model download)"
@@ -39,6 +39,7 @@ help:  ## Show this list
 	@echo "make lowest      run the tests with the lowest supported versions"
 	@echo "make wheel       build sdist and wheel into dist/, install and try the wheel"
 	@echo "make llama       build llama.cpp into your cache folder: the tests then ask a real server (minutes; needs cmake)"
+	@echo "make infinity    put Infinity into your cache folder: EMBRIEF_INFINITY names it to the tests (1.2 GB)"
 	@echo "make clean       remove caches and builds (make distclean: and $(VENV))"
 	@echo
 	@echo "PYTHON=python3.12   the interpreter to use     VENV=path    the environment (default .venv)"
@@ -90,6 +91,9 @@ wheel: check $(VENV)/.done-dev
 
 llama: check $(VENV)/.done-venv
 	@"$(PY)" .ci/make_llama.py $(ARGS)
+
+infinity: check $(VENV)/.done-venv
+	@"$(PY)" .ci/make_infinity.py $(ARGS)
 
 # ---- Environments: one stamp per set of extras, renewed when the pins change --------------------
 

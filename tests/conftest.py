@@ -16,7 +16,10 @@ os.environ["ANONYMIZED_TELEMETRY"] = "False"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # The configuration of whoever runs the tests is none of theirs.
 for _name in [name for name in os.environ if name.startswith("EMBRIEF_")]:
-    if _name not in ("EMBRIEF_TEST_DATA", "EMBRIEF_REAL_MODELS", "EMBRIEF_EXITS", "EMBRIEF_LOWEST", "EMBRIEF_PLUGINS"):
+    if _name not in (
+        "EMBRIEF_TEST_DATA", "EMBRIEF_REAL_MODELS", "EMBRIEF_EXITS", "EMBRIEF_LOWEST", "EMBRIEF_PLUGINS",
+        "EMBRIEF_INFINITY", "EMBRIEF_RECORD",
+    ):  # fmt: skip
         del os.environ[_name]
 os.environ["EMBRIEF_CONFIG"] = ""
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):

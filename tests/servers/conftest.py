@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,9 +15,12 @@ import pytest
 from embrief import plugins
 
 from .gguf_writer import write_embedder
-from .llama import LlamaServer, build_folder, free_port
+from .infinity import InfinityServer
+from .llama import LlamaServer, build_folder
+from .process import free_port
 
 StartLlama = Callable[..., LlamaServer]
+StartInfinity = Callable[..., InfinityServer]
 Record = Callable[..., str]
 _numbers = itertools.count(1)
 
@@ -109,6 +113,33 @@ def own_llama_server(loading_llama_server: StartLlama) -> StartLlama:
         return server
 
     return start
+
+
+@pytest.fixture(scope="session")
+def infinity_program() -> Path:
+    """The command `infinity_emb`."""
+    given = os.environ.get("EMBRIEF_INFINITY")
+    if not given:
+        pytest.skip("EMBRIEF_INFINITY does not name a program: make infinity")
+    return Path(given)
+
+
+@pytest.fixture(scope="session")
+def infinity_server(infinity_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartInfinity]:
+    """Call it with folders of checkpoints by name, and flags; equal calls get the same server, until the end."""
+    servers: dict[tuple[tuple[tuple[str, Path], ...], tuple[str, ...]], InfinityServer] = {}
+
+    def start(models: dict[str, Path], *flags: str) -> InfinityServer:
+        key = tuple(models.items()), flags
+        if key not in servers:
+            servers[key] = InfinityServer(infinity_program, models, tmp_path_factory.mktemp("infinity"), flags)
+        # It imports torch and much else, and is not alone on the machine.
+        servers[key].wait(400)
+        return servers[key]
+
+    yield start
+    for server in servers.values():
+        server.stop()
 
 
 @pytest.fixture(scope="session")

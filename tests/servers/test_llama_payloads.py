@@ -5,10 +5,8 @@ To write the file anew: EMBRIEF_RECORD=1 python -m pytest tests/servers/test_lla
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +16,17 @@ import pytest
 from ..conftest import make_reranker
 from .conftest import StartLlama
 from .gguf_writer import write_embedder, write_reranker
-from .llama import Answer, LlamaServer
+from .llama import LlamaServer
+from .process import Answer
+from .recording import KEPT, Recorded, check, record, words
 
 PAYLOADS = Path(__file__).parent / "payloads" / "llama_server.json"
 EMBEDDINGS = "/v1/embeddings"
 KEY = "a-key-of-the-tests"
-KEPT = 4  # of the values of a vector
-HEADERS = ("content-type", "retry-after", "server", "www-authenticate")
+ABOUT = {
+    "source": "recorded from that program with checkpoints of random weights (tests/conftest.py)",
+    "shortened": f"every vector to its first {KEPT} values of 48; dates are left out",
+}
 # By model: the flags of all its cases.
 FLAGS = {
     "embedder": ("--embedding", "--alias", "tiny", "-c", "256"),
@@ -43,11 +45,6 @@ class Case(NamedTuple):
     body: Any = None
     flags: tuple[str, ...] = ()
     key: str | None = None
-
-
-def words(count: int, first: int = 0) -> str:
-    """A text of `count` tokens or a few more; another one for each `first`."""
-    return " ".join(str(number % 10) for number in range(first, first + count // 2))
 
 
 def inputs(*texts: Any, **more: Any) -> dict[str, Any]:
@@ -119,60 +116,6 @@ def first_answer(server: LlamaServer, path: str, body: object) -> Answer:
         time.sleep(0.002)
 
 
-def shortened(value: Any, name: str = "") -> Any:
-    """The same without the rest of every vector, and without dates."""
-    if isinstance(value, dict):
-        return {key: shortened(part, key) for key, part in value.items() if key not in ("created", "modified_at")}
-    if name == "embedding" and isinstance(value, str):
-        return base64.b64encode(base64.b64decode(value)[: 4 * KEPT]).decode()
-    if name == "embedding" and isinstance(value[0], float):
-        return value[:KEPT]
-    return [shortened(part, name) for part in value] if isinstance(value, list) else value
-
-
-def form(value: Any, name: str = "") -> Any:
-    """What is the same everywhere: the checkpoints, hence numbers, depend on the docstrings of this Python."""
-    if isinstance(value, dict):
-        return {key: form(part, key) for key, part in value.items()}
-    if isinstance(value, list):
-        return "ids" if name == "tokens" else sorted(json.dumps(form(part, name)) for part in value)
-    if name == "embedding" and isinstance(value, str):
-        return len(base64.b64decode(value))
-    if isinstance(value, str):
-        return re.sub(r"\d+", "#", value)
-    if value is None or isinstance(value, bool) or name in ("code", "n_ctx"):
-        return value
-    return "number"
-
-
-def record(name: str, case: Case, response: dict[str, Any], version: dict[str, str]) -> None:
-    stored = json.loads(PAYLOADS.read_text("utf-8")) if PAYLOADS.is_file() else {"cases": {}}
-    request = {"method": "GET" if case.body is None else "POST", "path": case.path, "body": case.body}
-    if case.key:
-        request["headers"] = {"Authorization": f"Bearer {case.key}"}
-    stored["cases"][name] = {
-        "server": {"model": case.model, "flags": [*FLAGS[case.model], *case.flags]},
-        "request": request,
-        "response": response,
-    }
-    stored |= {
-        "software": f"llama-server of llama.cpp at {version['commit']}, from llama-cpp-python {version['version']}",
-        "source": "recorded from that program with checkpoints of random weights (tests/conftest.py)",
-        "shortened": f"every vector to its first {KEPT} values of 48; dates are left out",
-    }
-    # One line each for server, request and response, and none for every number of a vector.
-    lines = [f" {json.dumps(key)}: {json.dumps(stored[key])}" for key in ("software", "source", "shortened")]
-    cases = [
-        f"  {json.dumps(key)}: {{\n"
-        + ",\n".join(f"   {json.dumps(part)}: {json.dumps(value)}" for part, value in stored["cases"][key].items())
-        + "\n  }"
-        for key in CASES
-        if key in stored["cases"]
-    ]
-    PAYLOADS.parent.mkdir(exist_ok=True)
-    PAYLOADS.write_text("{\n" + ",\n".join([*lines, ' "cases": {\n' + ",\n".join(cases) + "\n }"]) + "\n}\n", "utf-8")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_llama_server_still_answers_so(
@@ -185,13 +128,12 @@ def test_llama_server_still_answers_so(
         answer = first_answer(starting(request.getfixturevalue("slow_gguf"), *flags), case.path, case.body)
     else:
         answer = llama_server(files[case.model], *flags).ask(case.path, case.body, key=case.key)
-    headers = {key: value for key, value in answer.headers.items() if key in HEADERS}
-    response = {"status": answer.status, "headers": headers, "body": shortened(answer.body)}
+    found = Recorded({"model": case.model, "flags": list(flags)}, case.path, case.body, case.key, answer)
     if os.environ.get("EMBRIEF_RECORD"):
-        record(name, case, response, json.loads((llama_build / "build.json").read_text("utf-8")))
-    stored = json.loads(PAYLOADS.read_text("utf-8"))["cases"][name]
-    assert stored["request"]["body"] == case.body
-    assert form(response) == form(stored["response"])
+        build = json.loads((llama_build / "build.json").read_text("utf-8"))
+        software = f"llama-server of llama.cpp at {build['commit']}, from llama-cpp-python {build['version']}"
+        record(PAYLOADS, name, found, {"software": software, **ABOUT}, list(CASES))
+    check(PAYLOADS, name, found)
 
 
 def test_every_case_is_in_the_file() -> None:

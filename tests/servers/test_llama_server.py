@@ -15,7 +15,8 @@ import pytest
 
 from .conftest import StartLlama
 from .gguf_writer import RERANK_TEMPLATE, write_embedder, write_reranker
-from .llama import Answer, LlamaServer
+from .llama import LlamaServer
+from .process import Answer
 
 pytestmark = pytest.mark.slow
 

@@ -327,7 +327,7 @@ def test_a_text_over_the_physical_batch_is_said_to_be_too_long(
 def test_a_server_that_still_loads_is_waited_for(
     slow_gguf: Path, qwen3_model: str, loading_llama_server: StartLlama
 ) -> None:
-    from .llama import free_port
+    from .process import free_port
 
     server = loading_llama_server(slow_gguf, "--embedding", port=free_port())
     here = Embedder(qwen3_model, backend=at(server, tries=30))
@@ -479,26 +479,42 @@ def test_a_text_that_others_are_in_the_way_of_is_asked_for_as_often_as_allowed(q
 
 
 @pytest.mark.parametrize(
-    ("case", "kind"),
+    ("file", "case", "kind"),
     [
-        ("openai_no_model", ModelMismatchError),
-        ("pooling_none", ModelMismatchError),
-        ("embeddings_disabled", ModelMismatchError),
-        ("no_such_path", BackendError),
-        ("openai_rate_limit", RateLimitedError),
-        ("no_key", UnauthorizedError),
+        ("openai", "openai_no_model", ModelMismatchError),
+        ("llama_server", "pooling_none", ModelMismatchError),
+        ("llama_server", "embeddings_disabled", ModelMismatchError),
+        ("infinity", "embeddings_of_a_reranker", ModelMismatchError),
+        ("llama_server", "no_such_path", BackendError),
+        ("infinity", "no_such_path", BackendError),
+        ("openai", "openai_rate_limit", RateLimitedError),
+        ("llama_server", "no_key", UnauthorizedError),
+        ("infinity", "no_key", UnauthorizedError),
     ],
 )
-def test_errors_have_types(case: str, kind: type[EmbriefError], qwen3_model: str, quick: None) -> None:
-    file = "openai" if case.startswith("openai") else "llama_server"
+def test_errors_have_types(file: str, case: str, kind: type[EmbriefError], qwen3_model: str, quick: None) -> None:
     with serving(lambda _: payload(file, case)) as server, pytest.raises(kind) as caught:
         Embedder(qwen3_model, backend=at(server)).embed_documents(["a secret diary of mine"])
     assert "secret" not in str(caught.value)
     assert server.url in str(caught.value)
 
 
+def test_more_texts_than_a_server_takes_go_in_smaller_requests(qwen3_model: str) -> None:
+    """Infinity refuses a request of more than 2048, and names no text."""
+
+    def refuses(asked: Asked) -> Reply | None:
+        return payload("infinity", "too_many") if len(asked.body["input"]) > 2048 else None
+
+    with serving(refuses) as server:
+        texts = ["x" * (number % 90) + str(number) for number in range(2049)]
+        found = Embedder(qwen3_model, backend=at(server, batch_rows=4096)).embed_documents(texts)
+        sizes = [len(body["input"]) for body in posted(server, EMBEDDINGS)]
+    assert np.allclose(found[:, 1] / found[:, 0] * 100, [len(text) for text in texts])
+    assert sizes == [2049, 1024, 1025] or sizes == [2049, 1025, 1024]
+
+
 def test_a_text_that_a_validation_repeats_is_not_shown(qwen3_model: str) -> None:
-    with serving(lambda _: payload("openai", "infinity_too_many")) as server, pytest.raises(ItemFailedError) as caught:
+    with serving(lambda _: payload("infinity", "too_many")) as server, pytest.raises(ItemFailedError) as caught:
         Embedder(qwen3_model, backend=at(server)).embed_documents(["the text of a user"])
     assert "at most 2048 items" in str(caught.value)
     assert "the text of a user" not in str(caught.value)
@@ -586,7 +602,7 @@ def test_a_list_that_cannot_be_had_now_is_waited_for(quick: None) -> None:
     def reply(asked: Asked) -> Reply:
         if asked.path == "/v1/models" and left:
             return Reply({"error": "busy"}, left.pop(0))
-        return payload("openai", "infinity_models") if asked.path == "/v1/models" else wide(asked)
+        return payload("infinity", "models") if asked.path == "/v1/models" else wide(asked)
 
     with LoopbackServer(reply) as server:
         assert Embedder(QWEN, backend=at(server)).embed_documents(["a"]).shape == (1, 1024)
@@ -619,17 +635,19 @@ def lengths(qwen3_folder: Path) -> Callable[[list[str]], list[int]]:
 
 
 def test_usage_of_any_kind_is_tolerated(qwen3_model: str, qwen3_folder: Path, lengths: Any) -> None:
-    texts = ["a", "some words", words(100), "日本語" * 9]
+    texts = ["a", "日本語" * 9, "  🙂🚀" * 9]
+    assert sum(map(len, texts)) + 6 < sum(lengths(texts))
     for tokens in (
         lambda found: sum(lengths(found)),
-        lambda found: sum(map(len, found)) * 3,  # letters, as Infinity counts
+        lambda found: sum(map(len, found)),  # letters: here fewer than tokens
+        lambda found: sum(len(text.strip()) for text in found),  # as Infinity counts them
         lambda found: sum(lengths(found)) - len(found),  # without the end token
         lambda found: 0,
         lambda found: None,
     ):
         with serving(lambda asked, tokens=tokens: counting(asked, tokens)) as server:
             here = Embedder(qwen3_model, backend=at(server, tokenizer=str(qwen3_folder)))
-            assert here.embed_documents(texts).shape == (4, 48)
+            assert here.embed_documents(texts).shape == (3, 48)
             assert len(posted(server, EMBEDDINGS)) == 1
 
 

@@ -180,7 +180,7 @@ def asked_for(server: LoopbackServer) -> list[Any]:
     return [body for body in posted(server, RERANK) if "Beijing" not in body["documents"][0]]
 
 
-@pytest.mark.parametrize("case", ["jina", "cohere", "vllm", "infinity", "sglang", "tei_shape"])
+@pytest.mark.parametrize("case", ["jina", "cohere", "vllm", "sglang", "tei_shape"])
 def test_answers_of_every_form_are_read(case: str) -> None:
     with serving(lambda _: payload("rerank", case)) as server:
         found = Reranker(BGE, backend=at(server)).score("q", ["a", "b", "c"])
@@ -188,12 +188,15 @@ def test_answers_of_every_form_are_read(case: str) -> None:
     np.testing.assert_allclose(found, [0.9, 0.2, 0.6], atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["rerank", "rerank_texts"])
-def test_answers_of_llama_server_are_read(case: str) -> None:
-    count = {"rerank": 3, "rerank_texts": 2}[case]
-    with serving(lambda _: payload("llama_server", case)) as server:
+@pytest.mark.parametrize(
+    ("file", "case", "count"),
+    [("llama_server", "rerank", 3), ("llama_server", "rerank_texts", 2), ("infinity", "rerank", 3),
+     ("infinity", "rerank_with_documents", 2)],
+)  # fmt: skip
+def test_answers_of_real_servers_are_read(file: str, case: str, count: int) -> None:
+    with serving(lambda _: payload(file, case)) as server:
         found = Reranker(BGE, backend=at(server)).score("q", ["a", "b", "c"][:count])
-    told = payload("llama_server", case).body
+    told = payload(file, case).body
     items = told["results"] if isinstance(told, dict) else told
     expected = {item["index"]: item.get("relevance_score", item.get("score")) for item in items}
     np.testing.assert_allclose(found, [expected[n] for n in range(count)], atol=1e-6)
@@ -338,6 +341,19 @@ def test_the_template_of_the_record_is_sent_in_two_parts() -> None:
     assert probe["query"] + probe["documents"][0] == wanted.replace("{document}", "The capital of China is Beijing.")
 
 
+@pytest.mark.parametrize("template", ["client", "server"])
+def test_infinity_takes_off_what_a_template_ends_with(template: str) -> None:
+    """White space at both ends, which a template with none there does not miss; and it knows no template itself."""
+    listed = Reply({"data": [{**payload("infinity", "models").body["data"][0], "id": QWEN}]})
+    with scoring(lambda *_: 0.5, models=listed) as server:
+        with pytest.raises(ModelMismatchError, match="is Infinity, which takes white space off"):
+            Reranker(QWEN, backend=at(server, template=template)).score("q", ["d"])
+        assert not posted(server, RERANK)
+    listed.body["data"][0]["id"] = BGE
+    with scoring(lambda *_: 0.5, models=listed) as server:
+        assert Reranker(BGE, backend=at(server)).score("q", ["d"]).shape == (1,)
+
+
 def test_a_model_without_a_template_has_none_to_send() -> None:
     with pytest.raises(ArgumentError, match="template='client'"):
         Reranker(BGE, backend=RerankHttp(base_url="http://127.0.0.1:1", template="client"))
@@ -381,6 +397,7 @@ def test_a_list_of_models_decides() -> None:
         ("rerank", "jina_unauthorised", UnauthorizedError),
         ("rerank", "cohere_not_found", ModelMismatchError),
         ("llama_server", "rerank_disabled", ModelMismatchError),
+        ("infinity", "rerank_of_an_embedder", ModelMismatchError),
         ("llama_server", "no_such_path", BackendError),
         ("llama_server", "rerank_over_context", InputTooLongError),
     ],

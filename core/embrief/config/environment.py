@@ -34,7 +34,7 @@ VARIABLES: Mapping[str, str] = {
 """What each is for, for the documentation."""
 
 FOR_TESTS = (
-    "EMBRIEF_TEST_DATA", "EMBRIEF_REAL_MODELS", "EMBRIEF_EXITS", "EMBRIEF_LOWEST",
+    "EMBRIEF_TEST_DATA", "EMBRIEF_REAL_MODELS", "EMBRIEF_EXITS", "EMBRIEF_LOWEST", "EMBRIEF_INFINITY", "EMBRIEF_RECORD",
 )  # fmt: skip
 """What the project's own tests read."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,12 +25,17 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"Identity": l
 class VectorHead:
     """Pooling and the modules behind it, in float32."""
 
-    def __init__(self, folder: Path, pooling: str, hidden_size: int, device: str) -> None:
+    def __init__(
+        self, folder: Path, pooling: str, hidden_size: int, device: str, *, without: Collection[str] = ()
+    ) -> None:
+        """Read the modules, but for those of the kinds in `without`."""
         self._mean = pooling == "mean"
         self._steps: list[Callable[[torch.Tensor], torch.Tensor]] = []
         self.width = hidden_size
         """Values per vector."""
         for module in after_pooling(read_modules(folder) or ()):
+            if module.kind in without:
+                continue
             if module.kind == "Normalize":
                 self._steps.append(F.normalize)
             else:

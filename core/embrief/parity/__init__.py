@@ -5,7 +5,7 @@
 | `probe` | which texts are compared |
 | `published` | what is known of a model's numbers |
 | `check` | asking both sides, and naming the cause of a difference |
-| `pooling` | the reference with another pooling, for that cause |
+| `variants` | the reference with another pooling, or without its Dense layers, for those causes |
 | `kept` | vectors of the texts by space, for the members of a fallback |
 | `report` | what came out, and what to do |
 """

@@ -10,7 +10,6 @@ import numpy as np
 
 from embrief.errors import ArgumentError, EmbriefError, WrongKindError
 from embrief.facades.embedder import Embedder
-from embrief.parity.pooling import pooled_otherwise
 from embrief.parity.probe import (
     EDGES,
     EMPTY,
@@ -28,14 +27,18 @@ from embrief.parity.probe import (
 )
 from embrief.parity.published import PUBLISHED
 from embrief.parity.report import Finding, ParityReport
+from embrief.parity.variants import pooled_otherwise, without_dense
 from embrief.runtimes.base import RunOptions
 from embrief.serving.jobs import Request
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered
     from embrief.facts.specs import Kind
+    from embrief.runtimes.base import Model
 
     Vector = NDArray[np.float64]
 
@@ -325,6 +328,8 @@ class _Check:
             self._find("prompt missing", f"it agrees with the reference without a prompt: {detail}")
         elif self._pools_otherwise(found):
             self._find("wrong pooling", f"one token alone agrees, and several do not: {detail}")
+        elif self._is_like(without_dense):
+            self._find("dense layers missing", f"it agrees with the reference without its Dense layers: {detail}")
         elif min(found[name] for name in bad) > 0.9:
             self._find("number format", detail)
         else:
@@ -338,10 +343,14 @@ class _Check:
         """
         if self._spec.pooling == "last" and found.get(EMPTY.name, 0.0) >= self._tolerance:
             return True
+        return self._is_like(pooled_otherwise)
+
+    def _is_like(self, variant: Callable[[Embedder], AbstractContextManager[Model | None]]) -> bool:
+        """Return whether short texts agree with the reference if that is changed."""
         assert self._there is not None
         texts = [*SHORT[:4], *QUERIES]
         options = RunOptions(max_tokens=self._limit, kinds=_DENSE)
-        with pooled_otherwise(self._there.embedder) as model:
+        with variant(self._there.embedder) as model:
             if model is None:
                 return False
             items = [rendered(self._there.embedder, probe) for probe in texts]

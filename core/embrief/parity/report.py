@@ -10,6 +10,7 @@ Cause = Literal[
     "missing end token",
     "end token twice",
     "wrong pooling",
+    "dense layers missing",
     "prompt missing",
     "prompt twice",
     "not normalised",
@@ -29,6 +30,8 @@ REMEDIES: dict[Cause, str] = {
     "add_eos_token",
     "end token twice": "leave final_token='append' out",
     "wrong pooling": "start the server with the model's pooling (llama-server --pooling, TEI --pooling)",
+    "dense layers missing": "convert the file again, with the layers behind the pooling (llama.cpp's converter: "
+    "--sentence-transformers-dense-modules)",
     "prompt missing": "the server changes texts: switch its own prompts off",
     "prompt twice": "the server adds a prompt by itself: switch it off (TEI --default-prompt, a template)",
     "not normalised": "nothing needs to be done here, where vectors get unit length; other clients of this server must",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -157,7 +157,14 @@ class _Engine(Batched):
 class EngineEmbedder(_Engine):
     """An embedding model on the engine."""
 
-    def __init__(self, request: LoadRequest) -> None:
+    def __init__(self, request: LoadRequest, *, without: Collection[str] = ()) -> None:
+        """Read the model.
+
+        Args:
+            request: What to load.
+            without: Kinds of modules behind the pooling that are left out, such as `"Dense"`: for a comparison with
+                what others have left out.
+        """
         from embrief.engine.heads import VectorHead
 
         super().__init__(request)
@@ -165,7 +172,7 @@ class EngineEmbedder(_Engine):
         self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS)
         self._tokenizer.check_final_token(spec.final_token, spec.id)
         assert spec.pooling is not None  # it has offered nothing else
-        self._head = VectorHead(self._folder, spec.pooling, self._model.hidden_size, request.device)
+        self._head = VectorHead(self._folder, spec.pooling, self._model.hidden_size, request.device, without=without)
         if (width := self._head.width) != spec.dim:
             raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
 

@@ -226,6 +226,8 @@ def log_odds(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return logits
 
 
+OTHER_KIND = "ModelNotDeployedError"
+"""Infinity's word for a model that does not do what it is asked: a reranker that is to embed."""
 CROWDED = "Context size has been exceeded"
 """llama-server's slots share one context: texts that fit one by one may not fit together."""
 _CONTEXT = "exceed_context_size_error"

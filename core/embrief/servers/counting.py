@@ -35,8 +35,6 @@ class Fitted:
     truncated: NDArray[np.bool_] | None
     tokens: int
     """Of all that is sent, after the cut; without a tokenizer an estimate: one for two bytes."""
-    letters: int
-    """Of all that is sent."""
 
 
 class Tokens:
@@ -160,7 +158,7 @@ def fit(
                 # A token has at least a byte, and a few are put around a text.
                 if size + 8 > options.max_tokens:
                     raise _uncountable(index, spec, options)
-        return Fitted(bodies, None, None, sum(size // _BYTES_PER_TOKEN + 1 for size in sizes), _letters(inputs, bodies))
+        return Fitted(bodies, None, None, sum(size // _BYTES_PER_TOKEN + 1 for size in sizes))
     found = tokens.encoded([item.head for item in inputs], bodies)
     behind = {tail: tokens.length(tail) + tokens.missing for tail in {item.tail for item in inputs}}
     counts = np.array([len(each) + behind[item.tail] for each, item in zip(found, inputs, strict=True)], np.int64)
@@ -175,11 +173,7 @@ def fit(
         if part is None:
             raise _full(item, index, tokens, behind[item.tail], spec, options)
         bodies[index], sizes[index] = part[0], part[1] + behind[item.tail]
-    return Fitted(bodies, counts, truncated, sum(sizes), _letters(inputs, bodies))
-
-
-def _letters(inputs: Sequence[Rendered], bodies: Sequence[str]) -> int:
-    return sum(len(item.head) + len(body) + len(item.tail) for item, body in zip(inputs, bodies, strict=True))
+    return Fitted(bodies, counts, truncated, sum(sizes))
 
 
 def _full(

@@ -1,7 +1,7 @@
 """What each kind of server does to a text, and what is done about it here: the rows of a table in the documentation.
 
-Source: llama-server of llama-cpp-python 0.3.36 as tested; its llama_cpp.server and Infinity 0.0.78 as measured once; of
-the others documentation and source (OpenAI's, Mistral's, Jina's and Cohere's API references, vLLM 0.33,
+Source: llama-server of llama-cpp-python 0.3.36 and Infinity 0.0.78 as tested; the former's llama_cpp.server as measured
+once; of the others documentation and source (OpenAI's, Mistral's, Jina's and Cohere's API references, vLLM 0.33,
 text-embeddings-inference 1.9.3, Ollama of August 2026).
 """
 
@@ -104,8 +104,9 @@ OPENAI = (
         over_limit="cut silently",
         model_name="any is taken",
         rerank="yes, without a template",
-        here="`template='client'` for Qwen3 rerankers; nothing can be done about white space",
-        seen="payloads",
+        here="nothing can be done about white space: Qwen3 rerankers, whose template ends with some, are refused; "
+        "`usage`, which counts letters, is not taken for a cut",
+        seen="real",
     ),
 )
 

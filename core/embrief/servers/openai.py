@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, BadAnswerError, EndpointError, ModelMismatchError, ServerError
 from embrief.facts.specs import EmbeddingSpec
-from embrief.servers.answers import too_long, whole
+from embrief.servers.answers import OTHER_KIND, too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerEmbedder
 from embrief.servers.runtime import served_name
@@ -131,7 +131,8 @@ class OpenAIEmbedder(ServerEmbedder):
 
     async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
         """Send texts, in base64 unless the server does not know it."""
-        body: dict[str, Any] = {"model": self.name, "input": [text + self._end for text in texts]}
+        sent = [text + self._end for text in texts]
+        body: dict[str, Any] = {"model": self.name, "input": sent}
         # Another request may find out meanwhile that the server does not know it.
         encoding = self._encoding
         if encoding is not None:
@@ -148,7 +149,7 @@ class OpenAIEmbedder(ServerEmbedder):
             self._encoding = None
             return await self.ask(texts, fitted, options)
         usage = answer.get("usage") if isinstance(answer, dict) else None
-        self.check_read(whole(usage.get("prompt_tokens")) if isinstance(usage, dict) else None, fitted, len(texts))
+        self.check_read(whole(usage.get("prompt_tokens")) if isinstance(usage, dict) else None, fitted, sent)
         return answer
 
     def _explain(self, status: int, body: Any, words: Words, texts: int, encoding: str | None) -> Exception | None:
@@ -160,6 +161,8 @@ class OpenAIEmbedder(ServerEmbedder):
             return self.refused_as_long(texts, long.tokens, long.limit)
         if status == 501 and "not support" in words.raw:
             return ModelMismatchError(f"{self.http.where} does not embed: {words}; start llama-server with --embedding")
+        if OTHER_KIND in words.raw:
+            return ModelMismatchError(f"{self.http.where} does not embed with {self.name!r}: {words}")
         if status == 400 and "pooling type" in words.raw.lower():
             return ModelMismatchError(f"{self.http.where} does not pool: {words}; start it with the model's pooling")
         if status == 404 and "model" in words.raw.lower():

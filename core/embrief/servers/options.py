@@ -160,8 +160,8 @@ class RerankHttp(ServerOptions):
 
     template: Literal["server", "client"] = "server"
     """Who puts a Qwen3 reranker's template around query and document. A server that does it can follow no instruction
-    but the model's own; `"client"` is for servers that put query and document together as they are, such as a
-    sequence-classification copy in Infinity."""
+    but the model's own; `"client"` is for servers that put query and document together as they are. Infinity is none:
+    it takes white space off both."""
     probe: Literal["refuse", "off"] = "refuse"
     """Whether a server is refused that scores two pairs, one of which answers its query, nearly alike: files without a
     score head give numbers that mean nothing. Providers' own services are not asked."""

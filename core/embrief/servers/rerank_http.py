@@ -13,9 +13,9 @@ from embrief.errors import (
     BadAnswerError,
     ModelMismatchError,
 )
-from embrief.facts.prompts import Source
+from embrief.facts.prompts import Source, pair_template
 from embrief.facts.specs import RerankerSpec
-from embrief.servers.answers import log_odds, scores, too_long
+from embrief.servers.answers import OTHER_KIND, log_odds, scores, too_long
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerReranker
 from embrief.servers.runtime import served_name
@@ -66,6 +66,8 @@ class RerankHttpModel(ServerReranker):
         served = await self.listed(self.name)
         if served is not None:
             self.name = served["id"]
+            if served.get("owned_by") == "infinity":
+                self._check_edges()
             # vLLM fills its templates at one go.
             self._fills_slots = self._fills_slots and served.get("owned_by") != "vllm"
         if self.options.probe == "off" and self._scale != "auto":
@@ -81,6 +83,20 @@ class RerankHttpModel(ServerReranker):
                 f"with {found[1]:.4g}: its scores mean nothing. The file may lack the score head (llama.cpp needs one "
                 "that its own converter made as a reranker), or the template is missing; RerankHttp(probe='off') "
                 "leaves this check out"
+            )
+
+    def _check_edges(self) -> None:
+        """Refuse Infinity where white space at the ends of query or document is a part of the model's template.
+
+        Infinity takes it off both (0.0.78, crossencoder/torch.py), and puts no template around them by itself.
+        """
+        assert isinstance(self.spec, RerankerSpec)
+        around, _ = pair_template(PROBE, self.spec, None)
+        if self._templated and (around.head.strip() != around.head or around.tail.strip() != around.tail):
+            raise ModelMismatchError(
+                f"{self.http.where} is Infinity, which takes white space off the ends of texts, and the template of "
+                f"{self.spec.id} has some there: its scores would be those of other texts; run the model here, or on "
+                "a server that knows the template (vLLM, llama-server)"
             )
 
     async def ask(self, source: Source, documents: Sequence[str], tokens: int) -> NDArray[np.float64]:
@@ -128,6 +144,8 @@ class RerankHttpModel(ServerReranker):
             return ModelMismatchError(
                 f"{self.http.where} does not rerank: {words}; start llama-server with --reranking"
             )
+        if OTHER_KIND in words.raw:
+            return ModelMismatchError(f"{self.http.where} does not rerank with {self.name!r}: {words}")
         if (long := too_long(status, body, words)) is not None:
             return self.refused_as_long(documents, long.tokens, long.limit)
         if status == 404 and "model" in words.raw.lower():
