@@ -58,6 +58,14 @@ def starts(folder: Path) -> bool:
 
 def make(folder: Path) -> None:
     """Make the environment anew; the stamp comes last, so that an interrupted one is not taken for whole."""
+    import fcntl  # not on Windows, which `main` has refused
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f"{folder.name}.lock").open("w")  # let go of when this process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"infinity: another process is making {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     command = [
