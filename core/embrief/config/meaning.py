@@ -38,6 +38,10 @@ _OF_VECTORS = ("dim", "task", "normalize")
 WHERE_IT_RUNS = ("cache", "device", "dtype", "batch_tokens", "cache_dir", "local_files_only")
 """Those of them that move no vector, but for rounding."""
 _DECLARABLE = (OpenAI, HttpSimple)
+_OF_KIND: Mapping[str, tuple[type[ServerOptions], ...]] = {
+    "ollama": (Ollama,), "tei": (Tei,), "openai": (OpenAI, RerankHttp),
+}  # fmt: skip
+"""What the environment's word for a kind of server stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,22 +239,32 @@ def _default_url(
     entry: ModelEntry, provider: Provider, word: str, options: type[ServerOptions], kind: KindOf
 ) -> str | None:
     """Return the address of a server whose address is not configured; `None` where its options know it."""
+    # The environment wins over what is usual, as it does over the file.
     usual = provider.rerank_url if kind is RerankerSpec and provider.rerank_url else provider.base_url
+    server = environment.server() if _may_be_anywhere(entry, provider, word) else None
+    if server is not None and (server.kind is None or options in _OF_KIND[server.kind]):
+        return server.url
     if usual is not None:
         return usual
-    server = environment.read(environment.SERVER_URL)
-    scheme, plus, rest = (server or "").partition("+")
-    named = scheme.lower() if plus and rest.lower().startswith(("http://", "https://")) else None
-    if server is not None and (options in (HttpSimple, RerankHttp, Tei) or named == word == "ollama"):
-        if named is None:
-            return server
-        if named == word or (named == "openai" and options is RerankHttp):
-            return rest
     if options in (OpenAI, Ollama, HfInference):
         return None
-    raise _error(
-        entry, f"provider: {word} needs base_url:, such as http://127.0.0.1:8080 (or {environment.SERVER_URL})"
-    )
+    needs = f"provider: {word} needs base_url:, such as http://127.0.0.1:8080"
+    if server is not None:
+        raise _error(
+            entry, f"{needs}; {environment.SERVER_URL} names a server of another kind, {server.kind}+{server.url}"
+        )
+    raise _error(entry, f"{needs} (or {environment.SERVER_URL})")
+
+
+def _may_be_anywhere(entry: ModelEntry, provider: Provider, word: str) -> bool:
+    """Return whether the environment may say where a server is: not where a company is meant by its name.
+
+    Files have `openai` for OpenAI and for servers like it; what OpenAI alone has, it is asked for.
+    """
+    if not provider.hosted:
+        return True
+    record = record_of(entry)
+    return word == "openai" and (record is None or record.hosted is None)
 
 
 def _declared(entry: ModelEntry, options: type[ServerOptions], kind: KindOf, runtime: str) -> ModelSpec:

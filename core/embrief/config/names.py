@@ -18,7 +18,7 @@ from embrief.facts.specs import ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.runtimes.built_in import RUNTIMES
 from embrief.servers import asking
-from embrief.servers.options import OpenAI, RerankHttp, ServerOptions
+from embrief.servers.options import Ollama, OpenAI, RerankHttp, ServerOptions
 from embrief.serving import references
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from embrief.runtimes.base import RuntimeOptions
 
 _DEFAULTS = {False: "Qwen/Qwen3-Embedding-0.6B", True: "Qwen/Qwen3-Reranker-0.6B"}
-_SCHEMES = ("ollama", "tei", "openai")
 
 
 def default_name(kind: KindOf, config: Config | None = None) -> str:
@@ -124,6 +123,10 @@ def runtime_here(meant: Meant, backend: str | RuntimeOptions | None, kind: KindO
     if isinstance(backend, str) and is_server(backend):
         # What a wrapper wrote down is a runtime's name alone: where it runs is for this machine to say.
         return _named_server(backend, kind) or backend
+    if isinstance(backend, Ollama) and backend.base_url is None:
+        # The one kind that is named without an address also by a reference.
+        named = environment.server()
+        return replace(backend, base_url=named.url) if named is not None and named.kind == "ollama" else backend
     if environment.native() is not False or is_server(backend):
         return backend
     if meant.in_process or backend in {runtime.name for runtime in RUNTIMES}:
@@ -155,8 +158,8 @@ def is_server(backend: str | RuntimeOptions | None) -> bool:
 def _named_server(backend: str, kind: KindOf) -> ServerOptions | None:
     """Return the environment's server if it is one of this runtime's."""
     wanted = plugins().catalog.backends[backend].Options
-    text = environment.read(environment.SERVER_URL)
-    if text is None or not text.lower().startswith(tuple(f"{scheme}+http" for scheme in _SCHEMES)):
+    server = environment.server()
+    if server is None or server.kind is None:
         return None
     found = _server(kind)
     return found if type(found) is wanted else None
@@ -164,22 +167,13 @@ def _named_server(backend: str, kind: KindOf) -> ServerOptions | None:
 
 def _server(kind: KindOf) -> ServerOptions | None:
     """Return the server that the environment names, asked once what it is where that is not said."""
-    text = environment.read(environment.SERVER_URL)
-    if text is None:
+    server = environment.server()
+    if server is None:
         return None
-    scheme, plus, url = text.partition("+")
-    if plus and scheme.lower() in _SCHEMES:
-        options = references.options_of(scheme.lower())
-    elif text.lower().startswith(("http://", "https://")):
-        url, options = text, asking.server_kind(text)
-    else:
-        raise ArgumentError(
-            f"{environment.SERVER_URL} is no address: write tei+http://host:port, ollama+http://host:port or "
-            "openai+http://host:port/v1"
-        )
+    options = references.options_of(server.kind) if server.kind is not None else asking.server_kind(server.url)
     if options is OpenAI and kind is RerankerSpec:
         options = RerankHttp
-    return options(base_url=url)
+    return options(base_url=server.url)
 
 
 def check_allowed(model: str, backend: str | RuntimeOptions | None, *, leaves_machine: bool) -> None:
