@@ -516,3 +516,18 @@ def test_a_reference_to_ollama_goes_where_the_environment_says(servers, monkeypa
     assert Embedder("ollama+http://10.0.0.6:1#bge-m3").settings.backend.base_url == "http://10.0.0.6:1"
     monkeypatch.setenv("EMBRIEF_SERVER_URL", "tei+http://10.0.0.5:11434")
     assert Embedder("ollama:bge-m3").settings.backend.base_url is None
+
+
+def test_where_recorded_models_run_holds_for_every_name_of_theirs(use, servers, monkeypatch):
+    use(
+        f"models:\n  far: {{provider: tei, base_url: '{URL}', model_id: {QWEN}}}\n"
+        f"  all-MiniLM-L6-v2: {{provider: hash}}\nruns:\n  {QWEN}: far\n"
+    )
+    far, commit = Tei(base_url=URL), plugins().catalog.models[QWEN].revision
+    for name in (QWEN, "qwen3-embedding-0.6b", f"hf:{QWEN}", f"hf:{QWEN.lower()}", f"hf:{QWEN}@{commit}"):
+        assert Embedder(name).settings.backend == far, name
+        assert Embedder(name).spec.id == QWEN
+    assert Embedder(f"local:{QWEN}").settings.backend is None
+    other = Embedder(f"hf:{QWEN}@{SHA}").settings
+    assert (other.backend, other.revision) == (None, SHA), "another commit is another model"
+    assert Embedder("all-MiniLM-L6-v2").spec.id == "embrief/hash"

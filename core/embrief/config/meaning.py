@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from embrief.cache.options import MemoryCache, SqliteCache
 from embrief.config import environment
 from embrief.config.providers import PROVIDERS, Provider
-from embrief.config.schema import RUNTIME_OF, ModelEntry
+from embrief.config.schema import MODEL_SETTINGS, RUNTIME_OF, ModelEntry
 from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ConfigError, EmbriefError, WrongKindError
 from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task
@@ -80,7 +80,10 @@ def meaning_of(entry: ModelEntry, kind: KindOf) -> Meant:
     said = entry.settings.get("kind")
     if said is not None and (said == "reranker") != (kind is RerankerSpec):
         raise _wrong_kind(entry, said)
-    if kind is RerankerSpec and (wrong := [name for name in _OF_VECTORS if name in entry.settings]):
+    wrong = [name for name in _OF_VECTORS if name in entry.settings]
+    if entry.settings.get("cache"):
+        wrong.append("cache")
+    if kind is RerankerSpec and wrong:
         raise _error(entry, f"{wrong[0]}: is for embedding models, and does nothing for a reranker; remove it")
     provider, word = PROVIDERS.get(entry.provider), entry.provider
     if word == "local" and "base_url" in entry.settings:
@@ -192,11 +195,12 @@ def _on_server(entry: ModelEntry, provider: Provider, word: str, kind: KindOf) -
     options = provider.reranks if kind is RerankerSpec else provider.embeds
     if options is None:
         raise _wrong_kind(entry, "embedding" if provider.embeds is not None else "reranker")
+    runtime = RUNTIME_OF[options.__name__]
+    _refuse_others(entry, word, runtime, kind)
     values = _option_values(entry, options)
     url = settings.get("base_url") or _default_url(entry, provider, word, options, kind)
     if url is not None:
         values["base_url"] = url
-    runtime = RUNTIME_OF[options.__name__]
     try:
         if "model_id" not in settings and "served_as" not in settings and options is Tei and record_of(entry) is None:
             name = asking.served_model(options(**values))
@@ -225,6 +229,19 @@ def _on_server(entry: ModelEntry, provider: Provider, word: str, kind: KindOf) -
         keywords = {key: value for key, value in keywords.items() if key not in ("dim", "max_tokens")}
     revision = None if declared is not None else settings.get("revision")
     return Meant(spec.id, backend, revision, keywords, declared, _said_by(entry))
+
+
+def _refuse_others(entry: ModelEntry, word: str, runtime: str, kind: KindOf) -> None:
+    """Refuse settings of the provider's other kind of models: the file's reader does not know which kind this is.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for name in entry.settings:
+        belongs = MODEL_SETTINGS[name].of
+        if belongs and "server" not in belongs and runtime not in belongs:
+            what = "a reranker" if kind is RerankerSpec else "an embedding model"
+            raise _error(entry, f"{name}: does nothing for {what} of the provider {word}; remove it")
 
 
 def _option_values(entry: ModelEntry, options: type[ServerOptions]) -> dict[str, Any]:

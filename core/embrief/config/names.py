@@ -71,19 +71,27 @@ def meaning(name: str, kind: KindOf, config: Config | None = None) -> Meant:
         UnavailableError, UnauthorizedError: A server that is asked does not answer, or refuses the key.
     """
     if (recorded := _by_id(name)) is not None:
-        return _where_it_runs(name, recorded, kind, config if config is not None else current_config())
+        return _where_it_runs(recorded, kind, config) or Meant(name)
     if "/" not in name and ":" not in name:
         entry = (config if config is not None else current_config()).models.get(name)
         if entry is not None:
             return meaning_of(entry, kind)
-        return Meant(name)
-    if references.is_reference(name):
-        target = references.expand(name, kind)
-        said = f"the reference {foreign.shown(name)}"
-        return Meant(
-            target.model, target.backend, target.revision, said_by=said, in_process=target.in_process, fixed=True
-        )
-    return Meant(name)
+    elif references.is_reference(name):
+        return _referred(name, kind, config)
+    alias = plugins().catalog.find_model(name)
+    return (alias is not None and _where_it_runs(alias, kind, config)) or Meant(name)
+
+
+def _referred(name: str, kind: KindOf, config: Config | None) -> Meant:
+    target = references.expand(name, kind)
+    recorded = plugins().catalog.models.get(target.model)
+    # `hf:` says which model it is, and not where it runs; but another commit is another model.
+    if recorded is not None and target.backend is None and not target.in_process:
+        elsewhere = _where_it_runs(recorded, kind, config) if target.revision in (None, recorded.revision) else None
+        if elsewhere is not None:
+            return elsewhere
+    said = f"the reference {foreign.shown(name)}"
+    return Meant(target.model, target.backend, target.revision, said_by=said, in_process=target.in_process, fixed=True)
 
 
 def _by_id(name: str) -> ModelSpec | None:
@@ -93,11 +101,16 @@ def _by_id(name: str) -> ModelSpec | None:
     return next((spec for known, spec in models.items() if known.lower() == name.lower()), None)
 
 
-def _where_it_runs(name: str, spec: ModelSpec, kind: KindOf, config: Config) -> Meant:
-    """Return a recorded model, where the configuration says that it runs: what moves its vectors stays the record's."""
+def _where_it_runs(spec: ModelSpec, kind: KindOf, config: Config | None) -> Meant | None:
+    """Return a recorded model, where the configuration says that it runs: what moves its vectors stays the record's.
+
+    Returns:
+        `None` where the configuration does not say.
+    """
+    config = config if config is not None else current_config()
     entry = config.models.get(config.runs.get(spec.id, ""))
     if entry is None or not isinstance(spec, kind):
-        return Meant(name)
+        return None
     found = meaning_of(entry, kind)
     if found.model != spec.id:
         raise ConfigError(

@@ -112,6 +112,8 @@ FILE_SETTINGS: Mapping[str, str] = {
 }
 """Everything that a file may say besides."""
 
+_OF_THE_CALL = ("revision", "dim", "max_tokens", "instruction", "task", "normalize", "truncate", "like")
+"""Settings that say what vectors are made, and of what: `runs` leaves them to the record and the call."""
 _HABITS = ("timeout",)
 """Settings that files give to every model: where they do not apply, that is told, and no error."""
 _NOT_HERE = {
@@ -165,7 +167,15 @@ class Config:
     @property
     def notes(self) -> list[str]:
         """Return what has no effect, and where it stands."""
-        return [f"{entry.where}: {entry.name}: {note}" for entry in self.models.values() for note in entry.notes]
+        told = [f"{entry.where}: {entry.name}: {note}" for entry in self.models.values() for note in entry.notes]
+        for model, name in self.runs.items():
+            entry = self.models.get(name)
+            if entry and (dropped := [setting for setting in entry.settings if setting in _OF_THE_CALL]):
+                told.append(
+                    f"{entry.where}: {name}: {', '.join(dropped)} count where {name!r} is named, and not where runs: "
+                    f"has {model} run so: a recorded id takes from it where it runs, and nothing else"
+                )
+        return told
 
 
 def read_config(root: Node | None, file: str, folder: str) -> Config:
@@ -275,6 +285,16 @@ class _Reader:
             if read is not None:
                 settings[setting] = alias.means(read) if alias is not None and alias.means is not None else read
         notes = self._belonging(what, values, settings)
+        if "cache_ttl" in settings and not settings.get("cache"):
+            key = values["cache_ttl"][0]
+            if "cache" in settings:
+                notes.append(f"{key.text} has no effect: no vectors are kept, by {values['cache'][0].text}: false")
+            else:
+                self._problems.add(
+                    key.place,
+                    f"{what}.{key.text} says how long vectors are kept, and nothing says that they are; add cache: "
+                    "true, or remove it",
+                )
         place = where(self._file, at) if self._file else ""
         return ModelEntry(name, MappingProxyType(settings), place, self._folder, tuple(notes))
 
