@@ -318,7 +318,7 @@ def test_errors_name_the_place(read):
         (f"{{provider: tei, base_url: '{URL}', model_id: {BGE_JUDGE}, cache: true}}", Reranker, "cache: is for embed"),
         (f"{{provider: openai, base_url: '{URL}', model_id: {BGE_JUDGE}, encoding: float}}", Reranker,
          "encoding: does nothing for a reranker of the provider openai; remove it"),
-        (f"{{provider: vllm, model_id: {BGE_JUDGE}, final_token: append}}", Reranker, "final_token: does nothing for a"),
+        (f"{{provider: vllm, model_id: {BGE_JUDGE}, final_token: append}}", Reranker, "final_token: does nothing for "),
         (f"{{provider: vllm, model_id: {BGE}, template: client}}", Embedder,
          "template: does nothing for an embedding model of the provider vllm; remove it"),
     ],

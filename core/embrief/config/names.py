@@ -16,14 +16,15 @@ from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ConfigError
 from embrief.facts.specs import ModelSpec, RerankerSpec
 from embrief.files import foreign
+from embrief.runtimes.base import RuntimeOptions
 from embrief.runtimes.built_in import RUNTIMES
 from embrief.servers import asking
 from embrief.servers.options import Ollama, OpenAI, RerankHttp, ServerOptions
 from embrief.serving import references
+from embrief.serving.choosing import named
 
 if TYPE_CHECKING:
     from embrief.config.schema import Config
-    from embrief.runtimes.base import RuntimeOptions
 
 _DEFAULTS = {False: "Qwen/Qwen3-Embedding-0.6B", True: "Qwen/Qwen3-Reranker-0.6B"}
 
@@ -40,6 +41,19 @@ def default_name(kind: KindOf, config: Config | None = None) -> str:
         UnknownModelError: A variable names a folder that is not there.
         ConfigError, MissingDependencyError: The configuration cannot be read.
     """
+    return named_default(kind, config) or _DEFAULTS[kind is RerankerSpec]
+
+
+def named_default(kind: KindOf, config: Config | None = None) -> str | None:
+    """Return the model where none is named, as the environment or the configuration says; `None` if neither does.
+
+    Args:
+        kind: Whether an embedding model or a reranker is wanted.
+        config: The configuration; `None`: this process's.
+
+    Raises:
+        ArgumentError, UnknownModelError, ConfigError, MissingDependencyError: As of `default_name`.
+    """
     reranks = kind is RerankerSpec
     name = environment.RERANKER if reranks else environment.DEFAULT_MODEL
     path = environment.RERANKER_PATH if reranks else environment.MODEL_PATH
@@ -51,7 +65,7 @@ def default_name(kind: KindOf, config: Config | None = None) -> str:
     if named_one:
         return named_one
     found = config if config is not None else current_config()
-    return (found.reranker if reranks else found.default_model) or _DEFAULTS[reranks]
+    return found.reranker if reranks else found.default_model
 
 
 def meaning(name: str, kind: KindOf, config: Config | None = None) -> Meant:
@@ -138,8 +152,8 @@ def runtime_here(meant: Meant, backend: str | RuntimeOptions | None, kind: KindO
         return _named_server(backend, kind) or backend
     if isinstance(backend, Ollama) and backend.base_url is None:
         # The one kind that is named without an address also by a reference.
-        named = environment.server()
-        return replace(backend, base_url=named.url) if named is not None and named.kind == "ollama" else backend
+        there = environment.server()
+        return replace(backend, base_url=there.url) if there is not None and there.kind == "ollama" else backend
     if environment.native() is not False or is_server(backend):
         return backend
     if meant.in_process or backend in {runtime.name for runtime in RUNTIMES}:
@@ -166,6 +180,14 @@ def is_server(backend: str | RuntimeOptions | None) -> bool:
         runtime = plugins().catalog.backends.get(backend)
         return runtime is not None and issubclass(runtime.Options, ServerOptions)
     return isinstance(backend, ServerOptions)
+
+
+def told(backend: str | RuntimeOptions | None) -> str:
+    """Return a runtime for a message: its name, and the address of a server. Never all its options."""
+    if not isinstance(backend, RuntimeOptions):
+        return str(backend)
+    name = named(plugins().catalog, backend).name
+    return f"{name} at {backend.address.url}" if isinstance(backend, ServerOptions) else name
 
 
 def _named_server(backend: str, kind: KindOf) -> ServerOptions | None:
@@ -203,5 +225,5 @@ def check_allowed(model: str, backend: str | RuntimeOptions | None, *, leaves_ma
     if (leaves_machine or is_server(backend)) and environment.native() is True:
         raise ArgumentError(
             f"{environment.NATIVE}=1 lets models run in this process only, and {model} would run on a server "
-            f"({backend!r}); unset the variable, or name a model without a server"
+            f"({told(backend)}); unset the variable, or name a model without a server"
         )
