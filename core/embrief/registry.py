@@ -322,6 +322,22 @@ class Registry:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the configuration: who takes it makes the models again.
+
+        Raises:
+            ArgumentTypeError: The program registered a facade, which no configuration describes.
+        """
+        with self._lock:
+            self._check_open()
+            own = [name for name, slot in self._slots.items() if slot.entry is None]
+        if own:
+            raise ArgumentTypeError(
+                f"a Registry is pickled or copied as its configuration, which has no place for the facade {own[0]!r}; "
+                "register it with settings, or again in each process"
+            )
+        return type(self), (self.config,)
+
     def __repr__(self) -> str:
         source = f", from {self._config.file}" if self._config.file else ""
         return f"<Registry of {len(self._slots)} models{source}>"

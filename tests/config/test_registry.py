@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -373,3 +375,25 @@ def test_a_registry_is_not_the_process(read, servers, use):
         Embedder("near")
     use_config(mine.config)
     assert Embedder("near").settings.backend is None
+
+
+def test_a_configuration_and_its_registry_travel(read):
+    config = read(
+        "default_model: a\nmodels:\n  a: {provider: hash, dim: 64, batch_size: 3}\n  b: {model_id: BAAI/bge-m3}\n"
+        "fallback_chain: [a]\nruns: {BAAI/bge-m3: b}\n"
+    )
+    for again in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config), copy.copy(config)):
+        assert again == config
+        assert again.notes == config.notes
+        with pytest.raises(TypeError):
+            again.models["c"] = again.models["a"]
+    with Registry(config) as registry:
+        registry.register("small", provider="hash", dim=32)
+        for again in (pickle.loads(pickle.dumps(registry)), copy.deepcopy(registry)):
+            with again:
+                assert [row.name for row in again.list()] == ["a", "b", "small"]
+                assert again.get("small").embed_query("q").shape == (32,)
+                assert again.default().dim == 64
+        registry.register("mine", Embedder("hash"))
+        with pytest.raises(ArgumentTypeError, match="no place for the facade 'mine'; register it with settings"):
+            pickle.dumps(registry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -145,6 +145,14 @@ class ModelEntry:
         """Return the provider as it is called here."""
         return str(self.settings.get("provider", "native"))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only views cannot be copied themselves.
+        return _entry, (self.name, dict(self.settings), self.where, self.folder, self.notes)
+
+
+def _entry(name: str, settings: dict[str, Any], where: str, folder: str, notes: tuple[str, ...]) -> ModelEntry:
+    return ModelEntry(name, MappingProxyType(settings), where, folder, notes)
+
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -176,6 +184,15 @@ class Config:
                     f"has {model} run so: a recorded id takes from it where it runs, and nothing else"
                 )
         return told
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return _config, ({**values, "models": dict(self.models), "runs": dict(self.runs)},)
+
+
+def _config(values: dict[str, Any]) -> Config:
+    read_only = {name: MappingProxyType(values[name]) for name in ("models", "runs")}
+    return Config(**{**values, **read_only})
 
 
 def read_config(root: Node | None, file: str, folder: str) -> Config:
