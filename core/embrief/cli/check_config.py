@@ -46,8 +46,12 @@ def check(path: Path | None) -> dict[str, Any]:
         models = _models(registry, config, problems)
         broken = {row["name"] for row in models if row["problem"]}
         _defaults(registry, config, broken, problems)
-        if config.fallback_chain and not broken & set(config.fallback_chain):
-            _tried(registry.chain, f"{config.file}: fallback_chain", problems)
+        for names, make, what in (
+            (config.fallback_chain, registry.chain, "fallback_chain"),
+            (config.reranker_chain, registry.reranker_chain, "reranker_chain"),
+        ):
+            if names and not broken & set(names):
+                _tried(make, f"{config.file}: {what}", problems)
     _runs(config, problems)
     return {**found, "models": models, "problems": problems}
 

@@ -107,6 +107,7 @@ FILE_SETTINGS: Mapping[str, str] = {
     "models": "The models by name",
     "reranker": "The reranker where none is named; a name, or a mapping like those in `models`",
     "fallback_chain": "Names of `models`, in the order in which they are tried",
+    "reranker_chain": "Names of rerankers in `models`, in the order in which they are tried",
     "allow_degraded": "Whether a chain may answer from another vector space, marked as such",
     "runs": "Where recorded models run: their id, and the name in `models` that says how",
 }
@@ -168,6 +169,7 @@ class Config:
     """By name, in the order of the file."""
     reranker: str | None = None
     fallback_chain: tuple[str, ...] = ()
+    reranker_chain: tuple[str, ...] = ()
     allow_degraded: bool = False
     runs: Mapping[str, str] = field(default_factory=dict)
     """Ids of recorded models to names in `models`."""
@@ -262,7 +264,7 @@ class _Reader:
                 models[key.text] = self.entry(key.text, node, key.place)
         reranker = self._reranker(values, models)
         default = self._named(values, "default_model", models)
-        chain = self._chain(values, models)
+        chain, rerankers = (self._chain(what, values, models) for what in ("fallback_chain", "reranker_chain"))
         runs = self._runs(values, models)
         degraded = values.get("allow_degraded")
         return Config(
@@ -271,6 +273,7 @@ class _Reader:
             models=MappingProxyType(models),
             reranker=reranker,
             fallback_chain=chain,
+            reranker_chain=rerankers,
             allow_degraded=bool(degraded and self._value(degraded[1], "flag", "allow_degraded")),
             runs=MappingProxyType(runs),
         )
@@ -395,23 +398,23 @@ class _Reader:
         return text
 
     def _chain(
-        self, values: Mapping[str, tuple[Scalar, Node, Alias | None]], models: Mapping[str, ModelEntry]
+        self, what: str, values: Mapping[str, tuple[Scalar, Node, Alias | None]], models: Mapping[str, ModelEntry]
     ) -> tuple[str, ...]:
-        if "fallback_chain" not in values:
+        if what not in values:
             return ()
-        node = values["fallback_chain"][1]
+        node = values[what][1]
         if not isinstance(node, Listing):
-            self._problems.add(node.place, "fallback_chain is a list of names, such as [first, second]")
+            self._problems.add(node.place, f"{what} is a list of names, such as [first, second]")
             return ()
         chain: list[str] = []
         for item in node.items:
-            name = self._value(item, "text", "fallback_chain")
+            name = self._value(item, "text", what)
             if name is None:
                 continue
             if name not in models:
-                self._unknown(item.place, "fallback_chain", name, models)
+                self._unknown(item.place, what, name, models)
             elif name in chain:
-                self._problems.add(item.place, f"fallback_chain has {_shown(name)} twice; leave one")
+                self._problems.add(item.place, f"{what} has {_shown(name)} twice; leave one")
             chain.append(name)
         return tuple(chain)
 
