@@ -86,10 +86,11 @@ class ConfigError(ArgumentError):
 
     Attributes:
         problems: One sentence for each thing that is wrong, in the order of the file.
+        file: The file that was read; empty where it could not be, or where none was.
     """
 
     def __init__(self, *problems: str, file: str = "") -> None:
-        self.problems = problems
+        self.problems, self.file = problems, file
         if len(problems) == 1:
             super().__init__(problems[0])
         else:

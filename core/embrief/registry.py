@@ -28,6 +28,7 @@ from embrief.facades.embedder import Embedder
 from embrief.facades.reranker import Reranker
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.fallback.embedder import FallbackEmbedder
+from embrief.fallback.reranker import FallbackReranker
 from embrief.files import foreign
 from embrief.serving.lanes import Lane
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from embrief.fallback.chain import Unprobed
     from embrief.fallback.events import OnEvent
+    from embrief.fallback.reranker import LastResort
 
 T = TypeVar("T")
 Facades = Embedder | Reranker
@@ -115,6 +117,7 @@ class Registry:
         self._config = config if config is not None else Config()
         self._lock = threading.RLock()
         self._closed = False
+        self._lane = Lane()
         self._slots: dict[str, _Slot] = {}
         self._defaults: dict[KindOf, tuple[str, _Slot]] = {}
         for entry in self._config.models.values():
@@ -228,6 +231,22 @@ class Registry:
             members, unprobed=unprobed, allow_degraded=self._config.allow_degraded, on_event=on_event
         )
 
+    def reranker_chain(self, *, last_resort: LastResort = "raise", on_event: OnEvent | None = None) -> FallbackReranker:
+        """Return the configured `reranker_chain`: its rerankers, asked in turn. They may be different models.
+
+        Args:
+            last_resort: As of `FallbackReranker`.
+            on_event: As of `FallbackReranker`.
+
+        Raises:
+            ArgumentError: No chain is configured, or a model of it embeds.
+            EmbriefError: A model cannot be used as it is configured.
+        """
+        names = self._config.reranker_chain
+        if not names:
+            raise ArgumentError("no reranker_chain is configured: it is a list of names of rerankers")
+        return FallbackReranker([self.reranker(name) for name in names], last_resort=last_resort, on_event=on_event)
+
     def list(self) -> list[ModelRow]:
         """Return what is known of each model without loading, fetching or asking anything."""
         with self._lock:
@@ -293,6 +312,20 @@ class Registry:
         slot = self._default(RerankerSpec)[1] if name is None else self._slot(name)
         return await slot.lane.run(partial(self.reranker, name))
 
+    async def adefault(self) -> Embedder:
+        """`default` without blocking the event loop."""
+        return await self._lane.run(self.default)
+
+    async def achain(self, *, unprobed: Unprobed = "refuse", on_event: OnEvent | None = None) -> FallbackEmbedder:
+        """`chain` without blocking the event loop."""
+        return await self._lane.run(partial(self.chain, unprobed=unprobed, on_event=on_event))
+
+    async def areranker_chain(
+        self, *, last_resort: LastResort = "raise", on_event: OnEvent | None = None
+    ) -> FallbackReranker:
+        """`reranker_chain` without blocking the event loop."""
+        return await self._lane.run(partial(self.reranker_chain, last_resort=last_resort, on_event=on_event))
+
     async def ahealth(self, name: str | None = None) -> dict[str, Health]:
         """`health` without blocking the event loop; all models are asked at the same time."""
         import asyncio
@@ -308,6 +341,14 @@ class Registry:
         slots = [self._slot(name) for name in names or self._names(None)]
         await asyncio.gather(*(slot.lane.run(partial(self._load, slot)) for slot in slots))
 
+    async def aunload(self, *names: str) -> None:
+        """`unload` without blocking the event loop."""
+        await self._lane.run(partial(self.unload, *names))
+
+    async def aclose(self) -> None:
+        """`close` without blocking the event loop."""
+        await self._lane.run(self.close)
+
     def __enter__(self) -> Self:
         return self
 
@@ -321,6 +362,22 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._slots)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the configuration: who takes it makes the models again.
+
+        Raises:
+            ArgumentTypeError: The program registered a facade, which no configuration describes.
+        """
+        with self._lock:
+            self._check_open()
+            own = [name for name, slot in self._slots.items() if slot.entry is None]
+        if own:
+            raise ArgumentTypeError(
+                f"a Registry is pickled or copied as its configuration, which has no place for the facade {own[0]!r}; "
+                "register it with settings, or again in each process"
+            )
+        return type(self), (self.config,)
 
     def __repr__(self) -> str:
         source = f", from {self._config.file}" if self._config.file else ""
@@ -416,7 +473,7 @@ class Registry:
 
     def _after_fork(self) -> None:
         """Give a child process a lock of its own, and drop what a thread of the parent was making."""
-        self._lock = threading.RLock()
+        self._lock, self._lane = threading.RLock(), Lane()
         for slot in [*self._slots.values(), *(slot for _, slot in self._defaults.values())]:
             slot.flight, slot.lane = None, Lane()
 

@@ -40,6 +40,7 @@ __all__ = [
     "backend_name",
     "choose_facade",
     "count",
+    "is_configured_only",
     "listed",
     "meant",
     "missing_framework",
@@ -173,6 +174,11 @@ def missing_framework(package: str, framework: str, *, extra: str, error: Import
 def backend_name(backend: str | RuntimeOptions | None) -> str | None:
     """Return what a wrapper writes down of `backend=`: the runtime's name. Where it runs is for each machine to say."""
     return named(plugins().catalog, backend).name if isinstance(backend, RuntimeOptions) else backend
+
+
+def is_configured_only(embedder: Embedder) -> bool:
+    """Return whether nothing but this process's configuration says what a model is, so that no store can keep it."""
+    return embedder._shared.choice.declared is not None
 
 
 def recorded_id(model: str) -> str:

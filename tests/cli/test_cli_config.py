@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from embrief import Embedder, use_config
+from embrief import ArgumentError, Embedder, use_config
 from embrief.cli import app
 
 
@@ -82,7 +82,8 @@ def test_what_is_wrong_has_a_place_and_a_remedy_and_ends_with_1(write):
     told = found["problems"]
     assert told[0].startswith(f"{path}:3:3: a: dim=4 does not fit embrief/hash")
     assert told[1].startswith(f"{path}:4:3: b: it does not say which model it is; add model_id:")
-    assert told[2].startswith(f"{path}: runs: says that BAAI/bge-m3 runs as 'c', and that is embrief/hash")
+    assert told[2].startswith("the embedding model where none is named: 'nobody/x:y' is a name with a tag")
+    assert told[3].startswith(f"{path}: runs: says that BAAI/bge-m3 runs as 'c', and that is embrief/hash")
     assert [row["problem"] is None for row in found["configuration"]["models"]] == [False, False, True]
     shown = run("doctor", "--config", path.parent / "gone.yaml")
     assert shown.exit_code == 1
@@ -98,7 +99,8 @@ def test_doctor_finds_the_users_own_and_tells_of_unknown_variables(write):
     assert shown.exit_code == 0
     shown = run("doctor", EMBRIEF_DEFAULT_EMBEDDING_MODEL="x", EMBRIEF_MODEL_PATH="/y")
     assert (
-        "problem: the model where none is named: EMBRIEF_DEFAULT_EMBEDDING_MODEL='x' and EMBRIEF_MODEL" in shown.output
+        "problem: the embedding model where none is named: EMBRIEF_DEFAULT_EMBEDDING_MODEL='x' and EMBRIEF_MODEL_PATH"
+        in shown.output
     )
     assert shown.exit_code == 1
     shown = run("doctor", EMBRIEF_NATIVE="maybe")
@@ -135,7 +137,7 @@ def test_a_model_on_a_server_is_not_pulled():
     for command in ("pull", "doctor"):
         shown = run(command, "tei:http://127.0.0.1:1#BAAI/bge-m3")
         assert shown.exit_code == 1
-        assert "is BAAI/bge-m3 on a server (Tei(base_url='http://127.0.0.1:1'" in shown.output
+        assert "is BAAI/bge-m3 on a server (tei at http://127.0.0.1:1); this command is" in shown.output
 
 
 def test_the_tokenizer_of_a_model_on_a_server_may_be_pulled():
@@ -171,3 +173,66 @@ def test_eval_takes_a_configured_model(write, tmp_path):
     )
     assert shown.exit_code == 0, shown.output
     assert Embedder("embrief/hash", dim=64).fingerprint in (tmp_path / "o.json").read_text("utf-8")
+
+
+TWO = (
+    "models:\n  a: {provider: hash, dim: 64}\n  b: {model_id: embrief/tiny-embedding}\n"
+    "  r: {model_id: embrief/tiny-reranker}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("fallback_chain: [a, b]\n", "fallback_chain: "),
+        ("fallback_chain: [a, r]\n", "fallback_chain: 'r' is a reranker"),
+        ("reranker: a\n", "the reranker where none is named: 'a' is an embedding model"),
+        ("default_model: r\n", "the embedding model where none is named: 'r' is a reranker"),
+    ],
+)
+def test_doctor_makes_what_is_made_of_several_models_and_of_defaults(write, more, says):
+    path = write(TWO + more)
+    shown = run("doctor", "--json", "--config", path)
+    found = json.loads(shown.output)["problems"]
+    assert shown.exit_code == 1
+    assert len(found) == 1
+    assert says in found[0]
+    assert run("doctor", "--config", write(TWO + "fallback_chain: [a, b]\nallow_degraded: true\n")).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("EMBRIEF_DEVICE", "gpu", "the variable EMBRIEF_DEVICE: device='gpu' is not known; use "),
+        ("EMBRIEF_SERVER_URL", "nonsense", "EMBRIEF_SERVER_URL is no address: write "),
+        ("EMBRIEF_SERVER_URL", "tei+http://u:p@h", "EMBRIEF_SERVER_URL='http://...@h' has a user or a password"),
+        ("EMBRIEF_DEFAULT_EMBEDDING_MODEL", "nosuch", "where none is named: no model has the name 'nosuch'"),
+        ("EMBRIEF_RERANKER_MODEL", "embrief/hash", "the reranker where none is named: "),
+        ("EMBRIEF_CONFIG", "/gone/x.yaml", "the variable EMBRIEF_CONFIG names a file that cannot be used: /gone/x"),
+    ],
+)
+def test_doctor_checks_the_variables(name, value, says):
+    shown = run("doctor", "--json", **{name: value})
+    found = json.loads(shown.output)["problems"]
+    assert shown.exit_code == 1
+    assert len(found) == 1
+    assert says in found[0]
+
+
+def test_messages_about_servers_name_them_and_not_all_their_options(monkeypatch):
+    monkeypatch.setenv("EMBRIEF_NATIVE", "1")
+    with pytest.raises(ArgumentError, match=r"would run on a server \(tei at http://127.0.0.1:1\); unset"):
+        Embedder("tei:http://127.0.0.1:1#BAAI/bge-m3")
+
+
+def test_parity_and_bench_take_a_configuration(write):
+    path = write(GOOD + "  far: {provider: tei, base_url: 'http://127.0.0.1:1', model_id: BAAI/bge-m3}\n")
+    text = path.read_text("utf-8").replace("reranker: judge\n", "")
+    path.write_text(text, "utf-8")
+    shown = run("parity", "--config", path, "small", "embrief/hash")
+    assert "embrief/hash has vectors of 64 values, and embrief/hash of 1024" in shown.output
+    shown = run("bench", "--config", path, "--model", "far")
+    assert shown.exit_code == 1
+    assert "'far' is BAAI/bge-m3 on a server (tei at http://127.0.0.1:1)" in shown.output
+    shown = run("doctor", "--config", write(TWO + "reranker_chain: [r, a]\n"))
+    assert "reranker_chain: 'a' is an embedding model" in shown.output

@@ -478,3 +478,56 @@ def test_a_broken_file_is_told_where_it_may_matter(write, monkeypatch):
     monkeypatch.setenv("EMBRIEF_CONFIG", str(write("models: {hash: {provider: hash, dim: 8}}\n")))
     assert Embedder("hash").dim == 8, "read as soon as it can be"
     assert load_config(write("")).models == {}
+
+
+def test_the_environments_server_is_that_of_configured_ones_without_an_address(servers, monkeypatch, use):
+    words = ("vllm", "llama-server", "infinity", "lmstudio", "openai-compatible", "ollama", "tei")
+    use(
+        "models:\n"
+        + "".join(f"  {word}: {{provider: {word}, model_id: {BGE}}}\n" for word in words)
+        + f"  judge: {{provider: vllm, model_id: {JUDGE}}}\n  openai: {{provider: openai, model_id: "
+        f"text-embedding-3-small}}\n  jina: {{provider: jina, model_id: {BGE}, served_as: x}}\n"
+    )
+    like_openai, other = words[:5], "http://10.0.0.5:1/v1"
+    usual = {word: Embedder(word).settings.backend for word in (*like_openai[:4], "ollama")}
+    monkeypatch.setenv("EMBRIEF_SERVER_URL", f"openai+{other}")
+    for word in like_openai:
+        assert Embedder(word).settings.backend.base_url == other, word
+    assert Reranker("judge").settings.backend.base_url == other
+    assert Embedder("ollama").settings.backend == usual["ollama"]
+    assert Embedder("openai").settings.backend.base_url is None, "what OpenAI alone has is OpenAI's"
+    assert Embedder("jina").settings.backend.base_url == "https://api.jina.ai/v1"
+    with pytest.raises(
+        ConfigError,
+        match=r"provider: tei needs base_url:.*; EMBRIEF_SERVER_URL names a server of another kind, openai\+http",
+    ):
+        Embedder("tei")
+    monkeypatch.setenv("EMBRIEF_SERVER_URL", f"tei+{URL}")
+    assert {word: Embedder(word).settings.backend for word in usual} == usual
+    monkeypatch.setenv("EMBRIEF_SERVER_URL", URL)
+    for word in words:
+        assert Embedder(word).settings.backend.base_url == URL, word
+
+
+def test_a_reference_to_ollama_goes_where_the_environment_says(servers, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:7")
+    monkeypatch.setenv("EMBRIEF_SERVER_URL", "ollama+http://10.0.0.5:11434")
+    assert Embedder("ollama:bge-m3").settings.backend.base_url == "http://10.0.0.5:11434"
+    assert Embedder("ollama+http://10.0.0.6:1#bge-m3").settings.backend.base_url == "http://10.0.0.6:1"
+    monkeypatch.setenv("EMBRIEF_SERVER_URL", "tei+http://10.0.0.5:11434")
+    assert Embedder("ollama:bge-m3").settings.backend.base_url is None
+
+
+def test_where_recorded_models_run_holds_for_every_name_of_theirs(use, servers, monkeypatch):
+    use(
+        f"models:\n  far: {{provider: tei, base_url: '{URL}', model_id: {QWEN}}}\n"
+        f"  all-MiniLM-L6-v2: {{provider: hash}}\nruns:\n  {QWEN}: far\n"
+    )
+    far, commit = Tei(base_url=URL), plugins().catalog.models[QWEN].revision
+    for name in (QWEN, "qwen3-embedding-0.6b", f"hf:{QWEN}", f"hf:{QWEN.lower()}", f"hf:{QWEN}@{commit}"):
+        assert Embedder(name).settings.backend == far, name
+        assert Embedder(name).spec.id == QWEN
+    assert Embedder(f"local:{QWEN}").settings.backend is None
+    other = Embedder(f"hf:{QWEN}@{SHA}").settings
+    assert (other.backend, other.revision) == (None, SHA), "another commit is another model"
+    assert Embedder("all-MiniLM-L6-v2").spec.id == "embrief/hash"

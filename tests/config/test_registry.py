@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from embrief import (
     ConfigError,
     DuplicateNameError,
     Embedder,
+    FallbackReranker,
     Health,
     Registry,
     Reranker,
@@ -373,3 +376,70 @@ def test_a_registry_is_not_the_process(read, servers, use):
         Embedder("near")
     use_config(mine.config)
     assert Embedder("near").settings.backend is None
+
+
+def test_a_configuration_and_its_registry_travel(read):
+    config = read(
+        "default_model: a\nmodels:\n  a: {provider: hash, dim: 64, batch_size: 3}\n  b: {model_id: BAAI/bge-m3}\n"
+        "fallback_chain: [a]\nruns: {BAAI/bge-m3: b}\n"
+    )
+    for again in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config), copy.copy(config)):
+        assert again == config
+        assert again.notes == config.notes
+        with pytest.raises(TypeError):
+            again.models["c"] = again.models["a"]
+    with Registry(config) as registry:
+        registry.register("small", provider="hash", dim=32)
+        for again in (pickle.loads(pickle.dumps(registry)), copy.deepcopy(registry)):
+            with again:
+                assert [row.name for row in again.list()] == ["a", "b", "small"]
+                assert again.get("small").embed_query("q").shape == (32,)
+                assert again.default().dim == 64
+        registry.register("mine", Embedder("hash"))
+        with pytest.raises(ArgumentTypeError, match="no place for the facade 'mine'; register it with settings"):
+            pickle.dumps(registry)
+
+
+def test_a_configured_chain_of_rerankers(read, fake):
+    registry = Registry(
+        read(
+            f"models:\n  a: {{model_id: {fake.reranker}}}\n  b: {{model_id: embrief/tiny-reranker}}\n"
+            "  e: {provider: hash}\nreranker_chain: [a, b]\n"
+        )
+    )
+    chain = registry.reranker_chain()
+    assert isinstance(chain, FallbackReranker)
+    assert [member.partition(" ")[0] for member in chain.members] == [fake.reranker, "embrief/tiny-reranker"]
+    events = []
+    last = registry.reranker_chain(last_resort="input-order", on_event=events.append)
+    assert len(last.rerank("q", ["a", "b"])) == 2
+    assert len(events) == 1
+    assert asyncio.run(registry.areranker_chain()).members == chain.members
+    with pytest.raises(ArgumentError, match="no reranker_chain is configured"):
+        Registry().reranker_chain()
+    with pytest.raises(ArgumentError, match="'e' is an embedding model"):
+        Registry(read("models: {e: {provider: hash}}\nreranker_chain: [e]\n")).reranker_chain()
+    with pytest.raises(ConfigError, match="reranker_chain: 'c' is not known"):
+        read("models: {e: {provider: hash}}\nreranker_chain: [c]\n")
+
+
+def test_twins_for_event_loops(read):
+    registry = Registry(
+        read(
+            "default_model: a\nmodels: {a: {provider: hash, dim: 32}, b: {provider: hash, dim: 32}}\n"
+            "fallback_chain: [a, b]\n"
+        )
+    )
+
+    async def use_them():
+        first = await registry.adefault()
+        assert first is registry.get("a")
+        assert (await registry.achain()).dim == 32
+        await registry.aunload("a")
+        with pytest.raises(ClosedError):
+            first.embed_query("q")
+        await registry.aclose()
+        with pytest.raises(ClosedError, match="this Registry is closed"):
+            await registry.adefault()
+
+    asyncio.run(use_them())

@@ -12,6 +12,7 @@ from embrief.errors import WrongKindError
 from embrief.servers import HfInference, HttpSimple, Ollama, OpenAI, RerankHttp, Tei
 
 KEY = "sk-verysecret0123456789"
+URL, BGE, BGE_JUDGE = "http://127.0.0.1:8080", "BAAI/bge-m3", "BAAI/bge-reranker-v2-m3"
 
 
 def problems(read, text):
@@ -309,3 +310,39 @@ def test_errors_name_the_place(read):
     with pytest.raises(ArgumentError, match="dim=9 does not fit") as caught:
         Registry(read("models: {m: {model_id: BAAI/bge-m3, dim: 9}}")).get("m")
     assert "configured at" in str(caught.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "says"),
+    [
+        (f"{{provider: tei, base_url: '{URL}', model_id: {BGE_JUDGE}, cache: true}}", Reranker, "cache: is for embed"),
+        (f"{{provider: openai, base_url: '{URL}', model_id: {BGE_JUDGE}, encoding: float}}", Reranker,
+         "encoding: does nothing for a reranker of the provider openai; remove it"),
+        (f"{{provider: vllm, model_id: {BGE_JUDGE}, final_token: append}}", Reranker, "final_token: does nothing for "),
+        (f"{{provider: vllm, model_id: {BGE}, template: client}}", Embedder,
+         "template: does nothing for an embedding model of the provider vllm; remove it"),
+    ],
+)  # fmt: skip
+def test_what_is_for_the_other_kind_of_models_is_an_error(read, servers, model, kind, says):
+    config = read(f"models:\n  m: {model}\n")
+    with Registry(config) as registry, pytest.raises(ConfigError, match=rf"yaml:2:3: m: {says}"):
+        (registry.get if kind is Embedder else registry.reranker)("m")
+
+
+def test_how_long_nothing_is_kept(read):
+    found = problems(read, "models:\n  m: {provider: hash, cache_ttl: 1h}\n")
+    assert found == [
+        "2:23: models.m.cache_ttl says how long vectors are kept, and nothing says that they are; add cache: true, or "
+        "remove it"
+    ]
+    config = read("models:\n  m: {provider: hash, cache_enabled: false, ttl: 1h}\n")
+    assert config.notes[0].endswith("yaml:2:3: m: ttl has no effect: no vectors are kept, by cache_enabled: false")
+
+
+def test_what_runs_leaves_behind_is_told(read):
+    config = read(
+        f"models:\n  m: {{model_id: {BGE}, device: cpu, truncate: error, max_tokens: 9, dim: 1024}}\n"
+        f"  n: {{model_id: {BGE_JUDGE}}}\nruns: {{{BGE}: m, {BGE_JUDGE}: n}}\n"
+    )
+    [note] = config.notes
+    assert f"yaml:2:3: m: truncate, max_tokens, dim count where 'm' is named, and not where runs: has {BGE}" in note

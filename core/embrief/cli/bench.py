@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
+from embrief.cli.naming import ConfigFile, meant_here
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.cli.paths import expanded
+from embrief.discovery.plugins import catalog
 from embrief.errors import ArgumentError
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -59,6 +61,7 @@ def bench(
         ),
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="How much worse is still the same.")] = 0.05,
+    config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
     shape: Annotated[str, typer.Option(hidden=True, help="real or tiny.")] = "real",
@@ -80,7 +83,7 @@ def bench(
     if shape not in ("real", "tiny"):
         raise ArgumentError(f"--shape {shape!r} is not known; use real or tiny")
     settings = Settings(
-        models=tuple(model or ()),
+        models=tuple(map(_model, model or ())),
         layers=layers,
         shape=cast("Literal['real', 'tiny']", shape),
         sizes=sizes_of(shape, chunks),
@@ -112,6 +115,22 @@ def bench(
         if worse:
             raise typer.Exit(1)
         errors.print(f"nothing is worse than in {compare}", style="green", soft_wrap=True)
+
+
+def _model(name: str) -> str:
+    """Return the id or folder behind a name: its weights are measured, with settings of this command's own.
+
+    Raises:
+        ArgumentError: It runs on a server, or at another commit than the one that is measured.
+    """
+    meant = meant_here(name)
+    spec = catalog().find_model(meant.model)
+    if meant.revision is not None and (spec is None or meant.revision != spec.revision):
+        raise ArgumentError(
+            f"{name!r} is {meant.model} at revision {meant.revision!r}, and bench takes recorded commits and folders; "
+            "give a folder"
+        )
+    return meant.model
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def meant_here(name: str, *, also_on_servers: bool = False) -> Meant:
         ArgumentError: The model is on a server.
         EmbriefError: As of `Embedder`.
     """
-    from embrief.config.names import is_server, meaning
+    from embrief.config.names import is_server, meaning, told
     from embrief.errors import ArgumentError, WrongKindError
     from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 
@@ -53,6 +53,7 @@ def meant_here(name: str, *, also_on_servers: bool = False) -> Meant:
         meant = meaning(name, RerankerSpec)
     if not also_on_servers and is_server(meant.backend):
         raise ArgumentError(
-            f"{name!r} is {meant.model} on a server ({meant.backend!r}); this command is about models in this process"
+            f"{name!r} is {meant.model} on a server ({told(meant.backend)}); this command is about models in this "
+            "process"
         )
     return meant

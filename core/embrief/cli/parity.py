@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from embrief.cli.completion import model_names
+from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
 
 
 def parity(
@@ -30,11 +31,12 @@ def parity(
     record: Annotated[
         bool, typer.Option("--record", help="Keep the vectors of the probe texts, for members of a fallback.")
     ] = False,
+    config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare a model on a server with the same model elsewhere, and name the cause of a difference.
+    """Compare a model on a server with the same one elsewhere.
 
-    Exits with 1 if the vectors differ; then nothing is kept either.
+    Names the cause of a difference. Exits with 1 if the vectors differ; then nothing is kept either.
     """
     from embrief.facades.embedder import Embedder
     from embrief.parity import check_parity, kept

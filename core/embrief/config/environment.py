@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from embrief.errors import ArgumentError
 
@@ -24,8 +25,9 @@ VARIABLES: Mapping[str, str] = {
     MODEL_PATH: "The folder of the embedding model where none is named",
     RERANKER_PATH: "The folder of the reranker where none is named",
     SERVER_URL: "A server, as `tei+http://...`, `ollama+http://...` or `openai+http://...`; without such a word it is "
-    "asked once what it is. Used by `EMBRIEF_NATIVE=0`, by configured servers that have no `base_url`, and where a "
-    'runtime is named without an address, such as `backend="tei"`',
+    "asked once what it is. Used by `EMBRIEF_NATIVE=0`; by configured servers of that kind that have no `base_url` "
+    "(without a word: of every kind), but never in the place of a company's service; and where a runtime is named "
+    'without an address, such as `backend="tei"` or `ollama:NAME`, if the word is its own',
     DEVICE: "The device of models in this process: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`",
     NATIVE: "Unset: models run in this process, and on servers where they are named; `0`: on servers only; `1`: in "
     "this process only",
@@ -38,6 +40,8 @@ FOR_TESTS = (
 )  # fmt: skip
 """What the project's own tests read."""
 
+SERVER_KINDS = ("ollama", "tei", "openai")
+"""The words before the address of a server."""
 _FLAGS = {"0": False, "false": False, "no": False, "off": False, "1": True, "true": True, "yes": True, "on": True}
 
 
@@ -58,6 +62,39 @@ def native() -> bool | None:
     if text.lower() not in _FLAGS:
         raise ArgumentError(f"{NATIVE}={text[:40]!r} is not known; set it to 0 or 1, or unset it")
     return _FLAGS[text.lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server that the environment names."""
+
+    kind: str | None
+    """`"ollama"`, `"tei"` or `"openai"`; `None`: it is not said."""
+    url: str
+
+
+def server() -> Server | None:
+    """Return the server that the environment names, `None` if it names none. Asks nothing.
+
+    Raises:
+        ArgumentError: The variable is no address.
+    """
+    # Inside the function: a command's help needs no addresses.
+    from embrief.servers.address import parse_address
+
+    text = read(SERVER_URL)
+    if text is None:
+        return None
+    kind, plus, url = text.partition("+")
+    if not plus or kind.lower() not in SERVER_KINDS:
+        kind, url = "", text
+    if not url.lower().startswith(("http://", "https://")):
+        raise ArgumentError(
+            f"{SERVER_URL} is no address: write tei+http://host:port, ollama+http://host:port or "
+            "openai+http://host:port/v1"
+        )
+    parse_address(url, SERVER_URL)
+    return Server(kind.lower() or None, url)
 
 
 def unknown_variables() -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from embrief.cache.options import MemoryCache, SqliteCache
 from embrief.config import environment
 from embrief.config.providers import PROVIDERS, Provider
-from embrief.config.schema import RUNTIME_OF, ModelEntry
+from embrief.config.schema import MODEL_SETTINGS, RUNTIME_OF, ModelEntry
 from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ConfigError, EmbriefError, WrongKindError
 from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task
@@ -38,6 +38,10 @@ _OF_VECTORS = ("dim", "task", "normalize")
 WHERE_IT_RUNS = ("cache", "device", "dtype", "batch_tokens", "cache_dir", "local_files_only")
 """Those of them that move no vector, but for rounding."""
 _DECLARABLE = (OpenAI, HttpSimple)
+_OF_KIND: Mapping[str, tuple[type[ServerOptions], ...]] = {
+    "ollama": (Ollama,), "tei": (Tei,), "openai": (OpenAI, RerankHttp),
+}  # fmt: skip
+"""What the environment's word for a kind of server stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,10 @@ def meaning_of(entry: ModelEntry, kind: KindOf) -> Meant:
     said = entry.settings.get("kind")
     if said is not None and (said == "reranker") != (kind is RerankerSpec):
         raise _wrong_kind(entry, said)
-    if kind is RerankerSpec and (wrong := [name for name in _OF_VECTORS if name in entry.settings]):
+    wrong = [name for name in _OF_VECTORS if name in entry.settings]
+    if entry.settings.get("cache"):
+        wrong.append("cache")
+    if kind is RerankerSpec and wrong:
         raise _error(entry, f"{wrong[0]}: is for embedding models, and does nothing for a reranker; remove it")
     provider, word = PROVIDERS.get(entry.provider), entry.provider
     if word == "local" and "base_url" in entry.settings:
@@ -188,11 +195,12 @@ def _on_server(entry: ModelEntry, provider: Provider, word: str, kind: KindOf) -
     options = provider.reranks if kind is RerankerSpec else provider.embeds
     if options is None:
         raise _wrong_kind(entry, "embedding" if provider.embeds is not None else "reranker")
+    runtime = RUNTIME_OF[options.__name__]
+    _refuse_others(entry, word, runtime, kind)
     values = _option_values(entry, options)
     url = settings.get("base_url") or _default_url(entry, provider, word, options, kind)
     if url is not None:
         values["base_url"] = url
-    runtime = RUNTIME_OF[options.__name__]
     try:
         if "model_id" not in settings and "served_as" not in settings and options is Tei and record_of(entry) is None:
             name = asking.served_model(options(**values))
@@ -223,6 +231,19 @@ def _on_server(entry: ModelEntry, provider: Provider, word: str, kind: KindOf) -
     return Meant(spec.id, backend, revision, keywords, declared, _said_by(entry))
 
 
+def _refuse_others(entry: ModelEntry, word: str, runtime: str, kind: KindOf) -> None:
+    """Refuse settings of the provider's other kind of models: the file's reader does not know which kind this is.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for name in entry.settings:
+        belongs = MODEL_SETTINGS[name].of
+        if belongs and "server" not in belongs and runtime not in belongs:
+            what = "a reranker" if kind is RerankerSpec else "an embedding model"
+            raise _error(entry, f"{name}: does nothing for {what} of the provider {word}; remove it")
+
+
 def _option_values(entry: ModelEntry, options: type[ServerOptions]) -> dict[str, Any]:
     """Return what an entry says of its server, by the names of the options."""
     known = {item.name for item in fields(options)}
@@ -235,22 +256,32 @@ def _default_url(
     entry: ModelEntry, provider: Provider, word: str, options: type[ServerOptions], kind: KindOf
 ) -> str | None:
     """Return the address of a server whose address is not configured; `None` where its options know it."""
+    # The environment wins over what is usual, as it does over the file.
     usual = provider.rerank_url if kind is RerankerSpec and provider.rerank_url else provider.base_url
+    server = environment.server() if _may_be_anywhere(entry, provider, word) else None
+    if server is not None and (server.kind is None or options in _OF_KIND[server.kind]):
+        return server.url
     if usual is not None:
         return usual
-    server = environment.read(environment.SERVER_URL)
-    scheme, plus, rest = (server or "").partition("+")
-    named = scheme.lower() if plus and rest.lower().startswith(("http://", "https://")) else None
-    if server is not None and (options in (HttpSimple, RerankHttp, Tei) or named == word == "ollama"):
-        if named is None:
-            return server
-        if named == word or (named == "openai" and options is RerankHttp):
-            return rest
     if options in (OpenAI, Ollama, HfInference):
         return None
-    raise _error(
-        entry, f"provider: {word} needs base_url:, such as http://127.0.0.1:8080 (or {environment.SERVER_URL})"
-    )
+    needs = f"provider: {word} needs base_url:, such as http://127.0.0.1:8080"
+    if server is not None:
+        raise _error(
+            entry, f"{needs}; {environment.SERVER_URL} names a server of another kind, {server.kind}+{server.url}"
+        )
+    raise _error(entry, f"{needs} (or {environment.SERVER_URL})")
+
+
+def _may_be_anywhere(entry: ModelEntry, provider: Provider, word: str) -> bool:
+    """Return whether the environment may say where a server is: not where a company is meant by its name.
+
+    Files have `openai` for OpenAI and for servers like it; what OpenAI alone has, it is asked for.
+    """
+    if not provider.hosted:
+        return True
+    record = record_of(entry)
+    return word == "openai" and (record is None or record.hosted is None)
 
 
 def _declared(entry: ModelEntry, options: type[ServerOptions], kind: KindOf, runtime: str) -> ModelSpec:

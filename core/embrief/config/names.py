@@ -16,17 +16,17 @@ from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ConfigError
 from embrief.facts.specs import ModelSpec, RerankerSpec
 from embrief.files import foreign
+from embrief.runtimes.base import RuntimeOptions
 from embrief.runtimes.built_in import RUNTIMES
 from embrief.servers import asking
-from embrief.servers.options import OpenAI, RerankHttp, ServerOptions
+from embrief.servers.options import Ollama, OpenAI, RerankHttp, ServerOptions
 from embrief.serving import references
+from embrief.serving.choosing import named
 
 if TYPE_CHECKING:
     from embrief.config.schema import Config
-    from embrief.runtimes.base import RuntimeOptions
 
 _DEFAULTS = {False: "Qwen/Qwen3-Embedding-0.6B", True: "Qwen/Qwen3-Reranker-0.6B"}
-_SCHEMES = ("ollama", "tei", "openai")
 
 
 def default_name(kind: KindOf, config: Config | None = None) -> str:
@@ -41,6 +41,19 @@ def default_name(kind: KindOf, config: Config | None = None) -> str:
         UnknownModelError: A variable names a folder that is not there.
         ConfigError, MissingDependencyError: The configuration cannot be read.
     """
+    return named_default(kind, config) or _DEFAULTS[kind is RerankerSpec]
+
+
+def named_default(kind: KindOf, config: Config | None = None) -> str | None:
+    """Return the model where none is named, as the environment or the configuration says; `None` if neither does.
+
+    Args:
+        kind: Whether an embedding model or a reranker is wanted.
+        config: The configuration; `None`: this process's.
+
+    Raises:
+        ArgumentError, UnknownModelError, ConfigError, MissingDependencyError: As of `default_name`.
+    """
     reranks = kind is RerankerSpec
     name = environment.RERANKER if reranks else environment.DEFAULT_MODEL
     path = environment.RERANKER_PATH if reranks else environment.MODEL_PATH
@@ -52,7 +65,7 @@ def default_name(kind: KindOf, config: Config | None = None) -> str:
     if named_one:
         return named_one
     found = config if config is not None else current_config()
-    return (found.reranker if reranks else found.default_model) or _DEFAULTS[reranks]
+    return found.reranker if reranks else found.default_model
 
 
 def meaning(name: str, kind: KindOf, config: Config | None = None) -> Meant:
@@ -72,19 +85,27 @@ def meaning(name: str, kind: KindOf, config: Config | None = None) -> Meant:
         UnavailableError, UnauthorizedError: A server that is asked does not answer, or refuses the key.
     """
     if (recorded := _by_id(name)) is not None:
-        return _where_it_runs(name, recorded, kind, config if config is not None else current_config())
+        return _where_it_runs(recorded, kind, config) or Meant(name)
     if "/" not in name and ":" not in name:
         entry = (config if config is not None else current_config()).models.get(name)
         if entry is not None:
             return meaning_of(entry, kind)
-        return Meant(name)
-    if references.is_reference(name):
-        target = references.expand(name, kind)
-        said = f"the reference {foreign.shown(name)}"
-        return Meant(
-            target.model, target.backend, target.revision, said_by=said, in_process=target.in_process, fixed=True
-        )
-    return Meant(name)
+    elif references.is_reference(name):
+        return _referred(name, kind, config)
+    alias = plugins().catalog.find_model(name)
+    return (alias is not None and _where_it_runs(alias, kind, config)) or Meant(name)
+
+
+def _referred(name: str, kind: KindOf, config: Config | None) -> Meant:
+    target = references.expand(name, kind)
+    recorded = plugins().catalog.models.get(target.model)
+    # `hf:` says which model it is, and not where it runs; but another commit is another model.
+    if recorded is not None and target.backend is None and not target.in_process:
+        elsewhere = _where_it_runs(recorded, kind, config) if target.revision in (None, recorded.revision) else None
+        if elsewhere is not None:
+            return elsewhere
+    said = f"the reference {foreign.shown(name)}"
+    return Meant(target.model, target.backend, target.revision, said_by=said, in_process=target.in_process, fixed=True)
 
 
 def _by_id(name: str) -> ModelSpec | None:
@@ -94,11 +115,16 @@ def _by_id(name: str) -> ModelSpec | None:
     return next((spec for known, spec in models.items() if known.lower() == name.lower()), None)
 
 
-def _where_it_runs(name: str, spec: ModelSpec, kind: KindOf, config: Config) -> Meant:
-    """Return a recorded model, where the configuration says that it runs: what moves its vectors stays the record's."""
+def _where_it_runs(spec: ModelSpec, kind: KindOf, config: Config | None) -> Meant | None:
+    """Return a recorded model, where the configuration says that it runs: what moves its vectors stays the record's.
+
+    Returns:
+        `None` where the configuration does not say.
+    """
+    config = config if config is not None else current_config()
     entry = config.models.get(config.runs.get(spec.id, ""))
     if entry is None or not isinstance(spec, kind):
-        return Meant(name)
+        return None
     found = meaning_of(entry, kind)
     if found.model != spec.id:
         raise ConfigError(
@@ -124,6 +150,10 @@ def runtime_here(meant: Meant, backend: str | RuntimeOptions | None, kind: KindO
     if isinstance(backend, str) and is_server(backend):
         # What a wrapper wrote down is a runtime's name alone: where it runs is for this machine to say.
         return _named_server(backend, kind) or backend
+    if isinstance(backend, Ollama) and backend.base_url is None:
+        # The one kind that is named without an address also by a reference.
+        there = environment.server()
+        return replace(backend, base_url=there.url) if there is not None and there.kind == "ollama" else backend
     if environment.native() is not False or is_server(backend):
         return backend
     if meant.in_process or backend in {runtime.name for runtime in RUNTIMES}:
@@ -152,11 +182,19 @@ def is_server(backend: str | RuntimeOptions | None) -> bool:
     return isinstance(backend, ServerOptions)
 
 
+def told(backend: str | RuntimeOptions | None) -> str:
+    """Return a runtime for a message: its name, and the address of a server. Never all its options."""
+    if not isinstance(backend, RuntimeOptions):
+        return str(backend)
+    name = named(plugins().catalog, backend).name
+    return f"{name} at {backend.address.url}" if isinstance(backend, ServerOptions) else name
+
+
 def _named_server(backend: str, kind: KindOf) -> ServerOptions | None:
     """Return the environment's server if it is one of this runtime's."""
     wanted = plugins().catalog.backends[backend].Options
-    text = environment.read(environment.SERVER_URL)
-    if text is None or not text.lower().startswith(tuple(f"{scheme}+http" for scheme in _SCHEMES)):
+    server = environment.server()
+    if server is None or server.kind is None:
         return None
     found = _server(kind)
     return found if type(found) is wanted else None
@@ -164,22 +202,13 @@ def _named_server(backend: str, kind: KindOf) -> ServerOptions | None:
 
 def _server(kind: KindOf) -> ServerOptions | None:
     """Return the server that the environment names, asked once what it is where that is not said."""
-    text = environment.read(environment.SERVER_URL)
-    if text is None:
+    server = environment.server()
+    if server is None:
         return None
-    scheme, plus, url = text.partition("+")
-    if plus and scheme.lower() in _SCHEMES:
-        options = references.options_of(scheme.lower())
-    elif text.lower().startswith(("http://", "https://")):
-        url, options = text, asking.server_kind(text)
-    else:
-        raise ArgumentError(
-            f"{environment.SERVER_URL} is no address: write tei+http://host:port, ollama+http://host:port or "
-            "openai+http://host:port/v1"
-        )
+    options = references.options_of(server.kind) if server.kind is not None else asking.server_kind(server.url)
     if options is OpenAI and kind is RerankerSpec:
         options = RerankHttp
-    return options(base_url=url)
+    return options(base_url=server.url)
 
 
 def check_allowed(model: str, backend: str | RuntimeOptions | None, *, leaves_machine: bool) -> None:
@@ -196,5 +225,5 @@ def check_allowed(model: str, backend: str | RuntimeOptions | None, *, leaves_ma
     if (leaves_machine or is_server(backend)) and environment.native() is True:
         raise ArgumentError(
             f"{environment.NATIVE}=1 lets models run in this process only, and {model} would run on a server "
-            f"({backend!r}); unset the variable, or name a model without a server"
+            f"({told(backend)}); unset the variable, or name a model without a server"
         )

@@ -57,13 +57,23 @@ def find_config() -> Config:
     """
     named = os.environ.get(environment.CONFIG)
     if named is not None:
-        return load_config(named.strip()) if named.strip() else Config()
+        return _named_file(named.strip()) if named.strip() else Config()
     try:
         own = user_file()
         there = own is not None and own.is_file()
     except (OSError, RuntimeError):
         there = False
     return load_config(own) if own is not None and there else Config()
+
+
+def _named_file(path: str) -> Config:
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        if error.file:
+            raise
+        # Nobody who calls has named this file, so the message says who did.
+        raise ConfigError(f"the variable {environment.CONFIG} names a file that cannot be used: {error}") from error
 
 
 _lock = threading.RLock()

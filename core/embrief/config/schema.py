@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -107,11 +107,14 @@ FILE_SETTINGS: Mapping[str, str] = {
     "models": "The models by name",
     "reranker": "The reranker where none is named; a name, or a mapping like those in `models`",
     "fallback_chain": "Names of `models`, in the order in which they are tried",
+    "reranker_chain": "Names of rerankers in `models`, in the order in which they are tried",
     "allow_degraded": "Whether a chain may answer from another vector space, marked as such",
     "runs": "Where recorded models run: their id, and the name in `models` that says how",
 }
 """Everything that a file may say besides."""
 
+_OF_THE_CALL = ("revision", "dim", "max_tokens", "instruction", "task", "normalize", "truncate", "like")
+"""Settings that say what vectors are made, and of what: `runs` leaves them to the record and the call."""
 _HABITS = ("timeout",)
 """Settings that files give to every model: where they do not apply, that is told, and no error."""
 _NOT_HERE = {
@@ -143,6 +146,14 @@ class ModelEntry:
         """Return the provider as it is called here."""
         return str(self.settings.get("provider", "native"))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only views cannot be copied themselves.
+        return _entry, (self.name, dict(self.settings), self.where, self.folder, self.notes)
+
+
+def _entry(name: str, settings: dict[str, Any], where: str, folder: str, notes: tuple[str, ...]) -> ModelEntry:
+    return ModelEntry(name, MappingProxyType(settings), where, folder, notes)
+
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -158,6 +169,7 @@ class Config:
     """By name, in the order of the file."""
     reranker: str | None = None
     fallback_chain: tuple[str, ...] = ()
+    reranker_chain: tuple[str, ...] = ()
     allow_degraded: bool = False
     runs: Mapping[str, str] = field(default_factory=dict)
     """Ids of recorded models to names in `models`."""
@@ -165,7 +177,24 @@ class Config:
     @property
     def notes(self) -> list[str]:
         """Return what has no effect, and where it stands."""
-        return [f"{entry.where}: {entry.name}: {note}" for entry in self.models.values() for note in entry.notes]
+        told = [f"{entry.where}: {entry.name}: {note}" for entry in self.models.values() for note in entry.notes]
+        for model, name in self.runs.items():
+            entry = self.models.get(name)
+            if entry and (dropped := [setting for setting in entry.settings if setting in _OF_THE_CALL]):
+                told.append(
+                    f"{entry.where}: {name}: {', '.join(dropped)} count where {name!r} is named, and not where runs: "
+                    f"has {model} run so: a recorded id takes from it where it runs, and nothing else"
+                )
+        return told
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return _config, ({**values, "models": dict(self.models), "runs": dict(self.runs)},)
+
+
+def _config(values: dict[str, Any]) -> Config:
+    read_only = {name: MappingProxyType(values[name]) for name in ("models", "runs")}
+    return Config(**{**values, **read_only})
 
 
 def read_config(root: Node | None, file: str, folder: str) -> Config:
@@ -235,7 +264,7 @@ class _Reader:
                 models[key.text] = self.entry(key.text, node, key.place)
         reranker = self._reranker(values, models)
         default = self._named(values, "default_model", models)
-        chain = self._chain(values, models)
+        chain, rerankers = (self._chain(what, values, models) for what in ("fallback_chain", "reranker_chain"))
         runs = self._runs(values, models)
         degraded = values.get("allow_degraded")
         return Config(
@@ -244,6 +273,7 @@ class _Reader:
             models=MappingProxyType(models),
             reranker=reranker,
             fallback_chain=chain,
+            reranker_chain=rerankers,
             allow_degraded=bool(degraded and self._value(degraded[1], "flag", "allow_degraded")),
             runs=MappingProxyType(runs),
         )
@@ -275,6 +305,16 @@ class _Reader:
             if read is not None:
                 settings[setting] = alias.means(read) if alias is not None and alias.means is not None else read
         notes = self._belonging(what, values, settings)
+        if "cache_ttl" in settings and not settings.get("cache"):
+            key = values["cache_ttl"][0]
+            if "cache" in settings:
+                notes.append(f"{key.text} has no effect: no vectors are kept, by {values['cache'][0].text}: false")
+            else:
+                self._problems.add(
+                    key.place,
+                    f"{what}.{key.text} says how long vectors are kept, and nothing says that they are; add cache: "
+                    "true, or remove it",
+                )
         place = where(self._file, at) if self._file else ""
         return ModelEntry(name, MappingProxyType(settings), place, self._folder, tuple(notes))
 
@@ -358,23 +398,23 @@ class _Reader:
         return text
 
     def _chain(
-        self, values: Mapping[str, tuple[Scalar, Node, Alias | None]], models: Mapping[str, ModelEntry]
+        self, what: str, values: Mapping[str, tuple[Scalar, Node, Alias | None]], models: Mapping[str, ModelEntry]
     ) -> tuple[str, ...]:
-        if "fallback_chain" not in values:
+        if what not in values:
             return ()
-        node = values["fallback_chain"][1]
+        node = values[what][1]
         if not isinstance(node, Listing):
-            self._problems.add(node.place, "fallback_chain is a list of names, such as [first, second]")
+            self._problems.add(node.place, f"{what} is a list of names, such as [first, second]")
             return ()
         chain: list[str] = []
         for item in node.items:
-            name = self._value(item, "text", "fallback_chain")
+            name = self._value(item, "text", what)
             if name is None:
                 continue
             if name not in models:
-                self._unknown(item.place, "fallback_chain", name, models)
+                self._unknown(item.place, what, name, models)
             elif name in chain:
-                self._problems.add(item.place, f"fallback_chain has {_shown(name)} twice; leave one")
+                self._problems.add(item.place, f"{what} has {_shown(name)} twice; leave one")
             chain.append(name)
         return tuple(chain)
 

@@ -10,6 +10,7 @@ from embrief.config import environment
 from embrief.config.names import is_server, runtime_here
 from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError
+from embrief.facades import arguments
 from embrief.facts.specs import EmbeddingSpec
 from embrief.runtimes.base import RuntimeOptions
 from embrief.serving.choosing import named
@@ -46,10 +47,25 @@ def applied(settings: T, meant: Meant, given: Set[str], kind: KindOf) -> T:
     elif meant.fixed and meant.revision not in (None, revision):
         raise ArgumentError(f"revision={revision!r} is not the one of {meant.said_by} ({meant.revision}); give one")
     backend = runtime_here(meant, backend, kind)
-    device = environment.read(environment.DEVICE)
+    device = device_here()
     if device is not None and "device" not in given and not is_server(backend) and not _is_lexical(meant.model):
         changes["device"] = device
     return replace(settings, model=meant.model, backend=backend, revision=revision, **changes)
+
+
+def device_here() -> str | None:
+    """Return the device that the environment has for models in this process, `None` if it has none.
+
+    Raises:
+        ArgumentError: No runtime knows such a device.
+    """
+    device = environment.read(environment.DEVICE)
+    if device is not None:
+        try:
+            arguments.runtime(device, "auto", "warn", plugins().catalog.backends.values())
+        except ArgumentError as error:
+            raise ArgumentError(f"the variable {environment.DEVICE}: {error}") from None
+    return device
 
 
 def _agreed(backend: str | RuntimeOptions | None, meant: Meant) -> tuple[str | RuntimeOptions | None, bool]:

@@ -10,10 +10,12 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from embrief.errors import ArgumentError, UnauthorizedError, UnavailableError
+from embrief.servers.address import parse_address
 from embrief.servers.keys import Key, find_key
 from embrief.servers.options import Ollama, OpenAI, RerankHttp, ServerOptions, Tei
 
 _SECONDS = 5.0
+"""For one question: to reach the server, and for its whole answer."""
 _MOST = 1 << 20
 """Bytes of an answer that are read."""
 _SHOWN = 10
@@ -93,31 +95,36 @@ def _names(answer: object, field: str, name: str) -> list[str]:
 
 def _get(url: str, key: Key | None) -> Any:
     # Inside the function: they bring `email` and `ssl`, and most programs ask nothing.
+    import http.client
     import urllib.error
     import urllib.request
 
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: object) -> None:
-            """Follow nothing: another host was not named, and must not see the key."""
+    from embrief.servers.in_time import opener
 
-    # No proxy either: what is asked is what was named.
-    opener = urllib.request.build_opener(Stay(), urllib.request.ProxyHandler({}))
+    # A proxy that is set for this user has no part in what stays on this machine.
+    here = parse_address(url).is_this_machine
+    proxies = urllib.request.ProxyHandler({}) if here else urllib.request.ProxyHandler()
     headers = {"Accept": "application/json", "User-Agent": "embrief"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key.value}"
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http or https, by `parse_address`
     try:
-        with opener.open(request, timeout=_SECONDS) as answer:
+        with opener(_SECONDS, proxies).open(request, timeout=_SECONDS) as answer:
             return json.loads(answer.read(_MOST))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in (401, 403):
             raise UnauthorizedError(f"{url} refuses the key (HTTP {error.code}); name its variable") from error
         raise ArgumentError(f"{url} answers HTTP {error.code}, so it does not say which model it serves") from error
-    except (ValueError, RecursionError) as error:
-        raise ArgumentError(f"{url} answers with something that is no JSON") from error
     except OSError as error:
         _unavailable(url, error)
+    except http.client.HTTPException as error:
+        # What came instead is not repeated: it may be anything.
+        raise UnavailableError(
+            f"{url} does not answer in HTTP ({type(error).__name__}); correct the address, or start the server"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"{url} answers with something that is no JSON") from error
 
 
 def _unavailable(url: str, error: OSError) -> NoReturn:

@@ -24,6 +24,7 @@ from embrief import (
     plugins,
 )
 from embrief.stores import require_same, stored_model
+from embrief.wrapping import is_configured_only
 
 VERSION: Final = 1
 LOCAL: Final = "local"
@@ -64,10 +65,15 @@ def to_config(embedder: Embedder) -> dict[str, Any]:
     described as "legacy", without a word.
 
     Raises:
-        ArgumentError: The model is not pinned.
+        ArgumentError: The model is not pinned, or is known to a configuration alone.
         WeightsUnavailableError: The folder has no weights.
     """
     settings = embedder.settings
+    if is_configured_only(embedder):
+        raise ArgumentError(
+            f"a collection cannot keep a model of a configuration, and {settings.model!r} is one: nothing is recorded "
+            "of it that another program could go by; embed yourself, and hand Chroma the vectors (embeddings=)"
+        )
     record = plugins().catalog.resolve(settings.model, pinned=settings.revision is not None)
     config = {
         "version": VERSION,

@@ -15,7 +15,7 @@ from chromadb.api.types import validate_embedding_function
 
 import embrief.errors
 from chroma_embrief import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
-from embrief import ArgumentError, ArgumentTypeError, Embedder, NonFiniteVectorError, UnknownModelError
+from embrief import ArgumentError, ArgumentTypeError, Embedder, NonFiniteVectorError, Registry, UnknownModelError
 from embrief.runtimes.hashing import HashBackend
 from embrief.testing import FakeRuntime
 
@@ -277,3 +277,11 @@ def test_every_error_survives_chromas_rewriting_of_args(kind, fake, chroma_clien
             call()
         # ImportError keeps its message apart from its arguments.
         assert str(caught.value) == str(error()) + (f" in {where}." if not issubclass(kind, ImportError) else "")
+
+
+@pytest.mark.parametrize("name", ["mine", "hash"])
+def test_a_model_that_only_a_configuration_knows_cannot_be_kept(name):
+    with Registry() as registry:
+        registry.register(name, provider="http-simple", base_url="http://127.0.0.1:1", model_id="x", dim=8)
+        with pytest.raises(ArgumentError, match=f"a collection cannot keep a model of a configuration, and '{name}'"):
+            Qwen3EmbeddingFunction(embedder=registry.get(name))
