@@ -154,7 +154,7 @@ def cold(times: int, seconds: Any) -> LoopbackServer:
 def test_a_model_that_is_loading_is_waited_for(waits: list[float]) -> None:
     with cold(2, 33.5) as server:
         assert embedder(server).embed_query("a").shape == (DIM,)
-        assert [seconds for seconds in waits if seconds == 33.5] == [33.5, 33.5]
+        assert len([seconds for seconds in waits if 33.5 <= seconds < 36]) == 2
 
 
 @pytest.mark.parametrize("seconds", [121.0, 1e5])
