@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -498,6 +498,7 @@ class Embedder(Facade[EmbeddingSpec]):
                 whole.token_counts,
                 whole.truncated,
                 view._space(view.spec, PromptChoice(instruction, task)),
+                whole.answered_by,
             )
             for dim, view in views.items()
         }
@@ -608,7 +609,7 @@ class Embedder(Facade[EmbeddingSpec]):
 
     async def _aiter_blocks(
         self, found: AsyncIterator[Block], bar: AbstractContextManager[Progress], task: str | None, progress: bool
-    ) -> AsyncIterator[Vector]:
+    ) -> AsyncGenerator[Vector, None]:
         # Off the loop: the facts of a model without a record may have to be fetched.
         await self.off_loop(partial(self._check_stream, task, progress))
         with bar as shown:
@@ -635,7 +636,7 @@ class Embedder(Facade[EmbeddingSpec]):
         For code that embeds and stores in batches: all texts should be checked before the first is stored. With
         `truncate="error"`, and with titles, every text is tokenised for it.
         """
-        shared = self._shared
+        served = self._served(self._shared)
         made = self._plan(texts, "document", titles, PromptChoice(task=task))
         inputs, options = made.request.inputs, made.request.options
         # Without titles one text tells whether the prompt leaves room, and otherwise a long text is no error.
@@ -644,7 +645,7 @@ class Embedder(Facade[EmbeddingSpec]):
             for block in row_blocks(len(rows)):
                 places = rows[block]
                 with placed(places):
-                    shared.served.check([inputs[place] for place in places], options)
+                    served.check([inputs[place] for place in places], options)
 
     async def acheck_documents(
         self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None

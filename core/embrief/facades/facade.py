@@ -223,7 +223,7 @@ class Facade(Generic[S]):
             ModelMismatchError: The files are not those of the model.
         """
         self._check_spec()
-        self._shared.served.load()
+        self._served(self._shared).load()
         return self
 
     async def aload(self) -> Self:
