@@ -25,7 +25,7 @@ class MemoryCache:
     """Bytes that it may hold."""
     ttl: float | None = None
     """Seconds after which an entry counts no more. `None`: never for a model that is pinned (by a commit or a digest of
-    its files), a day for one whose version is only declared."""
+    its files) and runs here, a day for one whose version is only declared, and for what a server answers."""
 
     def __post_init__(self) -> None:
         """Check the values.

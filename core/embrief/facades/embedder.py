@@ -302,7 +302,8 @@ class Embedder(Facade[EmbeddingSpec]):
         if cache is not None and cache.ttl is not None:
             return cache.ttl
         pinned = COMMIT.fullmatch(shared.weights) is not None or shared.weights.startswith("sha256:")
-        return None if pinned else caches.DAY
+        # Whatever a server says of its model, somebody may start another one there.
+        return None if pinned and not shared.leaves_machine else caches.DAY
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return an embedder with another instruction for queries, on the same loaded model.
