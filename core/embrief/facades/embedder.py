@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, Self
+from typing import TYPE_CHECKING, Any, Literal, Never, Self
 
 import numpy as np
 
@@ -135,7 +135,7 @@ class Embedder(Facade[EmbeddingSpec]):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         like: str | None = None,
-        cache: str | CacheOptions | None = None,
+        cache: str | CacheOptions | Literal[False] | None = None,
         **unknown: Never,
     ) -> None:
         """Check the arguments.
@@ -161,7 +161,8 @@ class Embedder(Facade[EmbeddingSpec]):
             trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
             like: For a model without a record: the record to take prompts, pooling and limits from.
             cache: Where vectors are kept, so that no text is computed twice: `"memory"`, `"sqlite"`, or a `MemoryCache`
-                or `SqliteCache` with a size, a place and a time; by default nowhere.
+                or `SqliteCache` with a size, a place and a time; by default what the configuration says, else nowhere.
+                `False`: nowhere, whatever the configuration says.
             **unknown: Nothing may be here; it gives a misspelt keyword an error with the right one.
 
         Raises:
