@@ -163,7 +163,7 @@ class Chain:
 
     def _probe(self, member: Member) -> None:
         embedder = member.embedder
-        space, dtype = embedder.space, embedder._shared.offer.dtype
+        space, dtype = kept.whole(embedder), embedder._shared.offer.dtype
         if dtype not in LEAST:
             raise too_coarse(member.name, dtype)
         known = kept.load(space, self.probes)
