@@ -305,16 +305,31 @@ def test_probes_are_compared_by_text_not_on_average(two: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"format": 1}', "null", "[" * 10000])
 def test_damaged_kept_vectors_are_an_error(two: Any, tmp_path: Path, damage: str) -> None:
-    kept.place_of(two[2][0].space, tmp_path).write_text(damage, "utf-8")
+    kept.place_of(kept.whole(two[2][0]), tmp_path).write_text(damage, "utf-8")
     with pytest.raises(ArgumentError, match="--record"):
         FallbackEmbedder(two[2], probes=tmp_path).embed_documents(["a"])
 
 
 def test_kept_vectors_with_other_numbers_are_an_error(two: Any, tmp_path: Path) -> None:
-    file = kept.place_of(two[2][0].space, tmp_path)
+    file = kept.place_of(kept.whole(two[2][0]), tmp_path)
     file.write_text(file.read_text("utf-8").replace('"English": "', '"English": "AAAA'), "utf-8")
     with pytest.raises(ArgumentError, match="cannot be read"):
         FallbackEmbedder(two[2], probes=tmp_path).embed_documents(["a"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dim": 256}, {"instruction": "Find it"}, {"dim": 64, "task": "code_retrieval"}]
+)
+def test_vectors_kept_of_the_plain_model_serve_its_views(two: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
+    members = [Embedder(QWEN, backend=member.settings.backend, **changes) for member in two[2]]
+    both = FallbackEmbedder(members, probes=tmp_path)
+    two[0].fault = down
+    assert both.encode(["a"], role="document").vectors.shape == (1, changes.get("dim", 1024))
+    assert both.info()["members"][1]["probed"]
+    for file in tmp_path.glob("*.json"):
+        file.unlink()
+    kept.record(members[1], tmp_path)
+    assert FallbackEmbedder(two[2][::-1], probes=tmp_path).load()
 
 
 # ---- One space
@@ -515,7 +530,11 @@ def test_no_wrapper_takes_vectors_without_asking_whose_they_are() -> None:
 def test_a_view_takes_along_the_members_that_cannot_follow_it(degrading: FallbackEmbedder, two: Any) -> None:
     first, second, _ = two
     first.fault = second.fault = down
-    for view in (degrading.with_instruction("Find it"), degrading.with_task("sentence_similarity"), degrading.with_dim(64)):
+    for view in (
+        degrading.with_instruction("Find it"),
+        degrading.with_task("sentence_similarity"),
+        degrading.with_dim(64),
+    ):
         assert view.encode(["a"], role="query").degraded
 
 
@@ -532,6 +551,55 @@ def test_a_mistake_is_no_reason_for_a_degraded_answer(degrading: FallbackEmbedde
 
 
 # ---- Around it
+
+
+@pytest.mark.parametrize("package", ["langchain_embrief.Qwen3Embeddings", "llama_index_embrief.Qwen3Embedding"])
+def test_a_copy_with_an_update_is_still_the_chain(package: str, chain: FallbackEmbedder, two: Any) -> None:
+    module, name = package.split(".")
+    wrapper = getattr(pytest.importorskip(module), name)(embedder=chain)
+    two[0].fault = down
+    copied = wrapper.model_copy(update={"dim": 64, "instruction": "Find it"})
+    assert isinstance(copied.embedder, FallbackEmbedder)
+    assert (copied.dim, copied.instruction) == (64, "Find it")
+    assert len(copied.embedder.embed_query("a")) == 64
+    for update, error in (
+        ({"device": "cuda"}, ArgumentError),
+        ({"backend": "ollama"}, ArgumentError),
+        ({"dim": 3000}, ArgumentError),
+        ({"dim": "64"}, ArgumentTypeError),
+        ({"truncate": "maybe"}, ArgumentError),
+        ({"unknown": 1}, ArgumentTypeError),
+    ):
+        with pytest.raises(error):
+            wrapper.model_copy(update=update)
+
+
+def test_copies_of_rerankers_are_still_the_chain(rerankers: Any) -> None:
+    both = FallbackReranker(rerankers[2][::-1], last_resort="input-order")
+    langchain = pytest.importorskip("langchain_embrief").Qwen3Reranker(reranker=both, top_n=5)
+    llama = pytest.importorskip("llama_index_embrief").Qwen3Rerank(reranker=both, top_n=5)
+    for wrapper in (langchain, llama):
+        copied = wrapper.model_copy(update={"instruction": "Find it"})
+        assert isinstance(copied.reranker, FallbackReranker)
+        assert (copied.instruction, copied.top_n) == ("Find it", 5)
+        fewer = wrapper.model_copy(update={"top_n": 2})
+        assert isinstance(fewer.reranker, FallbackReranker)
+        assert fewer.top_n == 2
+        with pytest.raises(ArgumentError):
+            wrapper.model_copy(update={"dtype": "float16"})
+
+
+def test_a_copy_of_a_declared_model_stays_declared(tmp_path: Path) -> None:
+    registry = configured(
+        tmp_path,
+        "models:\n  mine: {provider: openai, model_id: someone-else, dim: 32, base_url: 'http://127.0.0.1:9'}\n",
+    )
+    embedder = registry.get("mine")
+    assert embedder._shared.choice.declared is not None
+    wrapper = pytest.importorskip("langchain_embrief").Qwen3Embeddings(embedder=embedder)
+    assert wrapper.model_copy(update={"truncate": "silent"}).embedder.space == embedder.space
+    with pytest.raises(ArgumentError, match="leave out device"):
+        wrapper.model_copy(update={"device": "cpu"})
 
 
 def test_what_a_view_says_is_in_its_fingerprint(chain: FallbackEmbedder, two: Any) -> None:

@@ -141,7 +141,6 @@ def _wait(call: _Call) -> None:
 @contextlib.contextmanager
 def _watched(call: _Call, loop: AbstractEventLoop) -> Iterator[None]:
     """Look after what other callers compute, while a coroutine waits for it."""
-
     timer: Handle
 
     def look() -> None:
