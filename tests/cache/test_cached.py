@@ -858,6 +858,25 @@ def test_the_users_time_wins(fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch,
         assert fake.runs == [1, 1]
 
 
+def test_a_readers_own_time_counts_whoever_put_the_entry(
+    fake: FakeRuntime, cache: MemoryCache | SqliteCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1_000_000.0]
+    monkeypatch.setattr(store, "now", lambda: clock[0])
+    patient, hasty = (Embedder(fake.qwen3, cache=replace(cache, ttl=ttl)) for ttl in (1000, 10))
+    hasty._store = patient._store
+    patient.embed_documents(["of a patient one"])
+    clock[0] += 9
+    hasty.embed_documents(["of a patient one"])
+    assert fake.runs == [1]
+    clock[0] += 1
+    hasty.embed_documents(["of a patient one"])
+    assert fake.runs == [1, 1]
+    clock[0] += 100
+    patient.embed_documents(["of a patient one"])
+    assert fake.runs == [1, 1, 1], "the last one put it for ten seconds"
+
+
 def test_no_warning_where_all_is_well(fake: FakeRuntime, cache: MemoryCache | SqliteCache) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -218,7 +218,7 @@ class _Call:
         seen = flights.delivered
         keys = list(self._left)
         for block in row_blocks(len(keys)):
-            self._take(store.get(keys[block]))
+            self._take(store.get(keys[block], self._cached.ttl))
         if not self._left:
             return True
         flight, joined = flights.claim(self._left, urgent=request.urgent)
@@ -241,7 +241,7 @@ class _Call:
 
     def _again(self, flight: Flight) -> None:
         for block in row_blocks(len(flight.keys)):
-            found = self._take(self._cached.store.get(flight.keys[block]))
+            found = self._take(self._cached.store.get(flight.keys[block], self._cached.ttl))
             flight.deliver(found)
         flight.keys = [key for key in flight.keys if key in flight.left]
 
