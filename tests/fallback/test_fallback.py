@@ -317,9 +317,7 @@ def test_kept_vectors_with_other_numbers_are_an_error(two: Any, tmp_path: Path) 
         FallbackEmbedder(two[2], probes=tmp_path).embed_documents(["a"])
 
 
-@pytest.mark.parametrize(
-    "changes", [{"dim": 256}, {"instruction": "Find it"}, {"dim": 64, "task": "code_retrieval"}]
-)
+@pytest.mark.parametrize("changes", [{"dim": 256}, {"instruction": "Find it"}, {"dim": 64, "task": "code_retrieval"}])
 def test_vectors_kept_of_the_plain_model_serve_its_views(two: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
     members = [Embedder(QWEN, backend=member.settings.backend, **changes) for member in two[2]]
     both = FallbackEmbedder(members, probes=tmp_path)
