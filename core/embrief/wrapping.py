@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import (
@@ -20,6 +20,7 @@ from embrief.errors import (
 from embrief.facades import arguments, synonyms
 from embrief.facades.arguments import count, listed, positive, texts, titles, unicode
 from embrief.facades.embedder import Embedder
+from embrief.facades.facade import VIEWED
 from embrief.facades.reranker import Reranker
 from embrief.runtimes.base import RuntimeOptions
 from embrief.serving.choosing import named
@@ -38,6 +39,7 @@ __all__ = [
     "RerankerOptions",
     "ato_lists",
     "backend_name",
+    "changed",
     "choose_facade",
     "count",
     "is_configured_only",
@@ -81,7 +83,7 @@ class EmbedderOptions(RerankerOptions, total=False):
     dim: int | None
     task: str | None
     normalize: bool
-    cache: str | CacheOptions | None
+    cache: str | CacheOptions | Literal[False] | None
 
 
 def choose_facade(
@@ -144,6 +146,34 @@ def choose_facade(
             f"{keyword}= has its own options; leave out {', '.join(extra)}, or give them to the {kind.__name__}"
         )
     return given
+
+
+def changed(
+    facade: Embedder | Reranker, changes: Mapping[str, Any]
+) -> tuple[Embedder | Reranker | None, dict[str, Any]]:
+    """Apply changed options of a wrapper to its facade, as far as the loaded model stays as it is.
+
+    Args:
+        facade: What is behind the wrapper.
+        changes: Options of the wrapper by their names, its own among them.
+
+    Returns:
+        The facade, and the options that are left for the constructor: the wrapper's own, beside the facade. `None` for
+        the facade if it has to be made anew of all options: another model, runtime or device is asked for, and it was
+        made by name. One that was not, such as a fallback or a model that a configuration declares, is never `None`;
+        the constructor refuses what it cannot change.
+
+    Raises:
+        ArgumentError: A value cannot work with this model.
+        ArgumentTypeError: A value has the wrong type.
+    """
+    names: set[str] = {*facade.settings.values()}
+    here = {name: value for name, value in changes.items() if name in VIEWED and name in names}
+    left = {name: value for name, value in changes.items() if name not in here}
+    by_name = type(facade) in (Embedder, Reranker) and facade._shared.choice.declared is None
+    if by_name and left.keys() & {*names, "model_name"}:
+        return None, left
+    return facade.with_settings(**here), left
 
 
 def meant(unknown: Iterable[str], takes: Collection[str], *, called: Mapping[str, str]) -> str:

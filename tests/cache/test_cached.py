@@ -483,6 +483,58 @@ def test_the_end_of_a_loop_leaves_the_work_to_those_who_wait(cache: MemoryCache 
         assert others[0]().shape == (1, 64)
 
 
+@pytest.mark.parametrize("when", ["while it computes", "while it looks"])
+@pytest.mark.parametrize("before", [True, False], ids=["waits before", "comes after"])
+def test_a_loop_that_is_closed_under_a_call_strands_nobody(
+    when: str, before: bool, cache: MemoryCache | SqliteCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, release = threading.Event(), threading.Event()
+
+    def fails_once(texts: Sequence[str]) -> None:
+        if not reached.is_set():
+            reached.set()
+            assert release.wait(WAIT)
+            raise RuntimeError("its own")
+
+    real = Flights.claim
+
+    def claim(self: Flights, keys: Any, *, urgent: bool) -> Any:
+        found = real(self, keys, urgent=urgent)
+        if not reached.is_set():
+            reached.set()
+            assert release.wait(WAIT)
+        return found
+
+    if when == "while it looks":
+        monkeypatch.setattr(Flights, "claim", claim)
+    with FakeRuntime(fault=fails_once if when == "while it computes" else None) as fake:
+        embedder = Embedder(fake.qwen3, cache=cache)
+
+        async def leave() -> None:
+            tasks.append(asyncio.ensure_future(embedder.aembed_documents(["slow"])))
+            await on_thread(reached)
+
+        def others() -> list[Callable[[], Any]]:
+            return [
+                in_thread(lambda: embedder.embed_documents(["slow"])),
+                in_thread(lambda: asyncio.run(embedder.aembed_documents(["slow"]))),
+            ]
+
+        # Held: a task that nobody holds is ended by the garbage collector.
+        tasks: list[Any] = []
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave())
+        found = others() if before else []
+        if before and when == "while it computes":
+            waits_for(embedder, 2)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        release.set()
+        for other in found or others():
+            assert other().shape == (1, 64)
+        tasks[0]._log_destroy_pending = False
+
+
 async def test_a_caller_who_is_cancelled_while_a_lane_looks_strands_nobody(
     fake: FakeRuntime, cache: MemoryCache | SqliteCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -772,6 +824,9 @@ def test_pinned_weights_are_kept_for_ever(minilm_folder: Path) -> None:
     commit = "a" * 40
     embedder = Embedder("Qwen/Qwen3-Embedding-0.6B", revision=commit, cache="memory")
     assert embedder._ttl(embedder._shared) is None
+    pytest.importorskip("httpx")
+    served = Embedder("Qwen/Qwen3-Embedding-0.6B", backend="ollama", cache="memory")
+    assert served._ttl(served._shared) == 24 * 60 * 60, "somebody may start another model there"
     pytest.importorskip("sentence_transformers", reason="a folder needs the runtime that serves it")
     assert Embedder(minilm_folder, cache="memory").info()["cache"]["ttl"] is None
 
@@ -801,6 +856,25 @@ def test_the_users_time_wins(fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch,
         clock[0] += 10
         embedder.embed_documents([str(cache)])
         assert fake.runs == [1, 1]
+
+
+def test_a_readers_own_time_counts_whoever_put_the_entry(
+    fake: FakeRuntime, cache: MemoryCache | SqliteCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1_000_000.0]
+    monkeypatch.setattr(store, "now", lambda: clock[0])
+    patient, hasty = (Embedder(fake.qwen3, cache=replace(cache, ttl=ttl)) for ttl in (1000, 10))
+    hasty._store = patient._store
+    patient.embed_documents(["of a patient one"])
+    clock[0] += 9
+    hasty.embed_documents(["of a patient one"])
+    assert fake.runs == [1]
+    clock[0] += 1
+    hasty.embed_documents(["of a patient one"])
+    assert fake.runs == [1, 1]
+    clock[0] += 100
+    patient.embed_documents(["of a patient one"])
+    assert fake.runs == [1, 1, 1], "the last one put it for ten seconds"
 
 
 def test_no_warning_where_all_is_well(fake: FakeRuntime, cache: MemoryCache | SqliteCache) -> None:

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from chroma_embrief import Qwen3EmbeddingFunction
-from embrief import ArgumentError, ArgumentTypeError, Embedder, MemoryCache, Reranker, SqliteCache
+from embrief import (
+    ArgumentError,
+    ArgumentTypeError,
+    Embedder,
+    MemoryCache,
+    Reranker,
+    SqliteCache,
+    load_config,
+    use_config,
+)
 from embrief.stores import refuse_cache
 from embrief.testing import FakeRuntime
 from langchain_embrief import Qwen3Embeddings
@@ -32,12 +41,22 @@ def test_words_and_options() -> None:
     assert SqliteCache().path is SqliteCache().ttl is None
 
 
-@pytest.mark.parametrize("value", [True, False])
-def test_true_and_false_do_not_say_which(value: bool) -> None:
-    with pytest.raises(
-        ArgumentTypeError, match=rf"cache={value} does not say which cache; use None, 'memory', 'sqlite'"
-    ):
-        Embedder("embrief/hash", cache=value)  # type: ignore[arg-type] # the mistake under test
+def test_true_does_not_say_which() -> None:
+    with pytest.raises(ArgumentTypeError, match="cache=True does not say which cache; use False, 'memory', 'sqlite'"):
+        Embedder("embrief/hash", cache=True)  # type: ignore[arg-type] # the mistake under test
+
+
+def test_false_switches_a_configured_cache_off(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    pytest.importorskip("yaml")
+    file = tmp_path / "embrief.yaml"
+    file.write_text("models:\n  mine: {provider: hash, dim: 64, cache: memory}\n", "utf-8")
+    request.addfinalizer(lambda: use_config(None))
+    use_config(load_config(file))
+    assert Embedder("mine").settings.cache == Embedder("mine", cache=None).settings.cache == MemoryCache()
+    assert Embedder("mine", cache=False).settings.cache is None
+    assert Embedder("mine", cache=False).info()["cache"] is None
+    assert Embedder("embrief/hash", cache=False).settings.cache is None
+    assert facade(Qwen3Embeddings("mine", cache=False)).settings.cache is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -267,6 +268,37 @@ def test_a_file_of_a_newer_release_is_left_alone(fake: FakeRuntime, file: Path) 
         embed(fake, file, ["a"])
     assert not list(file.parent.glob("*.aside-*"))
     assert fake.runs == [1, 1]
+
+
+def test_a_file_that_is_removed_while_it_is_used_is_begun_anew(fake: FakeRuntime, file: Path) -> None:
+    embed(fake, file, ["a"])
+    for name in (file, file.with_name(file.name + "-wal"), file.with_name(file.name + "-shm")):
+        name.unlink(missing_ok=True)
+    with pytest.warns(CacheWarning, match="removed or replaced"):
+        embed(fake, file, ["a", "b"])
+    assert rows(file) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embed(fake, file, ["a", "b"])
+
+
+def test_a_file_of_an_older_release_goes_on(file: Path) -> None:
+    key, value = b"k" * 32, Entry(np.zeros(4, np.float32), None, None).to_bytes()
+    first = sqlite.SqliteStore(file, 10**9)
+    first.put({key: value}, None)
+    first.settle()
+    for side in ("read", "write"):
+        first._disconnect(side)  # type: ignore[arg-type] # one of both
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("ALTER TABLE entries DROP COLUMN made")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    again = sqlite.SqliteStore(file, 10**9)
+    assert again.get([key]) == {key: value}
+    assert again.get([key], 1e6) == {}, "nobody knows how old it is"
+    again.put({key: value}, None)
+    again.settle()
+    assert again.get([key], 1e6) == {key: value}
 
 
 def test_a_second_process_does_not_set_the_new_file_aside(fake: FakeRuntime, file: Path) -> None:

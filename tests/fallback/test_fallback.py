@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import math
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -301,16 +305,29 @@ def test_probes_are_compared_by_text_not_on_average(two: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"format": 1}', "null", "[" * 10000])
 def test_damaged_kept_vectors_are_an_error(two: Any, tmp_path: Path, damage: str) -> None:
-    kept.place_of(two[2][0].space, tmp_path).write_text(damage, "utf-8")
+    kept.place_of(kept.whole(two[2][0]), tmp_path).write_text(damage, "utf-8")
     with pytest.raises(ArgumentError, match="--record"):
         FallbackEmbedder(two[2], probes=tmp_path).embed_documents(["a"])
 
 
 def test_kept_vectors_with_other_numbers_are_an_error(two: Any, tmp_path: Path) -> None:
-    file = kept.place_of(two[2][0].space, tmp_path)
+    file = kept.place_of(kept.whole(two[2][0]), tmp_path)
     file.write_text(file.read_text("utf-8").replace('"English": "', '"English": "AAAA'), "utf-8")
     with pytest.raises(ArgumentError, match="cannot be read"):
         FallbackEmbedder(two[2], probes=tmp_path).embed_documents(["a"])
+
+
+@pytest.mark.parametrize("changes", [{"dim": 256}, {"instruction": "Find it"}, {"dim": 64, "task": "code_retrieval"}])
+def test_vectors_kept_of_the_plain_model_serve_its_views(two: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
+    members = [Embedder(QWEN, backend=member.settings.backend, **changes) for member in two[2]]
+    both = FallbackEmbedder(members, probes=tmp_path)
+    two[0].fault = down
+    assert both.encode(["a"], role="document").vectors.shape == (1, changes.get("dim", 1024))
+    assert both.info()["members"][1]["probed"]
+    for file in tmp_path.glob("*.json"):
+        file.unlink()
+    kept.record(members[1], tmp_path)
+    assert FallbackEmbedder(two[2][::-1], probes=tmp_path).load()
 
 
 # ---- One space
@@ -394,20 +411,129 @@ def test_no_other_method_gives_vectors_of_another_space(degrading: FallbackEmbed
         lambda: asyncio.run(degrading.aembed_documents(["a"])),
         lambda: list(degrading.iter_documents(["a"])),
         lambda: degrading.encode_dims(["a"], [64], role="document"),
+        lambda: asyncio.run(streamed(degrading)),
+        lambda: degrading.check_documents(["a"]),
+        lambda: asyncio.run(degrading.acheck_documents(["a"])),
     ):
-        with pytest.raises((DegradedAnswerError, UnavailableError)):
+        with pytest.raises(DegradedAnswerError):
             call()
 
 
-def test_wrappers_never_get_a_degraded_answer(degrading: FallbackEmbedder, two: Any) -> None:
-    langchain = pytest.importorskip("langchain_embrief")
+async def streamed(embedder: Embedder) -> list[Any]:
+    return [vector async for vector in embedder.aiter_documents(["a"])]
+
+
+def langchain(embedder: Embedder) -> list[Callable[[], Any]]:
+    found = pytest.importorskip("langchain_embrief").Qwen3Embeddings(embedder=embedder)
+    return [
+        lambda: found.embed_documents(["a"]),
+        lambda: found.embed_query("a"),
+        lambda: asyncio.run(found.aembed_documents(["a"])),
+        lambda: asyncio.run(found.aembed_query("a")),
+    ]
+
+
+def llama_index(embedder: Embedder) -> list[Callable[[], Any]]:
+    core = pytest.importorskip("llama_index.core")
+    found = pytest.importorskip("llama_index_embrief").Qwen3Embedding(embedder=embedder)
+    return [
+        lambda: found.get_text_embedding("a"),
+        lambda: found.get_query_embedding("a"),
+        lambda: found.get_text_embedding_batch(["a", "b"]),
+        lambda: asyncio.run(found.aget_text_embedding("a")),
+        lambda: asyncio.run(found.aget_query_embedding("a")),
+        lambda: core.VectorStoreIndex.from_documents([core.Document(text="a")], embed_model=found),
+    ]
+
+
+def chroma(embedder: Embedder) -> list[Callable[[], Any]]:
+    chromadb = pytest.importorskip("chromadb")
+    ours = pytest.importorskip("chroma_embrief")
+    function, client = ours.Qwen3EmbeddingFunction(embedder=embedder), chromadb.EphemeralClient()
+    collection = ours.open_collection(client, f"fallback-{id(embedder)}", function)
+    return [
+        lambda: collection.upsert(ids=["1"], documents=["a"]),
+        lambda: ours.add_documents(client, collection, ["a"], ids=["1"], embedding_function=function),
+        lambda: function.embed_query(["a"]),
+    ]
+
+
+def qdrant(embedder: Embedder) -> list[Callable[[], Any]]:
+    client = pytest.importorskip("qdrant_client").QdrantClient(":memory:")
+    ours = pytest.importorskip("qdrant_embrief")
+    ours.create_collection(client, "fallback", embedder)
+    return [
+        lambda: ours.upsert_texts(client, "fallback", embedder, ["a", "b"]),
+        lambda: ours.query_texts(client, "fallback", embedder, "a"),
+    ]
+
+
+WRAPPERS = pytest.mark.parametrize("wrapper", [langchain, llama_index, chroma, qdrant])
+
+
+@pytest.fixture
+def dead() -> Embedder:
+    """A member whose server has never been there."""
+    return Embedder(QWEN, backend=OpenAI(base_url="http://127.0.0.1:9", tries=1))
+
+
+@WRAPPERS
+@pytest.mark.parametrize("began", [True, False])
+def test_wrappers_never_get_a_degraded_answer(
+    wrapper: Any, began: bool, degrading: FallbackEmbedder, two: Any, dead: Embedder, tmp_path: Path
+) -> None:
+    if not began:
+        hashed = Embedder("embrief/hash", dim=1024)
+        degrading = FallbackEmbedder([dead, dead, hashed], allow_degraded=True, probes=tmp_path)
+    calls = wrapper(degrading)
+    two[0].fault = two[1].fault = down
+    for call in calls:
+        with pytest.raises(DegradedAnswerError):
+            call()
+
+
+@WRAPPERS
+def test_indexing_goes_on_where_the_first_member_is_not_there(
+    wrapper: Any, two: Any, dead: Embedder, tmp_path: Path
+) -> None:
+    for call in wrapper(FallbackEmbedder([dead, two[2][0]], probes=tmp_path)):
+        before = len(two[0].asked)
+        call()
+        assert len(two[0].asked) > before
+
+
+def test_no_wrapper_takes_vectors_without_asking_whose_they_are() -> None:
+    """`encode` may answer with another space's vectors; the other methods never do."""
+    files = [*(Path(__file__).parents[2] / "integrations").rglob("*.py")]
+    assert len(files) > 20
+    careless = []
+    for file in files:
+        for function in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            inside = [node for node in ast.walk(function) if isinstance(node, ast.Attribute)]
+            # A string's own `encode` has a plain argument and no role.
+            encodes = any(
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("encode", "aencode")
+                and not isinstance(node.func.value, (ast.JoinedStr, ast.Constant))
+                for node in ast.walk(function)
+            )
+            if encodes and not any(node.attr == "degraded" for node in inside):
+                careless.append(f"{file.name}:{function.name}")
+    assert not careless
+
+
+def test_a_view_takes_along_the_members_that_cannot_follow_it(degrading: FallbackEmbedder, two: Any) -> None:
     first, second, _ = two
     first.fault = second.fault = down
-    embeddings = langchain.Qwen3Embeddings(embedder=degrading)
-    with pytest.raises(DegradedAnswerError):
-        embeddings.embed_documents(["a"])
-    with pytest.raises(DegradedAnswerError):
-        embeddings.embed_query("a")
+    for view in (
+        degrading.with_instruction("Find it"),
+        degrading.with_task("sentence_similarity"),
+        degrading.with_dim(64),
+    ):
+        assert view.encode(["a"], role="query").degraded
 
 
 def test_other_spaces_stand_at_the_end(two: Any) -> None:
@@ -423,6 +549,132 @@ def test_a_mistake_is_no_reason_for_a_degraded_answer(degrading: FallbackEmbedde
 
 
 # ---- Around it
+
+
+@pytest.mark.parametrize("package", ["langchain_embrief.Qwen3Embeddings", "llama_index_embrief.Qwen3Embedding"])
+def test_a_copy_with_an_update_is_still_the_chain(package: str, chain: FallbackEmbedder, two: Any) -> None:
+    module, name = package.split(".")
+    wrapper = getattr(pytest.importorskip(module), name)(embedder=chain)
+    two[0].fault = down
+    copied = wrapper.model_copy(update={"dim": 64, "instruction": "Find it"})
+    assert isinstance(copied.embedder, FallbackEmbedder)
+    assert (copied.dim, copied.instruction) == (64, "Find it")
+    assert len(copied.embedder.embed_query("a")) == 64
+    for update, error in (
+        ({"device": "cuda"}, ArgumentError),
+        ({"backend": "ollama"}, ArgumentError),
+        ({"dim": 3000}, ArgumentError),
+        ({"dim": "64"}, ArgumentTypeError),
+        ({"truncate": "maybe"}, ArgumentError),
+        ({"unknown": 1}, ArgumentTypeError),
+    ):
+        with pytest.raises(error):
+            wrapper.model_copy(update=update)
+
+
+def test_copies_of_rerankers_are_still_the_chain(rerankers: Any) -> None:
+    both = FallbackReranker(rerankers[2][::-1], last_resort="input-order")
+    langchain = pytest.importorskip("langchain_embrief").Qwen3Reranker(reranker=both, top_n=5)
+    llama = pytest.importorskip("llama_index_embrief").Qwen3Rerank(reranker=both, top_n=5)
+    for wrapper in (langchain, llama):
+        copied = wrapper.model_copy(update={"instruction": "Find it"})
+        assert isinstance(copied.reranker, FallbackReranker)
+        assert (copied.instruction, copied.top_n) == ("Find it", 5)
+        fewer = wrapper.model_copy(update={"top_n": 2})
+        assert isinstance(fewer.reranker, FallbackReranker)
+        assert fewer.top_n == 2
+        with pytest.raises(ArgumentError):
+            wrapper.model_copy(update={"dtype": "float16"})
+
+
+def test_a_copy_of_a_declared_model_stays_declared(tmp_path: Path) -> None:
+    registry = configured(
+        tmp_path,
+        "models:\n  mine: {provider: openai, model_id: someone-else, dim: 32, base_url: 'http://127.0.0.1:9'}\n",
+    )
+    embedder = registry.get("mine")
+    assert embedder._shared.choice.declared is not None
+    wrapper = pytest.importorskip("langchain_embrief").Qwen3Embeddings(embedder=embedder)
+    assert wrapper.model_copy(update={"truncate": "silent"}).embedder.space == embedder.space
+    with pytest.raises(ArgumentError, match="leave out device"):
+        wrapper.model_copy(update={"device": "cpu"})
+
+
+def test_what_a_view_says_is_in_its_fingerprint(chain: FallbackEmbedder, two: Any) -> None:
+    views = [chain, chain.with_dim(64), chain._view(max_tokens=64), chain._view(truncate="error")]
+    assert len({view.fingerprint for view in views}) == len(views)
+    assert len({view.query_fingerprint for view in [*views, chain.with_instruction("Find it")]}) == len(views) + 1
+    assert chain.with_instruction("Find it").fingerprint == chain.fingerprint == chain.with_dim(1024).fingerprint
+    assert chain.fingerprint == FallbackEmbedder(two[2]).fingerprint
+    assert chain.fingerprint != FallbackEmbedder(two[2][::-1]).fingerprint
+
+
+def test_tasks_of_documents_are_in_the_fingerprint() -> None:
+    gemma = "google/embeddinggemma-300m"
+    members = [Embedder(gemma, backend=OpenAI(base_url=f"http://127.0.0.1:{port}")) for port in (9, 10)]
+    chain = FallbackEmbedder(members)
+    assert chain.with_task("sentence_similarity").fingerprint != chain.fingerprint
+
+
+def test_caches_of_frameworks_tell_views_apart(chain: FallbackEmbedder) -> None:
+    langchain = pytest.importorskip("langchain_embrief").Qwen3Embeddings(embedder=chain)
+    assert langchain.cache_namespace() != langchain.with_dim(64).cache_namespace()
+    llama = pytest.importorskip("llama_index_embrief").Qwen3Embedding(embedder=chain)
+    assert str(llama.to_dict()) != str(llama.with_dim(64).to_dict())
+
+
+def test_a_view_pickles_as_what_it_is(degrading: FallbackEmbedder, two: Any) -> None:
+    view = degrading.with_dim(64).with_instruction("Find it")
+    again = pickle.loads(pickle.dumps(view))
+    assert again.settings == view.settings
+    assert again.fingerprint == view.fingerprint
+    assert again.members == view.members
+    assert again.embed_query("a").shape == (64,)
+    assert np.array_equal(again.embed_query("a"), view.embed_query("a"))
+    two[0].fault = two[1].fault = down
+    degraded = again.encode(["a"], role="document")
+    assert degraded.degraded
+    assert degraded.vectors.shape == (1, 64)
+
+
+def test_loading_goes_on_too(chain: FallbackEmbedder, two: Any, events: list[FallbackEvent]) -> None:
+    first, second, _ = two
+    first.fault = down
+    assert chain.load() is chain
+    assert second.asked, "it was probed"
+    assert asyncio.run(chain.aload()) is chain
+    chain.check_documents(["a"])
+
+
+def test_several_widths_say_who_answered(chain: FallbackEmbedder, two: Any) -> None:
+    two[0].fault = down
+    found = chain.encode_dims(["a"], [64, 128], role="document")
+    assert {result.answered_by for result in found.values()} == {chain.members[1]}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_does_not_wait_for_its_parents_probe(tmp_path: Path) -> None:
+    script = """
+import os, sys, threading, time
+from embrief import Embedder
+from embrief.fallback import FallbackEmbedder
+chain = FallbackEmbedder([Embedder("embrief/hash"), Embedder("embrief/hash", batch_tokens=5)], unprobed="warn")
+member = chain._chain.members[0]
+member.lock.acquire()
+member.breaker._lock.acquire()
+child = os.fork()
+if not child:
+    chain.embed_documents(["a"])
+    os._exit(0)
+end = time.monotonic() + 60
+while os.waitpid(child, os.WNOHANG) == (0, 0):
+    if time.monotonic() > end:
+        os.kill(child, 9)
+        sys.exit("the child hangs")
+    time.sleep(0.01)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_pickles_without_what_listens(chain: FallbackEmbedder, two: Any) -> None:
@@ -456,13 +708,18 @@ def test_a_cancelled_caller_trips_no_breaker(chain: FallbackEmbedder, two: Any) 
     assert not two[1].count("held")
 
 
-def test_a_listener_that_fails_is_seen(two: Any, tmp_path: Path) -> None:
+def test_a_listener_that_fails_costs_no_answer(two: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def fails(event: FallbackEvent) -> None:
         raise RuntimeError("a listener's own")
 
     both = FallbackEmbedder(two[2], probes=tmp_path, on_event=fails)
-    with pytest.raises((RuntimeError, BackendError)):
-        both.embed_documents(["a"])
+    two[0].fault = down
+    for number in range(breaker.FAILURES):
+        assert both.encode([f"secret {number}"], role="document").answered_by == both.members[1]
+    assert both.info()["members"][0]["breaker"] == "open", "its failures count all the same"
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+    assert "listener's own" not in caplog.text
 
 
 # ---- Rerankers
@@ -561,6 +818,14 @@ def test_warnings_come_once_per_member(two: Any, tmp_path: Path) -> None:
         both.embed_documents(["a"])
         both.embed_documents(["b"])
     assert len([warning for warning in caught if warning.category is UnprobedWarning]) == 1
+
+
+def test_a_reranker_loads_the_first_that_can(rerankers: Any) -> None:
+    seen: list[FallbackEvent] = []
+    first = Reranker(BGE, backend="sentence-transformers", local_files_only=True, cache_dir="/nonexistent")
+    both = FallbackReranker([first, rerankers[2][0]], on_event=seen.append)
+    assert both.load() is both
+    assert [event.kind for event in seen] == ["failed", "answered"]
 
 
 # ---- From a configuration

@@ -107,6 +107,15 @@ def test_another_route_is_another_fingerprint() -> None:
     assert one != other
 
 
+def test_what_is_asked_and_read_is_in_the_fingerprint() -> None:
+    """A service may give one model's vectors under one name and another's under another."""
+    given: list[dict[str, Any]] = [{}, {"field": "docs"}, {"answer_field": "other.vectors"}, {"one_by_one": True}]
+    backends = [HttpSimple(base_url="http://127.0.0.1:1", **options) for options in given]
+    assert len({Embedder(MODEL, backend=backend).fingerprint for backend in backends}) == len(given)
+    usual = HttpSimple(base_url="http://127.0.0.1:1", field="texts")
+    assert Embedder(MODEL, backend=usual).fingerprint == Embedder(MODEL, backend=backends[0]).fingerprint
+
+
 # ---- What comes back
 
 

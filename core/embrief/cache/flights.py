@@ -59,6 +59,8 @@ class Flight:
         """Whether the caller who claimed them still waits."""
         self.stop: Callable[[], object] | None = None
         """Gives the computation up, from any thread."""
+        self.stranded: Callable[[], bool] = bool
+        """Whether nothing goes on any more: its event loop is closed. Then nobody would ever end it."""
         self.done: Future[Any] = Future()
         """What the computation gave; `None` if it was given up."""
 
@@ -73,6 +75,11 @@ class Flight:
     def fail(self, error: BaseException) -> None:
         """End with an error, or without a result where the computation was given up."""
         self._end(None, error)
+
+    def rescue(self) -> None:
+        """End without a result if nothing goes on any more, so that those who wait compute it themselves."""
+        if self.stranded():
+            self.finish(None)
 
     def leave(self, key: bytes | None) -> None:
         """Take note that somebody waits no more: for a key, or the caller who claimed them all, for `None`.

@@ -18,7 +18,8 @@ class MemoryStore:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[bytes, tuple[bytes, float | None]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[bytes, float, float | None]] = OrderedDict()
+        """The value, when it was made, and when it expires."""
         self._bytes = 0
         self.reset()
 
@@ -26,9 +27,9 @@ class MemoryStore:
         """Start with new locks in a child process. A parent's thread may have been in the middle of a change."""
         self._lock = threading.Lock()
         self.flights = Flights()
-        self._bytes = sum(_size(key, data) for key, (data, _) in self._entries.items())
+        self._bytes = sum(_size(key, data) for key, (data, _, _) in self._entries.items())
 
-    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    def get(self, keys: Sequence[bytes], ttl: float | None = None) -> Mapping[bytes, bytes]:
         """Return the entries that are there."""
         time, found = store.now(), {}
         with self._lock:
@@ -36,9 +37,11 @@ class MemoryStore:
                 there = self._entries.get(key)
                 if there is None:
                     continue
-                data, expires = there
+                data, made, expires = there
                 if expires is not None and expires <= time:
                     self._drop(key)
+                    continue
+                if store.is_too_old(made, ttl, time):
                     continue
                 self._entries.move_to_end(key)
                 found[key] = data
@@ -46,13 +49,14 @@ class MemoryStore:
 
     def put(self, entries: Mapping[bytes, bytes], ttl: float | None) -> None:
         """Take entries; one that is larger than the whole cache is not kept."""
-        expires = None if ttl is None else store.now() + ttl
+        made = store.now()
+        expires = None if ttl is None else made + ttl
         with self._lock:
             for key, data in entries.items():
                 self._drop(key)
                 if _size(key, data) > self._max_bytes:
                     continue
-                self._entries[key] = data, expires
+                self._entries[key] = data, made, expires
                 self._bytes += _size(key, data)
                 while self._bytes > self._max_bytes:
                     self._drop(next(iter(self._entries)))

@@ -25,7 +25,7 @@ class MemoryCache:
     """Bytes that it may hold."""
     ttl: float | None = None
     """Seconds after which an entry counts no more. `None`: never for a model that is pinned (by a commit or a digest of
-    its files), a day for one whose version is only declared."""
+    its files) and runs here, a day for one whose version is only declared, and for what a server answers."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -71,23 +71,25 @@ class SqliteCache:
 CacheOptions = MemoryCache | SqliteCache
 
 _NAMES: dict[str, type[CacheOptions]] = {"memory": MemoryCache, "sqlite": SqliteCache}
-_REMEDY = "use None, 'memory', 'sqlite', embrief.MemoryCache(...) or embrief.SqliteCache(path=...)"
+_REMEDY = "use False, 'memory', 'sqlite', embrief.MemoryCache(...) or embrief.SqliteCache(path=...)"
 
 
 def chosen(value: object) -> CacheOptions | None:
-    """Return the options behind a `cache=` keyword, `None` where it asks for none.
+    """Return the options behind a `cache=` keyword, `None` where it asks for none: for `None` and `False`.
 
     Raises:
         ArgumentTypeError: It has the wrong type.
         ArgumentError: It is a string that names no kind of cache.
     """
-    if value is None or isinstance(value, (MemoryCache, SqliteCache)):
+    # By identity: an array compares in ways of its own.
+    if value is None or value is False:
+        return None
+    if isinstance(value, (MemoryCache, SqliteCache)):
         return value
     if isinstance(value, str):
         if (kind := _NAMES.get(value)) is not None:
             return kind()
         raise ArgumentError(f"cache={value[:80]!r} is not known; {_REMEDY}; where downloads are kept is cache_dir=")
-    # By identity: an array compares in ways of its own.
     if value is MemoryCache or value is SqliteCache:
         raise ArgumentTypeError(f"cache is an instance of options, not their class; {_REMEDY}")
     shown = repr(value) if isinstance(value, bool) else type(value).__name__

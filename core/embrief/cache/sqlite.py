@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _Side = Literal["read", "write"]
+_Pending = tuple[bytes, float, float | None]
+"""A value that is to be written, when it was made, and when it expires."""
 _Identity = tuple[int, int] | None
 """Device and number of a file, `None` if it is not there."""
 
 APPLICATION = 0x656D6266
 """`application_id` of our files: "embf"."""
-LAYOUT = 1
+LAYOUT = 2
 """`user_version`: the layout of the tables."""
 BUSY_SECONDS = 10.0
 """How long a write waits for another process's."""
@@ -53,7 +55,7 @@ _FILL = 0.9
 _MAKE = f"""
 CREATE TABLE IF NOT EXISTS entries (
     key BLOB PRIMARY KEY NOT NULL, crc INTEGER NOT NULL, size INTEGER NOT NULL, used REAL NOT NULL, expires REAL,
-    value BLOB NOT NULL
+    value BLOB NOT NULL, made REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS entries_used ON entries (used);
 PRAGMA application_id = {APPLICATION};
@@ -87,8 +89,8 @@ class SqliteStore:
         """Start afresh: at first, and in a child process."""
         self.flights = Flights()
         self._changed = threading.Condition()
-        self._pending: dict[bytes, tuple[bytes, float | None]] = {}
-        """What is to be written, by key: the value, and when it expires."""
+        self._pending: dict[bytes, _Pending] = {}
+        """What is to be written, by key."""
         self._pending_bytes = 0
         self._touched: dict[bytes, float] = {}
         """When entries were used last."""
@@ -109,16 +111,18 @@ class SqliteStore:
 
     # For callers, on any thread.
 
-    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    def get(self, keys: Sequence[bytes], ttl: float | None = None) -> Mapping[bytes, bytes]:
         """Return the entries that are there."""
         with self._changed:
-            found = {key: self._pending[key][0] for key in keys if key in self._pending}
+            at = store.now()
+            waiting = {key: self._pending[key] for key in keys if key in self._pending}
+            found = {key: data for key, (data, made, _) in waiting.items() if not store.is_too_old(made, ttl, at)}
         left = [key for key in keys if key not in found]
         if left and not self._is_paused("read"):
             with self._locks["read"]:
                 try:
                     for start in range(0, len(left), _AT_ONCE):
-                        self._read(left[start : start + _AT_ONCE], found)
+                        self._read(left[start : start + _AT_ONCE], ttl, found)
                 except Exception as error:
                     # Whatever it is: a cache that fails is none, and the texts can still be computed.
                     self._trouble(error, "read")
@@ -129,11 +133,12 @@ class SqliteStore:
         """Take entries. A thread writes them."""
         if self._is_paused("write") or self._stopping:
             return
-        expires = None if ttl is None else store.now() + ttl
+        made = store.now()
+        expires = None if ttl is None else made + ttl
         with self._changed:
             for key, data in entries.items():
                 self._pending_bytes += len(data) - len(self._pending.get(key, (b"",))[0])
-                self._pending[key] = data, expires
+                self._pending[key] = data, made, expires
             self._wake()
 
     def settle(self) -> None:
@@ -192,17 +197,19 @@ class SqliteStore:
 
     # Reading.
 
-    def _read(self, keys: Sequence[bytes], found: dict[bytes, bytes]) -> None:
+    def _read(self, keys: Sequence[bytes], ttl: float | None, found: dict[bytes, bytes]) -> None:
         connection = self._connected("read", _READ_SECONDS)
         marks = ",".join("?" * len(keys))
         rows = connection.execute(
-            f"SELECT key, value, crc, size, used, expires FROM entries WHERE key IN ({marks})",  # noqa: S608 - marks
+            f"SELECT key, value, crc, size, used, expires, made FROM entries WHERE key IN ({marks})",  # noqa: S608 - marks
             keys,
         ).fetchall()
         at = store.now()
-        for key, value, crc, size, used, expires in rows:
+        for key, value, crc, size, used, expires, made in rows:
             if not is_whole(key, value, crc, size) or not _counts(expires, at):
                 self._drop(key, crc)
+                continue
+            if store.is_too_old(made, ttl, at):
                 continue
             found[key] = value
             if not isinstance(used, float) or used < at - _LAZY_SECONDS:
@@ -211,6 +218,11 @@ class SqliteStore:
     def _connected(self, side: _Side, seconds: float) -> sqlite3.Connection:
         """Return the connection of a side. Under its lock."""
         connection = self._connections.get(side)
+        if connection is not None and _identity(self.file) != self._seen[side]:
+            # What is written there now, nobody would find again.
+            self._disconnect(side)
+            self._tell("gone", f"the cache {self.file} was removed or replaced while it was used; a new one is begun")
+            connection = None
         if connection is None:
             create(self.file)
             self._seen[side] = _identity(self.file)
@@ -266,7 +278,7 @@ class SqliteStore:
                 else:
                     self._written(work[0])
 
-    def _next(self) -> tuple[dict[bytes, tuple[bytes, float | None]], dict[bytes, float], dict[bytes, int]] | None:
+    def _next(self) -> tuple[dict[bytes, _Pending], dict[bytes, float], dict[bytes, int]] | None:
         """Return what is to be written next; `None` to end the thread, which a later put starts again."""
         with self._changed:
             while True:
@@ -286,7 +298,7 @@ class SqliteStore:
             dropped, self._dropped = self._dropped, {}
             return some, touched, dropped
 
-    def _written(self, some: Mapping[bytes, tuple[bytes, float | None]]) -> None:
+    def _written(self, some: Mapping[bytes, _Pending]) -> None:
         with self._changed:
             for key, value in some.items():
                 # It may have been put again meanwhile.
@@ -298,7 +310,7 @@ class SqliteStore:
     def _write(
         self,
         connection: sqlite3.Connection,
-        some: Mapping[bytes, tuple[bytes, float | None]],
+        some: Mapping[bytes, _Pending],
         touched: Mapping[bytes, float],
         dropped: Mapping[bytes, int],
     ) -> None:
@@ -309,8 +321,12 @@ class SqliteStore:
                 "UPDATE entries SET used = ? WHERE key = ?", [(used, key) for key, used in touched.items()]
             )
             connection.executemany(
-                "INSERT OR REPLACE INTO entries (key, value, crc, size, used, expires) VALUES (?, ?, ?, ?, ?, ?)",
-                [(key, data, _crc(key, data), len(data), at, expires) for key, (data, expires) in some.items()],
+                "INSERT OR REPLACE INTO entries (key, value, crc, size, used, expires, made) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (key, data, _crc(key, data), len(data), at, expires, made)
+                    for key, (data, made, expires) in some.items()
+                ],
             )
         shrink(connection, self.max_bytes)
 
@@ -509,9 +525,20 @@ def _check(connection: sqlite3.Connection) -> bool:
         raise NotOursError("another program's database")
     if layout > LAYOUT:
         raise NewerError
-    if layout != LAYOUT or there != _OURS:
+    if layout not in (1, LAYOUT) or there != _OURS:
         raise NotOursError("its tables are others")
+    if layout == 1:
+        _migrate(connection)
     return True
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Give an older file the column that it lacks. How old its entries are is not known: as old as can be."""
+    with transaction(connection):
+        # Another process may have done it meanwhile.
+        if _pragma(connection, "user_version") == 1:
+            connection.execute("ALTER TABLE entries ADD COLUMN made REAL NOT NULL DEFAULT 0")
+            connection.execute(f"PRAGMA user_version = {LAYOUT}")
 
 
 def size_of(connection: sqlite3.Connection) -> int:

@@ -16,8 +16,13 @@ class Store(Protocol):
     flights: Flights
     """What is being computed for it at the moment."""
 
-    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """Return the entries that are there, by their keys."""
+    def get(self, keys: Sequence[bytes], ttl: float | None = None) -> Mapping[bytes, bytes]:
+        """Return the entries that are there, by their keys.
+
+        Args:
+            keys: Any number.
+            ttl: Seconds after which an entry is too old for this reader, whoever put it; `None`: it may have any age.
+        """
 
     def put(self, entries: Mapping[bytes, bytes], ttl: float | None) -> None:
         """Take entries, found from now on. Never waits for a disk.
@@ -37,3 +42,8 @@ class Store(Protocol):
 def now() -> float:
     """Return the time, in seconds since the epoch."""
     return time.time()
+
+
+def is_too_old(made: object, ttl: float | None, at: float) -> bool:
+    """Return whether an entry is too old for a reader, at a time in seconds since the epoch."""
+    return ttl is not None and not (isinstance(made, (int, float)) and made + ttl > at)

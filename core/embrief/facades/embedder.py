@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, Self
+from typing import TYPE_CHECKING, Any, Literal, Never, Self
 
 import numpy as np
 
@@ -135,7 +135,7 @@ class Embedder(Facade[EmbeddingSpec]):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         like: str | None = None,
-        cache: str | CacheOptions | None = None,
+        cache: str | CacheOptions | Literal[False] | None = None,
         **unknown: Never,
     ) -> None:
         """Check the arguments.
@@ -161,7 +161,8 @@ class Embedder(Facade[EmbeddingSpec]):
             trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
             like: For a model without a record: the record to take prompts, pooling and limits from.
             cache: Where vectors are kept, so that no text is computed twice: `"memory"`, `"sqlite"`, or a `MemoryCache`
-                or `SqliteCache` with a size, a place and a time; by default nowhere.
+                or `SqliteCache` with a size, a place and a time; by default what the configuration says, else nowhere.
+                `False`: nowhere, whatever the configuration says.
             **unknown: Nothing may be here; it gives a misspelt keyword an error with the right one.
 
         Raises:
@@ -302,7 +303,8 @@ class Embedder(Facade[EmbeddingSpec]):
         if cache is not None and cache.ttl is not None:
             return cache.ttl
         pinned = COMMIT.fullmatch(shared.weights) is not None or shared.weights.startswith("sha256:")
-        return None if pinned else caches.DAY
+        # Whatever a server says of its model, somebody may start another one there.
+        return None if pinned and not shared.leaves_machine else caches.DAY
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return an embedder with another instruction for queries, on the same loaded model.
@@ -498,6 +500,7 @@ class Embedder(Facade[EmbeddingSpec]):
                 whole.token_counts,
                 whole.truncated,
                 view._space(view.spec, PromptChoice(instruction, task)),
+                whole.answered_by,
             )
             for dim, view in views.items()
         }
@@ -608,7 +611,7 @@ class Embedder(Facade[EmbeddingSpec]):
 
     async def _aiter_blocks(
         self, found: AsyncIterator[Block], bar: AbstractContextManager[Progress], task: str | None, progress: bool
-    ) -> AsyncIterator[Vector]:
+    ) -> AsyncGenerator[Vector, None]:
         # Off the loop: the facts of a model without a record may have to be fetched.
         await self.off_loop(partial(self._check_stream, task, progress))
         with bar as shown:
@@ -635,7 +638,7 @@ class Embedder(Facade[EmbeddingSpec]):
         For code that embeds and stores in batches: all texts should be checked before the first is stored. With
         `truncate="error"`, and with titles, every text is tokenised for it.
         """
-        shared = self._shared
+        served = self._served(self._shared)
         made = self._plan(texts, "document", titles, PromptChoice(task=task))
         inputs, options = made.request.inputs, made.request.options
         # Without titles one text tells whether the prompt leaves room, and otherwise a long text is no error.
@@ -644,7 +647,7 @@ class Embedder(Facade[EmbeddingSpec]):
             for block in row_blocks(len(rows)):
                 places = rows[block]
                 with placed(places):
-                    shared.served.check([inputs[place] for place in places], options)
+                    served.check([inputs[place] for place in places], options)
 
     async def acheck_documents(
         self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from embrief.serving.jobs import Request
     from embrief.serving.scheduler import Served
 
+VIEWED = frozenset({"instruction", "task", "dim", "normalize", "max_tokens", "truncate", "batch_tokens"})
+"""Settings that may differ between facades on one loaded model."""
+
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 T = TypeVar("T")
 
@@ -223,7 +226,7 @@ class Facade(Generic[S]):
             ModelMismatchError: The files are not those of the model.
         """
         self._check_spec()
-        self._shared.served.load()
+        self._served(self._shared).load()
         return self
 
     async def aload(self) -> Self:
@@ -288,6 +291,30 @@ class Facade(Generic[S]):
         if self._checked:
             twin._check_spec()
         return twin
+
+    def with_settings(self, **changes: Any) -> Self:
+        """Return a facade with other settings of those that leave the loaded model as it is.
+
+        Args:
+            **changes: Of `VIEWED`, those that this facade has.
+
+        Raises:
+            ArgumentTypeError: A value has the wrong type, or there is no such setting.
+            ArgumentError: A value cannot work with this model.
+        """
+        settings = self._settings
+        if unknown := sorted(changes.keys() - (VIEWED & settings.values().keys())):
+            raise ArgumentTypeError(
+                f"{', '.join(unknown)} cannot be changed on a loaded model; make another {type(self).__name__}"
+            )
+        for what in ("instruction", "task"):
+            arguments.optional_text(changes.get(what), what)
+        for what in ("dim", "max_tokens", "batch_tokens"):
+            if what in changes:
+                changes[what] = arguments.positive(changes[what], what)
+        truncate = changes.get("truncate", settings.truncate)
+        arguments.runtime(settings.device, settings.dtype, truncate, plugins().catalog.backends.values())
+        return self._view(**changes)
 
     def _check_instruction_is_read(self, instruction: str | None, own: str | None) -> None:
         """Refuse an instruction that a server which renders by itself would never see."""

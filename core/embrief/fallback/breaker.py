@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -19,9 +21,17 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
         self._failed: deque[float] = deque(maxlen=FAILURES)
         self._opened: float | None = None
+        self.reset()
+        _all.add(self)
+
+    def reset(self) -> None:
+        """Take a new lock: at first, and in a child process, where a parent's thread may hold the old one.
+
+        Nor will a trial that a parent's thread has begun end there.
+        """
+        self._lock = threading.Lock()
         self._trial = False
 
     @property
@@ -63,3 +73,15 @@ class Breaker:
         """Note that a call ended without saying anything of the member, such as a cancelled one."""
         with self._lock:
             self._trial = False
+
+
+_all: weakref.WeakSet[Breaker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for breaker in list(_all):
+        breaker.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +21,7 @@ from embrief.errors import (
     warn,
 )
 from embrief.fallback.breaker import Breaker
-from embrief.fallback.events import EventKind, FallbackEvent, OnEvent
+from embrief.fallback.events import EventKind, FallbackEvent, OnEvent, told
 from embrief.fallback.falls import falls_through
 from embrief.parity import kept
 from embrief.parity.check import EIGHT_BITS
@@ -41,11 +43,7 @@ LEAST = {"float32": 0.9999, "float16": 0.995, "bfloat16": 0.995, "int8": EIGHT_B
 Unprobed = Literal["refuse", "warn"]
 
 
-def _silent(event: FallbackEvent) -> None:
-    """Tell nobody."""
-
-
-@dataclass
+@dataclass(eq=False)
 class Member:
     """One way to run the model, and how it does."""
 
@@ -53,7 +51,26 @@ class Member:
     embedder: Embedder
     breaker: Breaker = field(default_factory=Breaker)
     probed: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.reset()
+        _members.add(self)
+
+    def reset(self) -> None:
+        """Take a new lock: at first, and in a child process, where nobody goes on with a probe."""
+        self.lock = threading.Lock()
+
+
+_members: weakref.WeakSet[Member] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for member in list(_members):
+        member.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Chain:
@@ -69,11 +86,11 @@ class Chain:
     ) -> None:
         self.members = members
         self.unprobed, self.probes = unprobed, probes
-        self.on_event = on_event or _silent
+        self.on_event = on_event
 
     def tell(self, kind: EventKind, member: str, texts: int = 0, seconds: float = 0.0, reason: str = "") -> None:
         """Tell who asked to be told."""
-        self.on_event(FallbackEvent(kind, member, texts, seconds, reason))
+        told(self.on_event, FallbackEvent(kind, member, texts, seconds, reason))
 
     def load(self) -> Model:
         """Load the first member that can be."""
@@ -146,7 +163,7 @@ class Chain:
 
     def _probe(self, member: Member) -> None:
         embedder = member.embedder
-        space, dtype = embedder.space, embedder._shared.offer.dtype
+        space, dtype = kept.whole(embedder), embedder._shared.offer.dtype
         if dtype not in LEAST:
             raise too_coarse(member.name, dtype)
         known = kept.load(space, self.probes)

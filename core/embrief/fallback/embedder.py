@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from embrief.errors import ArgumentError, ArgumentTypeError, DegradedAnswerError, EmbriefError
-from embrief.facades.embedder import Embedder, EmbeddingResult
+from embrief.facades.embedder import Embedder, EmbedderSettings, EmbeddingResult
 from embrief.fallback.chain import LEAST, Chain, Member, Unprobed, too_coarse
 from embrief.fallback.falls import falls_through
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from embrief.facades.progress import Progress
+    from embrief.facades.streaming import Block
     from embrief.facts.prompts import Input
     from embrief.facts.specs import EmbeddingSpec, Role
-    from embrief.facts.vectors import Matrix
+    from embrief.facts.vectors import Matrix, Vector
     from embrief.fallback.events import OnEvent
     from embrief.serving.loading import SharedModel
     from embrief.serving.scheduler import Served
@@ -74,14 +77,17 @@ class FallbackEmbedder(Embedder):
         if unprobed not in ("refuse", "warn"):
             raise ArgumentError(f"unprobed={unprobed!r} is not known; use 'refuse' or 'warn'")
         names = _distinct([_name(item) for item in whole])
-        self._chain = Chain(
+        chain = Chain(
             [Member(name, item) for name, item in zip(names, whole, strict=True)],
             unprobed=unprobed,
             probes=probes,
             on_event=on_event,
         )
-        self._degraded = tuple(others)
-        self._settings, self._model, self._checked = first._settings, first._shared, False
+        self._hold(chain, tuple(others), first.settings)
+
+    def _hold(self, chain: Chain, degraded: tuple[Embedder, ...], settings: EmbedderSettings) -> None:
+        self._chain, self._degraded = chain, degraded
+        self._settings, self._model, self._checked = settings, chain.members[0].embedder._shared, False
         self._store = None
         self._check_spec()
 
@@ -93,23 +99,29 @@ class FallbackEmbedder(Embedder):
     @property
     def fingerprint(self) -> str:
         """A name for everything that may move a document vector: that of all members."""
-        parts = "\0".join(member.embedder.fingerprint for member in self._chain.members)
-        return "ef1-" + hashlib.sha256(parts.encode()).hexdigest()[:32]
+        # What this view says counts for all members; of their own settings only how they run.
+        parts = [self.space.id, str(self.max_tokens), "refused" if self._settings.truncate == "error" else "cut"]
+        for member in self._chain.members:
+            shared = member.embedder._shared
+            own = [shared.backend.name, shared.offer.dtype, *self._identity(shared.offer)]
+            parts.append("\0".join(own))
+        return "ef1-" + hashlib.sha256("\0\0".join(parts).encode()).hexdigest()[:32]
 
     def _served(self, shared: SharedModel[EmbeddingSpec]) -> Served:
         return self._chain
 
     def _view(self, **changes: Any) -> Self:
         twin = super()._view(**changes)
-        twin._degraded = tuple(item._view(**changes) for item in self._degraded)
+        twin._degraded = tuple(_with_what_it_takes(item, changes) for item in self._degraded)
         # One chain: what is known of a member holds for every view. Its members' own settings are not used but for the
         # space, which the view checks by its own.
         twin._chain = self._chain
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        members = [*(member.embedder for member in self._chain.members), *self._degraded]
-        return _rebuild, (members, self._chain.unprobed, bool(self._degraded), self._chain.probes)
+        chain = self._chain
+        whole = [member.embedder for member in chain.members]
+        return _rebuild, (whole, self._degraded, chain.unprobed, chain.probes, self._settings.values())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self.members)!r})"
@@ -216,6 +228,55 @@ class FallbackEmbedder(Embedder):
         """`embed_documents` without blocking the event loop."""
         return _whole(await self.aencode(texts, role="document", titles=titles, task=task, progress=progress))
 
+    def encode_dims(
+        self,
+        texts: Sequence[Input],
+        dims: Sequence[int],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+    ) -> dict[int, EmbeddingResult]:
+        """`Embedder.encode_dims` by the first member that can; vectors of another space are an error."""
+        with self._of_one_space():
+            return super().encode_dims(texts, dims, role=role, titles=titles, instruction=instruction, task=task)
+
+    def check_documents(
+        self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None
+    ) -> None:
+        """`Embedder.check_documents` by the first member that can.
+
+        Raises:
+            DegradedAnswerError: Only a member of another space is left.
+        """
+        with self._of_one_space():
+            super().check_documents(texts, titles=titles, task=task)
+
+    def _iter_blocks(
+        self, found: Iterator[Block], bar: AbstractContextManager[Progress], task: str | None
+    ) -> Iterator[Vector]:
+        with self._of_one_space():
+            yield from super()._iter_blocks(found, bar, task)
+
+    async def _aiter_blocks(
+        self, found: AsyncIterator[Block], bar: AbstractContextManager[Progress], task: str | None, progress: bool
+    ) -> AsyncGenerator[Vector, None]:
+        with self._of_one_space():
+            async with aclosing(super()._aiter_blocks(found, bar, task, progress)) as vectors:
+                async for vector in vectors:
+                    yield vector
+
+    @contextmanager
+    def _of_one_space(self) -> Iterator[None]:
+        """Around what gives vectors of this space alone: say so where another space's could be had."""
+        try:
+            yield
+        except EmbriefError as error:
+            if others := self._instead(error):
+                raise _refused(_name(others[0]), others[0].space.id) from error
+            raise
+
     def info(self) -> dict[str, Any]:
         """Return what the first member would tell, and how each member does."""
         return {
@@ -235,11 +296,15 @@ class FallbackEmbedder(Embedder):
 
 def _whole(result: EmbeddingResult) -> Matrix:
     if result.degraded:
-        raise DegradedAnswerError(
-            f"only {result.answered_by} could answer, with vectors of the space {result.space.id}, which must not get "
-            "among those of this one; try again later, or use encode(), whose results say what they are"
-        )
+        raise _refused(result.answered_by, result.space.id)
     return result.vectors
+
+
+def _refused(who: str, space: str) -> DegradedAnswerError:
+    return DegradedAnswerError(
+        f"only {who} could answer, with vectors of the space {space}, which must not get among those of this one; try "
+        "again later, or use encode(), whose results say what they are"
+    )
 
 
 def _embedders(members: Sequence[Embedder | str]) -> list[Embedder]:
@@ -280,5 +345,23 @@ def _distinct(names: list[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} #{place + 1}" for place, name in enumerate(names)]
 
 
-def _rebuild(members: list[Embedder], unprobed: Unprobed, degraded: bool, probes: Any) -> FallbackEmbedder:
-    return FallbackEmbedder(members, unprobed=unprobed, allow_degraded=degraded, probes=probes)
+def _with_what_it_takes(member: Embedder, changes: dict[str, Any]) -> Embedder:
+    """Return a member of another space with those settings that it has; its answers are marked all the same."""
+    for name, value in changes.items():
+        with suppress(ArgumentError):
+            member = member._view(**{name: value})
+    return member
+
+
+def _rebuild(
+    whole: list[Embedder],
+    degraded: tuple[Embedder, ...],
+    unprobed: Unprobed,
+    probes: str | Path | None,
+    settings: dict[str, Any],
+) -> FallbackEmbedder:
+    made = object.__new__(FallbackEmbedder)
+    names = _distinct([_name(item) for item in whole])
+    members = [Member(name, item) for name, item in zip(names, whole, strict=True)]
+    made._hold(Chain(members, unprobed=unprobed, probes=probes, on_event=None), degraded, EmbedderSettings(**settings))
+    return made

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from embrief.system.log import logger
+
 EventKind = Literal["answered", "failed", "skipped", "opened", "probed", "degraded"]
 
 
@@ -25,3 +27,14 @@ class FallbackEvent:
 
 
 OnEvent = Callable[[FallbackEvent], object]
+
+
+def told(on_event: OnEvent | None, event: FallbackEvent) -> None:
+    """Tell who asked to be told. What goes wrong there is logged and costs no answer."""
+    if on_event is None:
+        return
+    try:
+        on_event(event)
+    except Exception as error:
+        # Only its kind: its message may hold anything.
+        logger.warning("on_event failed on %r of %s with %s", event.kind, event.member, type(error).__name__)

@@ -11,7 +11,7 @@ from embrief.errors import ArgumentError, ArgumentTypeError, EmbriefError, Unava
 from embrief.facades import arguments
 from embrief.facades.reranker import RankedDocument, Reranker
 from embrief.fallback.breaker import Breaker
-from embrief.fallback.events import FallbackEvent
+from embrief.fallback.events import FallbackEvent, told
 from embrief.fallback.falls import falls_through
 
 if TYPE_CHECKING:
@@ -85,6 +85,19 @@ class FallbackReranker(Reranker):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self.members)!r})"
+
+    def load(self) -> Self:
+        """Load the first member that can be.
+
+        Raises:
+            UnavailableError: None can.
+        """
+        failed: list[str] = []
+        for member, breaker in self._willing(None, failed):
+            with self._watched(member, breaker, (), failed):
+                member.load()
+                return self
+        raise _nobody(failed)
 
     def score(self, query: str, documents: Sequence[Input], *, instruction: str | None = None) -> NDArray[np.float32]:
         """`Reranker.score` of the whole list by the first member that can.
@@ -163,8 +176,7 @@ class FallbackReranker(Reranker):
         return [RankedDocument(index, None) for index in range(len(documents))][:top_n]
 
     def _tell(self, event: FallbackEvent) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
+        told(self._on_event, event)
 
     def _willing(self, instruction: str | None, failed: list[str]) -> Iterator[tuple[Reranker, Breaker]]:
         for place, (member, breaker) in enumerate(self._members):

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,14 @@ class KeptProbes:
         return name, near[name]
 
 
+def whole(embedder: Embedder) -> VectorSpace:
+    """Return the space under which probes are kept: of whole unit vectors, whatever width and length is asked for.
+
+    What is cut or scaled later says nothing of who computed it.
+    """
+    return replace(embedder.space, dim=embedder.spec.dim, normalize=True)
+
+
 def place_of(space: VectorSpace, folder: str | Path | None = None) -> Path:
     """Return the file for a space."""
     return (Path(folder).expanduser() if folder is not None else data_folder() / "probes") / f"{space.id}.json"
@@ -58,8 +66,10 @@ def place_of(space: VectorSpace, folder: str | Path | None = None) -> Path:
 def items_of(embedder: Embedder) -> dict[str, Rendered]:
     """Return the probe texts with a model's prompts, by their names. The longest are left out where it is short."""
     found = probes(embedder.spec.final_token, embedder.max_tokens)
+    # A space has one prompt for documents and any number for queries: these get the model's own.
+    plain = embedder._view(instruction=None, task=None)
     # Some providers refuse an empty text.
-    return {probe.name: rendered(embedder, probe) for probe in found if probe.text}
+    return {probe.name: rendered(plain if probe.role == "query" else embedder, probe) for probe in found if probe.text}
 
 
 def ask(
@@ -74,19 +84,19 @@ def ask(
 
 
 def record(embedder: Embedder, folder: str | Path | None = None) -> Path:
-    """Embed the probe texts and keep their vectors; return the file."""
-    shared = embedder._shared
-    vectors = ask(shared.served, items_of(embedder), embedder.dim, embedder.spec.id, embedder.max_tokens)
+    """Embed the probe texts and keep their whole vectors, which serve all widths of the model; return the file."""
+    shared, space = embedder._shared, whole(embedder)
+    vectors = ask(shared.served, items_of(embedder), space.dim, embedder.spec.id, embedder.max_tokens)
     data = {
         "format": 1,
         "probes": VERSION,
-        "space": embedder.space.to_json(),
+        "space": space.to_json(),
         "by": f"{shared.backend.name} {shared.offer.dtype} {embedder.fingerprint}",
         "vectors": {
             name: base64.b64encode(vector.astype("<f4").tobytes()).decode() for name, vector in vectors.items()
         },
     }
-    file = place_of(embedder.space, folder)
+    file = place_of(space, folder)
     file.parent.mkdir(parents=True, exist_ok=True)
     # Another process may read it meanwhile.
     number, name = tempfile.mkstemp(dir=file.parent, prefix=file.stem)

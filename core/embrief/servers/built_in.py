@@ -149,8 +149,9 @@ class HttpSimpleRuntime(ServerRuntime):
     normalizes = True
 
     def further_identity(self, options: HttpSimple) -> str:
-        """Return the route: another one may be another model."""
-        return f" {options.text_endpoint}"
+        """Return the route, and what of it is asked and read: another one may be another model."""
+        answer = "" if options.answer_field == "auto" else f" answer={options.answer_field}"
+        return f" {options.text_endpoint} asked={options.request_field}{answer}{' one' if options.one_by_one else ''}"
 
     def load(self, request: LoadRequest) -> Model:
         """Ask nothing yet: such a service has one route, and says nothing of itself."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -27,6 +27,7 @@ from embrief.serving.jobs import Request
 from embrief.system import exiting
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Handle
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _KINDS = ("dense",)
+_LOOK_SECONDS = 0.5
+"""How often those who wait for another's computation look whether its event loop was closed under it."""
 
 
 class Cached:
@@ -78,7 +81,7 @@ class Cached:
                 if call.computes:
                     call.compute()
                     call.collect()
-                _wait(call.joined())
+                _wait(call)
                 call.collect_joined()
             return call.output()
 
@@ -87,7 +90,11 @@ class Cached:
         if request.options.kinds != _KINDS:
             inner = await lane.run(self.inner)
             return await inner.arun(request, finish, lane)
-        with _Call(self, request) as call:
+        # Inside the function: programs without an event loop need not load it.
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        with _Call(self, request, loop.is_closed) as call:
             while True:
                 # What is needed next and what comes of it in one errand, since each costs a loop two wakings.
                 step = await lane.run(partial(_looked, call, finish))
@@ -97,7 +104,8 @@ class Cached:
                 if step.inner is not None:
                     await lane.run(call.collect, after=call.start(step.inner, lane))
                 if others := call.joined():
-                    await lane.run(call.collect_joined, after=all_done(others))
+                    with _watched(call, loop):
+                        await lane.run(call.collect_joined, after=all_done(others))
 
 
 class _Step:
@@ -117,20 +125,48 @@ def _looked(call: _Call, finish: Callable[[Output], Any]) -> _Step:
     return step
 
 
-def _wait(futures: Sequence[Future[Any]]) -> None:
+def _wait(call: _Call) -> None:
     """Wait for what other callers compute, on a thread that may wait."""
-    if futures:
+    if futures := call.joined():
         from embrief.system.event_loop import must_not_wait
 
         must_not_wait()
-        all_done(futures).result()
+        done = all_done(futures)
+        while not done.done():
+            call.rescue()
+            with contextlib.suppress(TimeoutError):
+                done.result(_LOOK_SECONDS)
+
+
+@contextlib.contextmanager
+def _watched(call: _Call, loop: AbstractEventLoop) -> Iterator[None]:
+    """Look after what other callers compute, while a coroutine waits for it."""
+    timer: Handle
+
+    def look() -> None:
+        nonlocal timer
+        call.rescue()
+        timer = loop.call_later(_LOOK_SECONDS, look)
+
+    timer = loop.call_soon(look)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Call:
     """One caller's request: which of its inputs are known, which it computes, and which others compute."""
 
-    def __init__(self, cached: Cached, request: Request) -> None:
-        self._cached, self._request = cached, request
+    def __init__(self, cached: Cached, request: Request, stranded: Callable[[], bool] = bool) -> None:
+        """Look nothing up yet.
+
+        Args:
+            cached: The cache.
+            request: What is wanted.
+            stranded: Returns whether the call cannot go on, since its event loop is closed.
+        """
+        self._cached, self._request, self._stranded = cached, request, stranded
         self._rows = _Rows(len(request.inputs), request.options.dim)
         self._left: dict[bytes, list[int]] | None = None
         """The places of each input that is not there yet, by its key."""
@@ -182,10 +218,11 @@ class _Call:
         seen = flights.delivered
         keys = list(self._left)
         for block in row_blocks(len(keys)):
-            self._take(store.get(keys[block]))
+            self._take(store.get(keys[block], self._cached.ttl))
         if not self._left:
             return True
         flight, joined = flights.claim(self._left, urgent=request.urgent)
+        flight.stranded = self._stranded
         with self._lock:
             self._flight, self._joined = flight, joined
             if self._gone:
@@ -204,7 +241,7 @@ class _Call:
 
     def _again(self, flight: Flight) -> None:
         for block in row_blocks(len(flight.keys)):
-            found = self._take(self._cached.store.get(flight.keys[block]))
+            found = self._take(self._cached.store.get(flight.keys[block], self._cached.ttl))
             flight.deliver(found)
         flight.keys = [key for key in flight.keys if key in flight.left]
 
@@ -261,7 +298,6 @@ class _Call:
         Returns:
             What is done with them.
         """
-        # Inside the function: programs without an event loop need not load it.
         import asyncio
 
         flight = self._flight
@@ -298,6 +334,11 @@ class _Call:
     def joined(self) -> list[Future[Any]]:
         """Return what others compute for this call."""
         return [joined.future for joined in self._joined]
+
+    def rescue(self) -> None:
+        """End what nobody computes any more of what this call waits for."""
+        for joined in self._joined:
+            joined.flight.rescue()
 
     def collect(self) -> None:
         """Take what this call has computed, once that is done.

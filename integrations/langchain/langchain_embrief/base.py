@@ -67,6 +67,10 @@ class EmbriefEmbeddings(Configured, Embeddings):
         """The embedder behind it: `info()`, `load()`, `space`, `close()`."""
         return self._embedder
 
+    @property
+    def _facade(self) -> Embedder:
+        return self._embedder
+
     def embed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> list[float]:
         """Embed one query.
 

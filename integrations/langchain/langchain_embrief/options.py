@@ -7,8 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, field_serializer
 
-from embrief import RuntimeOptions
-from embrief.wrapping import backend_name
+from embrief import Embedder, Reranker, RuntimeOptions
+from embrief.wrapping import backend_name, changed
 
 
 class Configured(BaseModel):
@@ -60,9 +60,25 @@ class Configured(BaseModel):
             deep: No difference: fields are plain values, and weights are never copied.
 
         Raises:
-            EmbriefError: An update cannot work, as in the constructor.
+            EmbriefError: An update cannot work, as in the constructor; or it asks for another model, runtime or device
+                of a facade that was not made by name, such as a fallback.
         """
-        return type(self)(**{**self._values(), **update}) if update else super().model_copy(deep=deep)
+        if not update:
+            return super().model_copy(deep=deep)
+        facade, left = changed(self._facade, update)
+        if facade is None:
+            return type(self)(**{**self._values(), **update})
+        settings = facade.settings.values()
+        own = {name: value for name, value in self._values().items() if name not in settings}
+        keyword = "embedder" if isinstance(facade, Embedder) else "reranker"
+        made: Any = type(self)
+        copy: Self = made(**{keyword: facade, **own, **left})
+        return copy
+
+    @property
+    def _facade(self) -> Embedder | Reranker:
+        """What does the work."""
+        raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
         # pydantic's compares private attributes too, and two facades with equal settings are two objects.

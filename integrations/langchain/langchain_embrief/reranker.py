@@ -83,6 +83,10 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
         """The reranker behind it: `info()`, `load()`, `rerank()` of plain strings, `close()`."""
         return self._reranker
 
+    @property
+    def _facade(self) -> Reranker:
+        return self._reranker
+
     def compress_documents(
         self,
         documents: Sequence[Document],

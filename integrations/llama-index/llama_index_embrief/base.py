@@ -95,6 +95,10 @@ class EmbriefEmbedding(EmbeddingMethods):
         """The embedder behind it: `info()`, `load()`, `space`, `close()`."""
         return self._embedder
 
+    @property
+    def _facade(self) -> Embedder:
+        return self._embedder
+
     def with_instruction(self, instruction: str | None) -> Self:
         """Return a twin with another instruction for queries, on the same loaded model.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
 from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from embrief import Embedder, Reranker
 from embrief.stores import refuse_cache, refuse_code, refuse_server, stored_model
-from embrief.wrapping import EmbedderOptions, RerankerOptions, backend_name, choose_facade, recorded_id
+from embrief.wrapping import EmbedderOptions, RerankerOptions, backend_name, changed, choose_facade, recorded_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from llama_index.core.storage.kvstore.types import BaseKVStore
 
 F = TypeVar("F", Embedder, Reranker)
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class FrameworkOptions(TypedDict, total=False):
@@ -139,13 +141,13 @@ class Configured(BaseModel):
             if name == self._model_field or (value != field.default and name != "callback_manager"):
                 yield name, type(value).__name__ if name == "embeddings_cache" else value
 
-    def _on(self, facade: Embedder | Reranker) -> Self:
-        """Return a twin on another facade, with the same framework options."""
+    def _on(self, facade: Embedder | Reranker, changes: Mapping[str, Any] = _NONE) -> Self:
+        """Return a twin on another facade, with the same framework options but for those that change."""
         settings = facade.settings.values()
         own = {name: value for name, value in self if name not in settings and name != self._model_field}
         twin: Any = type(self)
         keyword = "embedder" if isinstance(facade, Embedder) else "reranker"
-        made: Self = twin(**{keyword: facade}, **own)
+        made: Self = twin(**{keyword: facade, **own, **changes})
         return made
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -156,7 +158,16 @@ class Configured(BaseModel):
             deep: Whether the framework's objects (callbacks, cache) are copied; weights never are.
 
         Raises:
-            EmbriefError: An update cannot work, as in the constructor.
+            EmbriefError: An update cannot work, as in the constructor; or it asks for another model, runtime or device
+                of a facade that was not made by name, such as a fallback.
         """
         copy = super().model_copy(deep=deep)
-        return type(self)(**{**dict(copy), **update}) if update else copy
+        if not update:
+            return copy
+        facade, left = changed(self._facade, update)
+        return type(self)(**{**dict(copy), **update}) if facade is None else copy._on(facade, left)
+
+    @property
+    def _facade(self) -> Embedder | Reranker:
+        """What does the work."""
+        raise NotImplementedError

@@ -103,6 +103,10 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
         """The reranker behind it: `info()`, `load()`, `rerank()` of plain strings, `close()`."""
         return self._reranker
 
+    @property
+    def _facade(self) -> Reranker:
+        return self._reranker
+
     def with_instruction(self, instruction: str | None) -> Self:
         """Return a twin with another instruction, on the same loaded model. `None` is the model's default."""
         return self._on(self._reranker.with_instruction(instruction))

@@ -70,14 +70,14 @@ def _may_fail_later(embedder: Embedder, texts: Sequence[str]) -> bool:
     return embedder.settings.truncate == "error" or titles_of(texts) is not None
 
 
+# Never by `encode`: a fallback's answer may be of another space there.
 def _computed(embedder: Embedder, texts: Sequence[str], role: Role) -> Rows:
-    return to_lists(embedder.encode(texts, role=role, titles=_titles(texts, role)).vectors)
+    if role == "query":
+        return to_lists(embedder.embed_queries(texts))
+    return to_lists(embedder.embed_documents(texts, titles=titles_of(texts)))
 
 
 async def _acomputed(embedder: Embedder, texts: Sequence[str], role: Role) -> Rows:
-    result = await embedder.aencode(texts, role=role, titles=_titles(texts, role))
-    return await ato_lists(embedder, result.vectors)
-
-
-def _titles(texts: Sequence[str], role: Role) -> list[str | None] | None:
-    return titles_of(texts) if role == "document" else None
+    if role == "query":
+        return await ato_lists(embedder, await embedder.aembed_queries(texts))
+    return await ato_lists(embedder, await embedder.aembed_documents(texts, titles=titles_of(texts)))
