@@ -431,7 +431,8 @@ def test_a_tokenizer_alone_is_fetched_and_then_counts_texts_for_servers(
         "from typer.testing import CliRunner; from embrief.cli import app\n"
         f"for _ in range(2): done = CliRunner().invoke(app, ['pull', {QWEN!r}, '--tokenizer']); print(done.output)\n"
         "from embrief.servers.counting import Tokens; from embrief.discovery.plugins import catalog\n"
-        f"tokens = Tokens.at_hand(catalog().models[{QWEN!r}], None); print(len(tokens.encoded([''], ['one two'])[0]) > 1)\n"
+        f"tokens = Tokens.at_hand(catalog().models[{QWEN!r}], None)\n"
+        "print(len(tokens.encoded([''], ['one two'])[0]) > 1)\n"
         "from embrief.files.weights import cached_models; print(list(cached_models()))\n"
     )
     out = run(code, hub, tmp_path / "home").stdout
