@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.files.config_keys import ARCHITECTURES
 from embrief.runtimes.base import Offer, Refusal, Runtime
 from embrief.system.installed import install_command
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from embrief.files.model_files import ModelFiles
     from embrief.runtimes.base import Ask, LoadRequest, Model
 
-_ENGINE_ARCHITECTURES = ("qwen3", "gemma3_text")
 _ENGINE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout", "LogitScore"}
 
 
@@ -43,8 +43,8 @@ class Engine(Runtime):
         """Offer what its description of the architecture covers; in int8 on CPUs only."""
         if (refusal := _not_here(spec)) is not None:
             return refusal
-        if spec.architecture not in _ENGINE_ARCHITECTURES:
-            return Refusal(f"runs {' and '.join(_ENGINE_ARCHITECTURES)}, not {spec.architecture!r}")
+        if spec.architecture not in ARCHITECTURES:
+            return Refusal(f"runs {' and '.join(ARCHITECTURES)}, not {spec.architecture!r}")
         if isinstance(spec, EmbeddingSpec) and spec.pooling not in ("last", "mean"):
             return Refusal(f"has no pooling {spec.pooling!r}")
         if isinstance(spec, RerankerSpec) and spec.scoring == "classifier":
