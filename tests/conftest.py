@@ -368,7 +368,9 @@ def randomize_gemma2(model) -> None:
 
     for name, parameter in model.named_parameters():
         if "norm" in name and parameter.ndim == 1:
-            torch.nn.init.normal_(parameter, mean=1.0, std=0.3)
+            # Attention has no other scale than that of queries: with ones a token would see hardly more than one other.
+            mean = len(parameter) ** -0.5 if "q_norm" in name else 1.0
+            torch.nn.init.normal_(parameter, mean=mean, std=0.3 * mean)
         elif parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)
     for name, buffer in model.named_buffers():
