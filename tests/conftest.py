@@ -321,6 +321,124 @@ def gemma_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) ->
     return folder
 
 
+GEMMA2_PROMPTS = {
+    "query": "task: search result | query: ",
+    "document": "title: none | text: ",
+    "SearchQuery": "task: search result | query: ",
+    "Document": "title: none | text: ",
+    "QuestionAnswering": "task: question answering | query: ",
+    "FactChecking": "task: fact checking | query: ",
+    "CodeRetrieval": "task: code retrieval | query: ",
+    "InstructionRetrieval": "task: code retrieval | query: ",
+    "Classification": "task: classification | query: ",
+    "MultilabelClassification": "task: classification | query: ",
+    "Clustering": "task: clustering | query: ",
+    "SentenceSimilarity": "task: sentence similarity | query: ",
+    "PairClassification": "task: sentence similarity | query: ",
+    "STS": "task: sentence similarity | query: ",
+    "Summarization": "task: sentence similarity | query: ",
+    "BitextMining": "task: search result | query: ",
+    "Reranking": "task: search result | query: ",
+    "Retrieval": "task: search result | query: ",
+    "Retrieval-query": "task: search result | query: ",
+    "Retrieval-document": "title: none | text: ",
+}
+GEMMA2_MEDIA = ("<|image|>", "<|audio|>", "<|video|>", "<|image>", "<image|>", "<|audio>", "<audio|>")
+
+
+def gemma2_text_config(vocabulary: int) -> dict[str, object]:
+    """The text part of EmbeddingGemma 2, small: wide full-attention layers, and states that are projected."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 7,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention", *["sliding_attention"] * 2, "full_attention"],
+        "per_layer_config": {str(index): {"head_dim": 32, "num_key_value_heads": 1} for index in (3, 6)},
+        "hidden_size_per_layer_input": 24,
+        "embedding_dim": 64,
+        "sliding_window": 9,
+        "max_position_embeddings": 4096,
+    }
+
+
+def randomize_gemma2(model) -> None:
+    """Give every tensor of the text model random values, and each layer its own factor."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if "norm" in name and parameter.ndim == 1:
+            # Attention has no other scale than that of queries: with ones a token would see hardly more than one other.
+            mean = len(parameter) ** -0.5 if "q_norm" in name else 1.0
+            torch.nn.init.normal_(parameter, mean=mean, std=0.3 * mean)
+        elif parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.15)
+    for name, buffer in model.named_buffers():
+        if name.endswith("layer_scalar"):
+            buffer.uniform_(0.5, 1.5)
+
+
+def write_gemma2(folder: Path, corpus: list[str], *, towers: bool) -> Path:
+    """Write an embedder laid out like google/embeddinggemma-2: with its towers, or its text model alone."""
+    import torch
+    from transformers import EmbeddingGemma2Config, EmbeddingGemma2TextConfig
+    from transformers.models.embedding_gemma2 import modeling_embedding_gemma2 as gemma2
+
+    torch.manual_seed(6)
+    tokenizer = train_tokenizer(
+        corpus,
+        end=None,
+        specials=("<pad>", "<eos>", "<bos>", "<unk>", *GEMMA2_MEDIA),
+        template=("<bos> $A <eos>", "<bos> $A <eos> <bos>:1 $B:1 <eos>:1"),
+    )
+    save_tokenizer(
+        tokenizer, folder, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
+        padding_side="right", model_max_length=int(1e30),
+    )  # fmt: skip
+    text = gemma2_text_config(tokenizer.get_vocab_size())
+    if towers:
+        media = zip(("image", "audio", "video", "boi", "eoi", "boa"), GEMMA2_MEDIA, strict=False)
+        config = EmbeddingGemma2Config(
+            text_config=text,
+            vision_config={
+                "model_type": "gemma4_vision", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "position_embedding_size": 64,
+            },
+            audio_config={
+                "model_type": "gemma4_audio", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "output_proj_dims": 32,
+            },
+            **{f"{name}_token_id": tokenizer.token_to_id(token) for name, token in media},
+        )  # fmt: skip
+        model = gemma2.EmbeddingGemma2Model(config)
+        randomize_gemma2(model.language_model)
+    else:
+        model = gemma2.EmbeddingGemma2TextModel(EmbeddingGemma2TextConfig(**text))
+        randomize_gemma2(model)
+    model.save_pretrained(folder)
+    write_modules(folder, "mean_tokens", 64)
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": GEMMA2_PROMPTS, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gemma2_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
+    """An embedder laid out like google/embeddinggemma-2: a text model between towers for pictures and sound."""
+    return write_gemma2(tmp_path_factory.mktemp("models") / "tiny-embeddinggemma-2", corpus, towers=True)
+
+
+@pytest.fixture(scope="session")
+def gemma2_text_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
+    """The text model of such an embedder, stored alone."""
+    return write_gemma2(tmp_path_factory.mktemp("models") / "tiny-embeddinggemma-2-text", corpus, towers=False)
+
+
 def make_reranker(folder: Path, corpus: list[str], **changes: object) -> Path:
     import torch
     from transformers import Qwen3ForCausalLM

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from embrief import ArgumentError, Embedder, ModelMismatchError, PluginWarning, Reranker
+from embrief.engine.description import UnsupportedError, describe
+from embrief.files.config_keys import ARCHITECTURES
+from embrief.files.json_files import JsonObject
 
 pytest.importorskip("sentence_transformers")
 
@@ -91,6 +94,14 @@ def test_what_the_engine_does_not_run_falls_to_sentence_transformers(
     assert reason in info["backend_reason"]
     with pytest.raises(ArgumentError, match=f"'engine' cannot run .*{reason}"):
         Embedder(other_folder, backend="engine")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_is_offered_has_a_description(name: str, tmp_path: Path) -> None:
+    """Of an empty config.json it may miss a key, and must not say that it runs others only."""
+    with pytest.raises(UnsupportedError) as error:
+        describe(JsonObject({"model_type": name}, tmp_path / "config.json"))
+    assert f"not {name!r}" not in str(error.value)
 
 
 def test_gemma_that_generates_and_other_dense_layers_too(gemma_folder: Path, other_folder: Path) -> None:

@@ -17,6 +17,8 @@ from embrief.bench.shapes import Kind, Shape, linear_flops, record_of
 from embrief.bench.tokenizer import write_tokenizer
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.files.config_keys import text_part
+from embrief.files.json_files import read_object
 from embrief.files.modules import transformer_folder
 
 _FORMAT = 1
@@ -31,12 +33,12 @@ class Checkpoint:
     folder: Path
     kind: Kind
     config: dict[str, Any]
-    """config.json."""
+    """What config.json says of the text model."""
 
     @classmethod
     def read(cls, folder: Path, kind: Kind) -> Checkpoint:
         """Return what is in a folder."""
-        return cls(folder, kind, json.loads((transformer_folder(folder) / "config.json").read_text("utf-8")))
+        return cls(folder, kind, dict(text_part(read_object(transformer_folder(folder) / "config.json"))))
 
     @property
     def family(self) -> str:

@@ -104,7 +104,7 @@ class Bench:
             if row.model == "reranker":
                 fits = model.kind == "reranker"
             else:
-                fits = model.kind == "embedder" and (model.family == "gemma3_text") == (row.model == "gemma")
+                fits = model.kind == "embedder" and ("gemma" in model.family) == (row.model == "gemma")
             if fits:
                 return model
         return None

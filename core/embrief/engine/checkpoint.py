@@ -82,13 +82,21 @@ class Checkpoint:
         found = read({name: self._stored[place] for name, place in whole.items()})
         return [found[name] for name in shapes]
 
-    def check_all_read(self, *, unused: re.Pattern[str]) -> None:
+    def check_all_read(self, *, unused: re.Pattern[str], other_parts: tuple[str, ...] = ()) -> None:
         """Refuse a checkpoint with tensors that nobody asked for: without them it would be another model.
+
+        Args:
+            unused: Names of tensors on which no result depends.
+            other_parts: What the names begin with of parts that texts do not pass, behind a prefix of the whole model.
 
         Raises:
             ModelMismatchError: There are some.
         """
-        rest = {name for name in self._unread if not unused.search(name)}
+        rest = {
+            name
+            for name in self._unread
+            if not unused.search(name) and not name.removeprefix("model.").startswith(other_parts)
+        }
         if rest:
             raise ModelMismatchError(
                 f"the weights of {self._label} hold {len(rest)} tensors that the engine does not use, {min(rest)!r} "

@@ -1,6 +1,7 @@
 """What a text model computes, read from its config.json: facts only, nothing here runs. Imports no torch.
 
-Another decoder or encoder is one more function here; execution (packing, attention, number formats) stays as it is.
+Another decoder or encoder is one more function here, and its name in `config_keys.ARCHITECTURES`; execution (packing,
+attention, number formats) stays as it is.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from embrief.files.config_keys import DECISIVE
+from embrief.files.config_keys import DECISIVE, OWN, architecture, text_part
 
 if TYPE_CHECKING:
     from embrief.files.json_files import JsonObject
@@ -26,9 +27,52 @@ class UnsupportedError(Exception):
 class LayerKind:
     """What differs between the layers of one model."""
 
+    head_dim: int
+    kv_heads: int
     rope_theta: float
     window: int | None = None
     """A token sees those less than this many places away; `None`: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputs:
+    """What each layer takes from the embeddings beside the stream (per-layer inputs).
+
+    After its feed-forward part a layer adds norm(back(act(gate(stream)) * share)), where its share is a normalised
+    projection of the embeddings. The rest are names of tensors: those of the whole model, and those of one layer.
+    """
+
+    width: int
+    """Values per token of a share."""
+    scale: float
+    """Factor of the projection, in front of its norm."""
+    shares: str
+    """(layers * width, hidden)."""
+    share_norm: str
+    """(width,), of all layers."""
+    gate: str
+    """(width, hidden)."""
+    back: str
+    """(hidden, width)."""
+    norm: str
+    """(hidden,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A linear layer without bias behind the last norm."""
+
+    tensor: str
+    """The name of its weights, (width, hidden)."""
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholders:
+    """Tokens that stand for pictures or sound; in a text they are read as another one."""
+
+    ids: tuple[int, ...]
+    read_as: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +84,6 @@ class TextModel:
     intermediate_size: int
     vocabulary: int
     heads: int
-    kv_heads: int
-    head_dim: int
     epsilon: float
     activation: Literal["silu", "gelu_tanh"]
     causal: bool
@@ -52,6 +94,15 @@ class TextModel:
     """What is added to the weights of all norms."""
     sandwich_norms: bool = False
     """Whether attention and feed-forward results are normalised before they are added to the stream."""
+    value_norm: bool = False
+    """Whether the values of attention are normalised as well, without weights."""
+    layer_inputs: LayerInputs | None = None
+    layer_scalar: str | None = None
+    """The name of a layer's tensor with one number, by which the stream is multiplied at the layer's end."""
+    projection: Projection | None = None
+    placeholders: Placeholders | None = None
+    other_parts: tuple[str, ...] = ()
+    """What the names of tensors begin with that belong to parts which texts do not pass."""
 
     @property
     def norms(self) -> dict[str, str]:
@@ -75,6 +126,11 @@ _HARMLESS = (
     "task_specific_params", "tokenizer_class", "torch_dtype", "transformers_version", "unsloth_fixed",
     "unsloth_version", "use_cache",
 )  # fmt: skip
+# Keys about parts that texts do not pass, and about tokens that stand for what those parts read.
+_BESIDE = (
+    "text_config", "vision_config", "audio_config", "image_token_id", "video_token_id", "audio_token_id",
+    "boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id", "eoa_token_index",
+)  # fmt: skip
 # What the engine never does; a file may say so.
 _OFF = ("add_cross_attention", "is_decoder", "is_encoder_decoder", "tie_encoder_decoder", "pruned_heads", "torchscript")
 
@@ -88,9 +144,20 @@ def describe(config: JsonObject) -> TextModel:
     Raises:
         UnsupportedError: The engine does not run this architecture, or not with these settings.
     """
-    kind = config.get("model_type")
+    kind, text = architecture(config), text_part(config)
     if kind not in _DESCRIBERS:
         raise UnsupportedError(f"runs {' and '.join(_DESCRIBERS)}, not {kind!r}")
+    if text is not config:
+        _check_keys(config, {"model_type", "architectures", "tie_word_embeddings", "quantization_config", *_BESIDE})
+    _check_keys(text, {*DECISIVE, *OWN.get(kind, {})})
+    try:
+        return _DESCRIBERS[kind](text, config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnsupportedError(f"cannot read config.json: {error!r}") from error
+
+
+def _check_keys(config: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse what the engine does not do, and keys that nobody here knows."""
     for key in ("attention_bias", "attn_logit_softcapping", "final_logit_softcapping", "quantization_config", *_OFF):
         if config.get(key):
             raise UnsupportedError(f"does not run models with {key}={config[key]!r}")
@@ -98,15 +165,11 @@ def describe(config: JsonObject) -> TextModel:
         # transformers puts the older key over, or into, the newer one, each architecture in its own way.
         raise UnsupportedError("does not run models with both rope_parameters and rope_scaling")
     for key, value in config.items():
-        if value is not None and key not in DECISIVE and key not in _HARMLESS and key not in _OFF:
+        if value is not None and key not in known and key not in _HARMLESS and key not in _OFF:
             raise UnsupportedError(f"does not know the key {key!r} in config.json")
-    try:
-        return _DESCRIBERS[kind](config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnsupportedError(f"cannot read config.json: {error!r}") from error
 
 
-def _qwen3(config: Mapping[str, Any]) -> TextModel:
+def _qwen3(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
     """Qwen3: causal, grouped queries, SwiGLU (transformers' modeling_qwen3, arXiv 2505.09388)."""
     head_dim = int(config["head_dim"])
     theta = _rope_theta(config, None, 10000.0)
@@ -120,19 +183,119 @@ def _qwen3(config: Mapping[str, Any]) -> TextModel:
     if config.get("use_bidirectional_attention") or config.get("is_causal") is False:
         raise UnsupportedError("runs causal Qwen3 models only; this one is bidirectional")
     return TextModel(
-        layers=tuple(LayerKind(theta) for _ in kinds),
+        layers=(LayerKind(head_dim, int(config["num_key_value_heads"]), theta),) * len(kinds),
         causal=True,
         attention_scale=head_dim**-0.5,
-        **_shape(config, head_dim, {"silu": "silu"}, "hidden_act"),
+        **_shape(config, {"silu": "silu"}, "hidden_act"),
     )
 
 
-def _gemma3(config: Mapping[str, Any]) -> TextModel:
+def _gemma3(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
     """Gemma3 as an encoder: bidirectional, sliding windows (transformers' modeling_gemma3, arXiv 2509.20354)."""
     if not config.get("use_bidirectional_attention"):
         raise UnsupportedError("runs Gemma3 models with use_bidirectional_attention only; this one is a generator")
     if config.get("is_causal") is not None:
         raise UnsupportedError(f"does not run Gemma3 models with is_causal={config['is_causal']!r}")
+    # The file has the width of the window, half of it to each side.
+    window = int(config["sliding_window"]) // 2 + 1
+    size = int(config["head_dim"]), int(config["num_key_value_heads"])
+    known = {
+        "full_attention": LayerKind(*size, _rope_theta(config, "full_attention", 1_000_000.0)),
+        "sliding_attention": LayerKind(*size, _rope_theta(config, "sliding_attention", 10_000.0), window),
+    }
+    return TextModel(
+        layers=tuple(known[kind] for kind in _layer_types(config)),
+        causal=False,
+        attention_scale=float(config["query_pre_attn_scalar"]) ** -0.5,
+        embedding_scale=float(config["hidden_size"]) ** 0.5,
+        norm_offset=1.0,
+        sandwich_norms=True,
+        **_shape(config, {"gelu_pytorch_tanh": "gelu_tanh"}, "hidden_activation"),
+    )
+
+
+def _embedding_gemma2(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
+    """EmbeddingGemma 2, texts only (transformers' modeling_embedding_gemma2, release 5.23).
+
+    Full-attention layers have heads of another width and another number of key heads.
+    """
+    if config.get("use_bidirectional_attention") is False or config.get("is_causal") is not None:
+        raise UnsupportedError("runs EmbeddingGemma 2 as the bidirectional model that it is, and config.json differs")
+    if (part := config.get("model_type")) not in (None, "embedding_gemma2_text"):
+        raise UnsupportedError(f"does not know {part!r} as the text part of EmbeddingGemma 2")
+    for key in ("rope_theta", "rope_local_base_freq"):
+        if config.get(key) is not None:
+            raise UnsupportedError(f"reads rotary positions for each kind of layer; this config.json has {key!r}")
+    kinds = _layer_types(config)
+    # transformers makes it so, whatever the file says.
+    kinds[-1] = "full_attention"
+    widened = config.get("per_layer_config")
+    if widened is None:
+        full = {
+            "head_dim": config.get("global_head_dim", 512),
+            "num_key_value_heads": config.get("num_global_key_value_heads", 1),
+        }
+        widened = {index: full for index, kind in enumerate(kinds) if kind == "full_attention"}
+    # Keys as `05`, too.
+    own = {int(index): dict(values) for index, values in widened.items()}
+    if unknown := sorted({key for values in own.values() for key in values} - {"head_dim", "num_key_value_heads"}):
+        raise UnsupportedError(f"does not know {unknown[0]!r} of single layers in config.json")
+    if max(own, default=0) >= len(kinds):
+        raise UnsupportedError(f"reads per_layer_config of {len(kinds)} layers; it has layer {max(own)}")
+    thetas = {
+        "full_attention": _rope_theta(config, "full_attention", 1_000_000.0),
+        "sliding_attention": _rope_theta(config, "sliding_attention", 10_000.0),
+    }
+    # The file has the number of places to each side.
+    window = int(config["sliding_window"]) + 1
+    inputs, hidden = int(config["hidden_size_per_layer_input"]), int(config["hidden_size"])
+    media = (("image_token_id", 258_880), ("video_token_id", 258_884), ("audio_token_id", 258_881))
+    padding = config.get("pad_token_id")
+    return TextModel(
+        layers=tuple(
+            LayerKind(
+                int(own.get(index, {}).get("head_dim", config["head_dim"])),
+                int(own.get(index, {}).get("num_key_value_heads", config["num_key_value_heads"])),
+                thetas[kind],
+                window if kind == "sliding_attention" else None,
+            )
+            for index, kind in enumerate(kinds)
+        ),
+        causal=False,
+        attention_scale=1.0,
+        embedding_scale=float(hidden) ** 0.5,
+        sandwich_norms=True,
+        value_norm=True,
+        layer_inputs=LayerInputs(
+            width=inputs,
+            scale=float(hidden) ** -0.5,
+            shares="ple.per_layer_model_projection.weight",
+            share_norm="ple.per_layer_projection_norm.weight",
+            gate="ple_block.per_layer_input_gate",
+            back="ple_block.per_layer_projection",
+            norm="ple_block.post_per_layer_input_norm",
+        ),
+        layer_scalar="layer_scalar",
+        projection=Projection("embedding_projection.weight", int(config["embedding_dim"])),
+        # The text model alone knows none.
+        placeholders=None if whole is config else Placeholders(
+            tuple(int(whole.get(key, default)) for key, default in media), 0 if padding is None else int(padding)
+        ),
+        other_parts=() if whole is config else ("vision_tower.", "embed_vision.", "audio_tower.", "embed_audio."),
+        **_shape(config, {"gelu_pytorch_tanh": "gelu_tanh"}, "hidden_activation"),
+    )  # fmt: skip
+
+
+_DESCRIBERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], TextModel]] = {
+    "qwen3": _qwen3,
+    "gemma3_text": _gemma3,
+    "embedding_gemma2": _embedding_gemma2,
+}
+"""Take what config.json says of the text model, and all of it."""
+
+
+def _layer_types(config: Mapping[str, Any]) -> list[str]:
+    """Return the kind of each layer of a model that has full attention in every sixth one unless its file says."""
     count = int(config["num_hidden_layers"])
     # The older `_sliding_window_pattern` is written beside `layer_types`, and never read.
     pattern = int(config.get("sliding_window_pattern") or 6)
@@ -141,27 +304,10 @@ def _gemma3(config: Mapping[str, Any]) -> TextModel:
     ]
     if len(kinds) != count:
         raise UnsupportedError(f"reads a kind for each layer; config.json has {len(kinds)} layer_types")
-    # The file has the width of the window, half of it to each side.
-    window = int(config["sliding_window"]) // 2 + 1
-    known = {
-        "full_attention": LayerKind(_rope_theta(config, "full_attention", 1_000_000.0)),
-        "sliding_attention": LayerKind(_rope_theta(config, "sliding_attention", 10_000.0), window),
-    }
-    return TextModel(
-        layers=tuple(known[kind] for kind in kinds),
-        causal=False,
-        attention_scale=float(config["query_pre_attn_scalar"]) ** -0.5,
-        embedding_scale=float(config["hidden_size"]) ** 0.5,
-        norm_offset=1.0,
-        sandwich_norms=True,
-        **_shape(config, int(config["head_dim"]), {"gelu_pytorch_tanh": "gelu_tanh"}, "hidden_activation"),
-    )
+    return list(kinds)
 
 
-_DESCRIBERS: dict[Any, Callable[[Mapping[str, Any]], TextModel]] = {"qwen3": _qwen3, "gemma3_text": _gemma3}
-
-
-def _shape(config: Mapping[str, Any], head_dim: int, activations: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _shape(config: Mapping[str, Any], activations: Mapping[str, Any], key: str) -> dict[str, Any]:
     if config[key] not in activations:
         raise UnsupportedError(f"does not know the activation {config[key]!r}")
     return {
@@ -169,8 +315,6 @@ def _shape(config: Mapping[str, Any], head_dim: int, activations: Mapping[str, A
         "intermediate_size": int(config["intermediate_size"]),
         "vocabulary": int(config["vocab_size"]),
         "heads": int(config["num_attention_heads"]),
-        "kv_heads": int(config["num_key_value_heads"]),
-        "head_dim": head_dim,
         "epsilon": float(config["rms_norm_eps"]),
         "activation": activations[config[key]],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,13 +27,33 @@ class VectorHead:
     """Pooling and the modules behind it, in float32."""
 
     def __init__(
-        self, folder: Path, pooling: str, hidden_size: int, device: str, *, without: Collection[str] = ()
+        self,
+        folder: Path,
+        pooling: str,
+        hidden_size: int,
+        device: str,
+        projection: torch.Tensor | None,
+        *,
+        without: Collection[str] = (),
     ) -> None:
-        """Read the modules, but for those of the kinds in `without`."""
+        """Read what comes after the pooling.
+
+        Args:
+            folder: The model.
+            pooling: `"mean"`, or else the last token.
+            hidden_size: Values per token.
+            device: Where to compute.
+            projection: Weights (width, hidden_size) of the model's own linear layer behind its last norm, if it has
+                one. It is the same before a mean as after it, and for fewer rows after it.
+            without: Kinds of modules that are left out.
+        """
         self._mean = pooling == "mean"
         self._steps: list[Callable[[torch.Tensor], torch.Tensor]] = []
         self.width = hidden_size
         """Values per vector."""
+        if projection is not None:
+            self._steps.append(partial(F.linear, weight=projection.float().to(device)))
+            self.width = len(projection)
         for module in after_pooling(read_modules(folder) or ()):
             if module.kind in without:
                 continue

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.engine.checkpoint import Checkpoint
-    from embrief.engine.description import LayerKind, TextModel
+    from embrief.engine.description import LayerInputs, LayerKind, TextModel
 
 _BLOCK = 512
 """Rows that pass through the products at a time: their intermediate results stay in the processor's cache."""
@@ -34,6 +34,16 @@ class Numbers:
     dtype: torch.dtype
     int8: bool = False
     """Whether the layers' products run in int8; everything between them is in `dtype`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What a layer needs for its share of the embeddings; `LayerInputs` says what becomes of it."""
+
+    share: Linear
+    gate: Linear
+    back: Linear
+    norm: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,9 @@ class Layer:
     output: Linear
     gate_up: Linear
     down: Linear
+    side: Side | None
+    scalar: float
+    """What the stream is multiplied by at the end."""
 
 
 class Stack:
@@ -73,34 +86,59 @@ class Stack:
         self._numbers = numbers
         self._last_only = last_only
         self._act: Callable[[torch.Tensor], torch.Tensor] = _ACTIVATIONS[model.activation]
-        self._frequencies = {kind: _frequencies(kind.rope_theta, model.head_dim) for kind in set(model.layers)}
+        kinds = set(model.layers)
+        self._frequencies = {kind: _frequencies(kind.rope_theta, kind.head_dim) for kind in kinds}
         width = model.hidden_size
         table, norm = checkpoint.read({"embed_tokens.weight": (model.vocabulary, width), "norm.weight": (width,)})
         # On the CPU in the file's own format: only the rows of a batch are converted.
         self._table = table if numbers.device == "cpu" else table.to(numbers.device, numbers.dtype)
         self._norm = self._norm_weight(norm)
-        self._layers = [self._read_layer(index, checkpoint) for index in range(len(model.layers))]
-        self._varlen = varlen.works(numbers.device, numbers.dtype, model)
+        shares: tuple[torch.Tensor, ...] = ()
+        if (inputs := model.layer_inputs) is not None:
+            shares, self._share_norm = self._read_shares(inputs, checkpoint)
+            # Not in front of the norm, where bfloat16 would round: a norm undoes a factor but for its epsilon.
+            self._share_epsilon = model.epsilon / inputs.scale**2
+        self._layers = [
+            self._read_layer(index, checkpoint, shares[index] if shares else None) for index in range(len(model.layers))
+        ]
+        self._varlen = {kind: varlen.works(numbers.device, numbers.dtype, model, kind) for kind in kinds}
+        held = model.placeholders
+        self._placeholders = torch.tensor(held.ids, device=numbers.device) if held is not None else None
 
     def _norm_weight(self, weight: torch.Tensor) -> torch.Tensor:
         whole = weight.float() + self._model.norm_offset
         return whole.to(self._numbers.device, torch.float32 if self._model.norm_offset else self._numbers.dtype)
 
-    def _read_layer(self, index: int, checkpoint: Checkpoint) -> Layer:
-        model = self._model
-        width, inner, dim = model.hidden_size, model.intermediate_size, model.head_dim
+    def _read_shares(
+        self, inputs: LayerInputs, checkpoint: Checkpoint
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return the weights that make each layer's share, (width, hidden) each, and the norm of all of them."""
+        count = len(self._model.layers)
+        shapes = {inputs.shares: (count * inputs.width, self._model.hidden_size), inputs.share_norm: (inputs.width,)}
+        whole, norm = checkpoint.read(shapes)
+        return torch.chunk(whole, count), self._norm_weight(norm)
+
+    def _read_layer(self, index: int, checkpoint: Checkpoint, share: torch.Tensor | None) -> Layer:
+        model, kind = self._model, self._model.layers[index]
+        width, inner, dim = model.hidden_size, model.intermediate_size, kind.head_dim
         shapes: dict[str, tuple[str, tuple[int, ...]]] = {
             **{place: (name, (width,)) for place, name in model.norms.items()},
             **{name: (f"self_attn.{name}", (dim,)) for name in ("q_norm", "k_norm")},
             "q": ("self_attn.q_proj", (model.heads * dim, width)),
-            **{name: (f"self_attn.{name}_proj", (model.kv_heads * dim, width)) for name in ("k", "v")},
+            **{name: (f"self_attn.{name}_proj", (kind.kv_heads * dim, width)) for name in ("k", "v")},
             "o": ("self_attn.o_proj", (width, model.heads * dim)),
             **{name: (f"mlp.{name}_proj", (inner, width)) for name in ("gate", "up")},
             "down": ("mlp.down_proj", (width, inner)),
         }
+        if (inputs := model.layer_inputs) is not None:
+            shapes["side_gate"] = inputs.gate, (inputs.width, width)
+            shapes["side_back"] = inputs.back, (width, inputs.width)
+            shapes["side_norm"] = inputs.norm, (width,)
         tensors = checkpoint.read({f"layers.{index}.{name}.weight": shape for name, shape in shapes.values()})
         found = dict(zip(shapes, tensors, strict=True))
         del tensors
+        if share is not None:
+            found["share"] = share
         pruned = self._last_only and index == len(model.layers) - 1
         offset = model.norm_offset
         q_norm, k_norm = ((found[name].float() + offset).to(self._numbers.device) for name in ("q_norm", "k_norm"))
@@ -109,8 +147,15 @@ class Stack:
             whole = torch.cat([found.pop(part) for part in parts]) if len(parts) > 1 else found.pop(parts[0])
             return make_linear(whole.to(self._numbers.device, self._numbers.dtype), int8=self._numbers.int8)
 
+        side = None
+        if inputs is not None:
+            norm = self._norm_weight(found["side_norm"])
+            side = Side(linear("share"), linear("side_gate"), linear("side_back"), norm)
+        scalar = 1.0
+        if model.layer_scalar is not None:
+            scalar = float(*checkpoint.read({f"layers.{index}.{model.layer_scalar}": (1,)}))
         return Layer(
-            kind=model.layers[index],
+            kind=kind,
             norms={place: self._norm_weight(found[place]) for place in model.norms},
             q_norm=q_norm * model.attention_scale,
             k_norm=k_norm,
@@ -120,6 +165,8 @@ class Stack:
             output=linear("o"),
             gate_up=linear("gate", "up"),
             down=linear("down"),
+            side=side,
+            scalar=scalar,
         )
 
     def run(self, batch: Packed) -> torch.Tensor:
@@ -139,6 +186,8 @@ class Stack:
 
     def _forward(self, batch: Packed, kept: list[tuple[torch.Tensor, torch.Tensor]] | None) -> torch.Tensor:
         blocks = [self._embed(ids) for ids in torch.split(batch.ids, _BLOCK)]
+        # What layers take their shares from.
+        sources = blocks.copy() if self._model.layer_inputs is not None else []
         tables = {kind: self._angles(batch.positions, kind) for kind in self._frequencies}
         for index, layer in enumerate(self._layers):
             angles = tables[layer.kind]
@@ -151,13 +200,21 @@ class Stack:
                 hidden = torch.cat(blocks)[batch.last]
                 blocks = list(torch.split(hidden, _BLOCK))
                 q = self._last_queries(layer, blocks, (angles[0][batch.last], angles[1][batch.last]))
+                if sources:
+                    sources = list(torch.split(torch.cat(sources)[batch.last], _BLOCK))
             mixed = self._attend(layer, batch, index, q, k, v)
             del q, k, v
             for place, part in enumerate(torch.split(mixed, _BLOCK)):
-                blocks[place] = self._feed_forward(layer, blocks[place], part)
+                x = self._feed_forward(layer, blocks[place], part)
+                if layer.side is not None:
+                    x = self._with_share(layer.side, x, sources[place])
+                blocks[place] = x.mul_(layer.scalar) if layer.scalar != 1 else x
         return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
+        if self._placeholders is not None:
+            assert self._model.placeholders is not None
+            ids = ids.masked_fill(torch.isin(ids, self._placeholders), self._model.placeholders.read_as)
         hidden = F.embedding(ids, self._table).to(self._numbers.dtype)
         if self._model.embedding_scale != 1:
             # Rounded to the number format, as the model was trained.
@@ -169,8 +226,8 @@ class Stack:
         angles = positions[:, None].float() * self._frequencies[kind].to(positions.device)
         return angles.cos()[:, None], angles.sin()[:, None]
 
-    def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        epsilon = self._model.epsilon
+    def _normed(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float | None = None) -> torch.Tensor:
+        epsilon = self._model.epsilon if epsilon is None else epsilon
         if weight.dtype == x.dtype:
             return F.rms_norm(x, (x.shape[-1],), weight, epsilon)
         return F.rms_norm(x.float(), (x.shape[-1],), weight, epsilon).to(x.dtype)
@@ -179,31 +236,31 @@ class Stack:
         self, layer: Layer, blocks: list[torch.Tensor], angles: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
         """Return (tokens, heads, head_dim) each; no queries in a layer that needs those of the last tokens only."""
-        model = self._model
+        model, dim, kv_heads = self._model, layer.kind.head_dim, layer.kind.kv_heads
         heads = model.heads if layer.qkv is not None else 0
         product = layer.qkv or layer.keys_values
         assert product is not None
         tokens = sum(map(len, blocks))
-        queries = blocks[0].new_empty(tokens, heads, model.head_dim)
-        keys, values = blocks[0].new_empty(2, tokens, model.kv_heads, model.head_dim)
+        queries = blocks[0].new_empty(tokens, heads, dim)
+        keys, values = blocks[0].new_empty(2, tokens, kv_heads, dim)
         for rows, x in _placed(blocks):
-            y = product(self._normed(x, layer.norms["before_attention"])).view(len(x), -1, model.head_dim)
-            q, k, v = torch.split(y, [heads, model.kv_heads, model.kv_heads], 1)
+            y = product(self._normed(x, layer.norms["before_attention"])).view(len(x), -1, dim)
+            q, k, v = torch.split(y, [heads, kv_heads, kv_heads], 1)
             here = angles[0][rows], angles[1][rows]
             if heads:
                 self._turn(q, layer.q_norm, here, queries[rows])
             self._turn(k, layer.k_norm, here, keys[rows])
-            values[rows] = v
+            values[rows] = F.rms_norm(v, (dim,), eps=model.epsilon) if model.value_norm else v
         return queries if heads else None, keys, values
 
     def _last_queries(
         self, layer: Layer, blocks: list[torch.Tensor], angles: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
-        model = self._model
+        dim = layer.kind.head_dim
         assert layer.queries is not None
-        queries = blocks[0].new_empty(len(angles[0]), model.heads, model.head_dim)
+        queries = blocks[0].new_empty(len(angles[0]), self._model.heads, dim)
         for rows, x in _placed(blocks):
-            y = layer.queries(self._normed(x, layer.norms["before_attention"])).view(len(x), -1, model.head_dim)
+            y = layer.queries(self._normed(x, layer.norms["before_attention"])).view(len(x), -1, dim)
             self._turn(y, layer.q_norm, (angles[0][rows], angles[1][rows]), queries[rows])
         return queries
 
@@ -228,24 +285,24 @@ class Stack:
     def _attend(
         self, layer: Layer, batch: Packed, index: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     ) -> torch.Tensor:
-        model = self._model
+        model, kind = self._model, layer.kind
         # Contiguous, though queries are a part of a wider tensor.
         mixed = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        if self._varlen and varlen.fits(batch):
-            varlen.attend(q, k, v, batch, index, causal=model.causal, window=layer.kind.window, out=mixed)
+        if self._varlen[kind] and varlen.fits(batch):
+            varlen.attend(q, k, v, batch, index, causal=model.causal, window=kind.window, out=mixed)
             return mixed.view(len(mixed), -1)
         place = 0
         for group in batch.groups:
             queries = 1 if layer.qkv is None else group.length
             rows = slice(place, place + group.count * queries)
-            asked = (group.count, queries, model.heads, model.head_dim)
-            held = (group.count, group.length, model.kv_heads, model.head_dim)
+            asked = (group.count, queries, model.heads, kind.head_dim)
+            held = (group.count, group.length, kind.kv_heads, kind.head_dim)
             attend(
                 q[rows].view(asked),
                 k[group.tokens].view(held),
                 v[group.tokens].view(held),
                 causal=model.causal,
-                window=layer.kind.window,
+                window=kind.window,
                 out=mixed[rows].view(asked),
                 before=group.prefix.layer(index) if group.prefix is not None else None,
             )
@@ -259,6 +316,10 @@ class Stack:
         x = x + self._normed(layer.output(mixed), layer.norms["after_attention"])
         y = layer.down(self._gated(layer, self._normed(x, layer.norms["before_mlp"])))
         return x + self._normed(y, layer.norms["after_mlp"])
+
+    def _with_share(self, side: Side, x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        share = self._normed(side.share(source), self._share_norm, self._share_epsilon)
+        return x + self._normed(side.back(self._act(side.gate(x)).mul_(share)), side.norm)
 
     def _gated(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
         gate, up = layer.gate_up(x).chunk(2, -1)

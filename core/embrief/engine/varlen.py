@@ -12,7 +12,7 @@ from embrief.engine import attention
 from embrief.engine.batch import Packed, Sequences, pack
 
 if TYPE_CHECKING:
-    from embrief.engine.description import TextModel
+    from embrief.engine.description import LayerKind, TextModel
 
 
 _KEYS = 2**18
@@ -24,11 +24,11 @@ def fits(batch: Packed) -> bool:
     return sum(group.count * group.keys for group in batch.groups) <= _KEYS
 
 
-def works(device: str, dtype: torch.dtype, model: TextModel) -> bool:
-    """Return whether the kernel is there for this model and agrees with the plain computation."""
+def works(device: str, dtype: torch.dtype, model: TextModel, kind: LayerKind) -> bool:
+    """Return whether the kernel is there for layers of this kind and agrees with the plain computation."""
     if not device.startswith("cuda") or dtype not in (torch.bfloat16, torch.float16):
         return False
-    return _agrees(device, dtype, model.heads, model.kv_heads, model.head_dim, model.causal)
+    return _agrees(device, dtype, model.heads, kind.kv_heads, kind.head_dim, model.causal)
 
 
 @lru_cache

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _check_widths(files: ModelFiles) -> None:
     """Refuse modules that do not fit together: a runtime would find out at the first text."""
-    width = files.hidden_size
+    width = files.token_width
     for module in after_pooling(files.modules or ()):
         key = {"Dense": "in_features", "LayerNorm": "dimension"}.get(module.kind)
         if module.foreign or key is None:

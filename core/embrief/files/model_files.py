@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embrief.errors import ModelMismatchError, WeightsUnavailableError
-from embrief.files.config_keys import check_types
+from embrief.files.config_keys import architecture, check_types, text_part, token_width
 from embrief.files.foreign import folder_problem
 from embrief.files.json_files import LARGE, JsonObject, optional_object, read_object, reads_folder
 from embrief.files.modules import Module, check_modules, read_modules, transformer_folder, transformer_settings
@@ -54,8 +54,8 @@ class ModelFiles:
 
     @property
     def architecture(self) -> str:
-        """Return `model_type` of config.json."""
-        return self.config.text("model_type") or ""
+        """Return `model_type` of config.json, of the whole model where the text model is stored alone."""
+        return architecture(self.config)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,12 +65,17 @@ class ModelFiles:
     @property
     def context(self) -> int | None:
         """Return the tokens that the model can hold, `None` if config.json does not say."""
-        return _context(self.config)
+        return _context(text_part(self.config))
 
     @property
     def hidden_size(self) -> int:
-        """Return the width of the hidden states."""
-        return self.config.count("hidden_size") or 0
+        """Return the width of the text model's hidden states."""
+        return text_part(self.config).count("hidden_size") or 0
+
+    @property
+    def token_width(self) -> int:
+        """Return the values per token that the pooling gets: the hidden states', unless the model projects them."""
+        return token_width(self.config)
 
     def module_config(self, kind: str) -> list[JsonObject]:
         """Return config.json of each module of a class, in order."""
@@ -102,7 +107,7 @@ class ModelFiles:
         pooling = self.module_config("Pooling")
         keys = ("embedding_dimension", "word_embedding_dimension")
         widths = [pooling[0].count(key) for key in keys] if pooling else []
-        return next((width for width in widths if width), self.hidden_size)
+        return next((width for width in widths if width), self.token_width)
 
     def appended_token(self) -> str | None:
         """Return the special token that the tokenizer puts at the end of a text, if any."""
@@ -148,7 +153,7 @@ def read_files(folder: Path, *, trusted: bool = False) -> ModelFiles:
         length = int(tokenizer.number("model_max_length") or 0)
     config = read_object(base / "config.json")
     check_types(config)
-    lengths = [value for value in (length, _context(config)) if value is not None and 0 < value < 10**9]
+    lengths = [value for value in (length, _context(text_part(config))) if value is not None and 0 < value < 10**9]
     default = saved.text("default_prompt_name")
     if default is not None and default not in (*_DEFAULTS, *(prompts or ())):
         raise ModelMismatchError(

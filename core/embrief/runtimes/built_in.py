@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
+from embrief.files.config_keys import ARCHITECTURES, text_part
 from embrief.runtimes.base import Offer, Refusal, Runtime
-from embrief.system.installed import install_command
+from embrief.system.installed import install_command, is_installed
 
 if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
     from embrief.files.model_files import ModelFiles
     from embrief.runtimes.base import Ask, LoadRequest, Model
 
-_ENGINE_ARCHITECTURES = ("qwen3", "gemma3_text")
 _ENGINE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout", "LogitScore"}
 
 
@@ -43,8 +43,8 @@ class Engine(Runtime):
         """Offer what its description of the architecture covers; in int8 on CPUs only."""
         if (refusal := _not_here(spec)) is not None:
             return refusal
-        if spec.architecture not in _ENGINE_ARCHITECTURES:
-            return Refusal(f"runs {' and '.join(_ENGINE_ARCHITECTURES)}, not {spec.architecture!r}")
+        if spec.architecture not in ARCHITECTURES:
+            return Refusal(f"runs {' and '.join(ARCHITECTURES)}, not {spec.architecture!r}")
         if isinstance(spec, EmbeddingSpec) and spec.pooling not in ("last", "mean"):
             return Refusal(f"has no pooling {spec.pooling!r}")
         if isinstance(spec, RerankerSpec) and spec.scoring == "classifier":
@@ -134,6 +134,10 @@ class SentenceTransformers(Runtime):
             return Refusal("runs models with weights")
         if (refusal := _not_here(spec)) is not None:
             return refusal
+        # It loads the processors of all parts, also for texts; that of videos needs this.
+        towers = ask.files is not None and text_part(ask.files.config) is not ask.files.config
+        if towers and not is_installed("torchvision"):
+            return Refusal("loads models that read pictures with torchvision, which is not installed", "files")
         device, dtype = _torch_resolve(spec, ask.device, ask.dtype) if ask.final else (ask.device, ask.dtype)
         return Offer(device=device, dtype=dtype, artifact=spec.safetensors)
 

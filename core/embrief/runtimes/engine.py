@@ -1,4 +1,4 @@
-"""The built-in engine as a runtime: Qwen3 and Gemma3 text models on torch alone."""
+"""The built-in engine as a runtime: text models of the Qwen3 and Gemma families on torch alone."""
 
 from __future__ import annotations
 
@@ -169,10 +169,15 @@ class EngineEmbedder(_Engine):
 
         super().__init__(request)
         spec = cast("EmbeddingSpec", request.spec)
-        self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS)
+        projection = None
+        if (own := self._model.projection) is not None:
+            (projection,) = self._checkpoint.read({own.tensor: (own.width, self._model.hidden_size)})
+        self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS, other_parts=self._model.other_parts)
         self._tokenizer.check_final_token(spec.final_token, spec.id)
         assert spec.pooling is not None  # it has offered nothing else
-        self._head = VectorHead(self._folder, spec.pooling, self._model.hidden_size, request.device, without=without)
+        self._head = VectorHead(
+            self._folder, spec.pooling, self._model.hidden_size, request.device, projection, without=without
+        )
         if (width := self._head.width) != spec.dim:
             raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
 

@@ -1,6 +1,12 @@
-"""EmbeddingGemma.
+"""EmbeddingGemma and EmbeddingGemma 2: two models with two vector spaces, though most of their prompts are the same.
 
-Source: model card and config_sentence_transformers.json of google/embeddinggemma-300m, arXiv 2509.20354.
+Source of the first: model card and config_sentence_transformers.json of google/embeddinggemma-300m, arXiv 2509.20354.
+
+Source of the second: transformers' modeling and configuration of release 5.23 for what it computes; copies of its model
+card, of config.json and of config_sentence_transformers.json that others published, and mteb's table of models for the
+rest. Not verified, since nobody here had its files: the tokenizer (that texts stand between `<bos>` and `<eos>` is said
+by two reimplementations of others), the exact keys of the prompts in its files, and what it was trained with beyond
+the 8,192 tokens of its card, though its configuration has 262,144 positions.
 """
 
 from __future__ import annotations
@@ -41,6 +47,24 @@ EMBEDDING_PROMPTS = EmbeddingPrompts(
     default_instruction="search result",
 )  # fmt: skip
 
+EMBEDDING_2_PROMPTS = EmbeddingPrompts(
+    tasks=(
+        _search("retrieval", "search result", "query", "document", "SearchQuery", "Document", "Retrieval",
+                "Retrieval-query", "Retrieval-document", "Reranking"),
+        _search("question_answering", "question answering", "QuestionAnswering"),
+        _search("fact_checking", "fact checking", "FactChecking"),
+        _search("code_retrieval", "code retrieval", "CodeRetrieval", "InstructionRetrieval"),
+        _symmetric("classification", "classification", "Classification", "MultilabelClassification"),
+        _symmetric("clustering", "clustering", "Clustering"),
+        _symmetric("sentence_similarity", "sentence similarity", "SentenceSimilarity", "STS", "PairClassification"),
+        # The first EmbeddingGemma has a prompt of its own for this.
+        _symmetric("summarization", "sentence similarity", "Summarization"),
+        _symmetric("bitext_mining", "search result", "BitextMining"),
+    ),
+    instructed=INSTRUCTED,
+    default_instruction="search result",
+)  # fmt: skip
+
 MODELS = (
     EmbeddingSpec(
         id="google/embeddinggemma-300m",
@@ -64,5 +88,33 @@ MODELS = (
         aliases=("embeddinggemma-300m",),
         served_names=(("ollama", "embeddinggemma"), ("ollama", "embeddinggemma:300m")),
         source="https://huggingface.co/google/embeddinggemma-300m",
+    ),
+    EmbeddingSpec(
+        id="google/embeddinggemma-2",
+        revision="914f7f89142e33e77833254d9c9b90c3cef7303b",
+        # By its card; mteb's table says `gemma`.
+        license="apache-2.0",
+        architecture="embedding_gemma2",
+        # Of the text model: the towers for pictures and sound are not loaded.
+        parameters=271_002_624,
+        hidden_size=512,
+        # Of the projection inside the model.
+        dim=768,
+        mrl=(128, 256, 512, 768),
+        max_tokens=8192,
+        context=8192,
+        pooling="mean",
+        padding_side="right",
+        prompts=EMBEDDING_2_PROMPTS,
+        final_token="<eos>",
+        # By its card: activations overflow it, and vectors are NaN.
+        banned_dtypes=("float16",),
+        defines_family=True,
+        aliases=("embeddinggemma-2",),
+        served_names=(("ollama", "embeddinggemma-2"),),
+        source=(
+            "https://huggingface.co/google/embeddinggemma-2 and transformers 5.23; not verified: its tokenizer, the "
+            "keys of its prompts, limits beyond the card's"
+        ),
     ),
 )
