@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from embrief import ArgumentError, Embedder, EmbriefError, ModelMismatchError
+from embrief.engine.description import describe
+from embrief.files.json_files import read_object
 from embrief.testing import check_model
 
 torch = pytest.importorskip("torch")
@@ -208,6 +210,8 @@ def test_the_text_model_alone_reads_every_token_as_itself(gemma2_text_folder: Pa
     found = exact(gemma2_text_folder).embed_documents(["<|image|> x", "<pad> x"])
     assert cosines(found, oracle(gemma2_text_folder, ["<|image|> x", "<pad> x"])).min() >= 0.999999
     assert cosines(found[:1], found[1:])[0] < 0.999
+    # Nor those of the published model, which no small vocabulary has.
+    assert describe(read_object(gemma2_text_folder / "config.json")).placeholders is None
 
 
 Change = Callable[[dict[str, "torch.Tensor"]], dict[str, "torch.Tensor"]]
