@@ -242,3 +242,23 @@ def test_a_loop_that_is_closed_before_its_result_comes_is_not_kept() -> None:
         asyncio.run(embedder.off_loop(gc.collect))
         gc.collect()
         assert kept() is None
+
+
+def test_what_comes_to_a_lane_after_its_exit_is_refused() -> None:
+    """At exit lanes and models are refused in any order: what a model's refusal hands to a lane has no thread there."""
+    from concurrent.futures import Future
+
+    from embrief import ClosedError
+    from embrief.serving.lanes import Lane
+
+    lane, model = Lane(), Future()
+    lane._thread = threading.current_thread()  # as if its own had ended
+
+    async def main() -> None:
+        waiting = lane.run(lambda: model.result(), after=model)
+        lane._waiting.refuse(ClosedError("the interpreter is exiting"))
+        model.set_exception(ClosedError("the interpreter is exiting"))
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(waiting, 60)
+
+    asyncio.run(main())

@@ -104,12 +104,24 @@ class _Errand:
 class _Waiting(SimpleQueue[_Errand | None]):
     """The errands of one lane; `None` ends its thread."""
 
+    _refused: ClosedError | None = None
+
+    def add(self, errand: _Errand) -> None:
+        """Take an errand; at exit, once those that waited were refused, fail it."""
+        self.put(errand)
+        self._again()
+
+    def _again(self) -> None:
+        # What is added after that has no thread to run it, and its coroutine would wait for ever.
+        if self._refused is not None:
+            self.refuse(self._refused)
+
     def serve(self) -> None:
         """Run errands on the lane's thread."""
         while (errand := self.get()) is not None:
             if exiting.begun():
                 # Whoever gets its error first should not get it at once either.
-                self.put(errand)
+                self.add(errand)
                 return
             errand.run()
             # It holds texts and results until the next one comes.
@@ -124,6 +136,7 @@ class _Waiting(SimpleQueue[_Errand | None]):
 
     def refuse(self, error: ClosedError) -> None:
         """Fail what waits."""
+        self._refused = error
         try:
             while True:
                 if (errand := self.get_nowait()) is not None:
@@ -166,7 +179,7 @@ class Lane:
                 if self._thread is None:
                     self._thread = exiting.start(self._waiting, self._waiting.serve, "embrief")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        put = partial(self._waiting.put, _Errand(call, future))
+        put = partial(self._waiting.add, _Errand(call, future))
         if after is None or after.done():
             put()
         else:
