@@ -229,8 +229,8 @@ def test_parity_and_bench_take_a_configuration(write):
     path = write(GOOD + "  far: {provider: tei, base_url: 'http://127.0.0.1:1', model_id: BAAI/bge-m3}\n")
     text = path.read_text("utf-8").replace("reranker: judge\n", "")
     path.write_text(text, "utf-8")
-    shown = run("parity", "--config", path, "small", "embrief/hash")
-    assert "embrief/hash has vectors of 64 values, and embrief/hash of 1024" in shown.output
+    shown = run("parity", "--config", path, "small", "embrief/tiny-embedding")
+    assert "embrief/hash has vectors of 1024 values, and embrief/tiny-embedding of 256" in shown.output
     shown = run("bench", "--config", path, "--model", "far")
     assert shown.exit_code == 1
     assert "'far' is BAAI/bge-m3 on a server (tei at http://127.0.0.1:1)" in shown.output

@@ -220,7 +220,7 @@ def test_banned_formats_are_refused() -> None:
         ("microsoft/codebert-base", "never trained for similarity"),
         ("Qwen/Qwen3-Embeding-0.6B", "did you mean 'Qwen/Qwen3-Embedding-0.6B'"),
         ("Qwen3-Embeding-0.6B", "did you mean 'Qwen/Qwen3-Embedding-0.6B'"),
-        ("embeddinggemma", "did you mean 'google/embeddinggemma-300m'"),
+        ("embeddinggemma", "did you mean 'google/embeddinggemma-2' or 'google/embeddinggemma-300m'"),
         ("./no/such/folder", "no model folder"),
         ("a/b/c", "no model has the name"),
         ("", "name is empty"),
