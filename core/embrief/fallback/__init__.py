@@ -4,6 +4,7 @@
 |---|---|
 | `falls` | which errors another member may make up for |
 | `breaker` | when a member that fails is left alone |
+| `turns` | who is asked next, and what is told of it |
 | `chain` | who answers a call; that a member's vectors are right before its first answer |
 | `embedder`, `reranker` | what users hold |
 | `events` | what is told of it |

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -16,13 +14,12 @@ from embrief.errors import (
     ArgumentError,
     ModelMismatchError,
     SpaceMismatchError,
-    UnavailableError,
     UnprobedWarning,
     warn,
 )
 from embrief.fallback.breaker import Breaker
 from embrief.fallback.events import EventKind, FallbackEvent, OnEvent, told
-from embrief.fallback.falls import falls_through
+from embrief.fallback.turns import Turns
 from embrief.parity import kept
 from embrief.parity.check import EIGHT_BITS
 
@@ -107,48 +104,20 @@ class Chain:
 
     async def arun(self, request: Request, finish: Callable[[Output], T], lane: Lane) -> T:
         """`run` for event loops."""
-        count = len(request.inputs)
-        failed: list[str] = []
-        for member in self._willing(count, failed):
-            with self._watched(member, count, failed):
+        turns = Turns(self.on_event, len(request.inputs))
+        for member in turns.willing(self.members):
+            with turns.watched(member):
                 # Loading and probing take a thread for long; the call itself does not.
                 served = await lane.run(partial(self._ready, member))
                 return await served.arun(request, partial(_named, finish, member.name), lane)
-        raise self._nobody(failed)
+        raise turns.nobody()
 
     def _first(self, ask: Callable[[Served], T], count: int) -> tuple[T, Member]:
-        failed: list[str] = []
-        for member in self._willing(count, failed):
-            with self._watched(member, count, failed):
+        turns = Turns(self.on_event, count)
+        for member in turns.willing(self.members):
+            with turns.watched(member):
                 return ask(self._ready(member)), member
-        raise self._nobody(failed)
-
-    def _willing(self, count: int, failed: list[str]) -> Iterator[Member]:
-        for member in self.members:
-            if member.breaker.lets_through():
-                yield member
-            else:
-                failed.append(f"{member.name}: left alone for a while, since it failed several times")
-                self.tell("skipped", member.name, count, reason="open")
-
-    @contextmanager
-    def _watched(self, member: Member, count: int, failed: list[str]) -> Iterator[None]:
-        """Around one member's attempt: an error that another may make up for goes no further."""
-        start = time.perf_counter()
-        try:
-            yield
-        except BaseException as error:
-            seconds = time.perf_counter() - start
-            if not falls_through(error):
-                member.breaker.gave_up()
-                raise
-            failed.append(f"{member.name}: {error}")
-            self.tell("failed", member.name, count, seconds, type(error).__name__)
-            if member.breaker.failed():
-                self.tell("opened", member.name, count, reason=type(error).__name__)
-        else:
-            member.breaker.succeeded()
-            self.tell("answered", member.name, count, time.perf_counter() - start)
+        raise turns.nobody()
 
     def _ready(self, member: Member) -> Served:
         """Return a member's own handle, once it has shown that its vectors are those of the space."""
@@ -197,9 +166,6 @@ class Chain:
                 f"asked for in {dtype}; `embrief parity` names the cause"
             )
         self.tell("probed", member.name, len(found))
-
-    def _nobody(self, failed: list[str]) -> UnavailableError:
-        return UnavailableError(f"no member of the fallback could answer: {'; '.join(failed)}")
 
 
 def too_coarse(name: str, dtype: str) -> ArgumentError:

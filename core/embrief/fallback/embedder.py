@@ -12,6 +12,7 @@ from embrief.errors import ArgumentError, ArgumentTypeError, DegradedAnswerError
 from embrief.facades.embedder import Embedder, EmbedderSettings, EmbeddingResult
 from embrief.fallback.chain import LEAST, Chain, Member, Unprobed, too_coarse
 from embrief.fallback.falls import falls_through
+from embrief.fallback.turns import name_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,14 +70,14 @@ class FallbackEmbedder(Embedder):
         if found[len(whole) :] != others:
             raise ArgumentError(
                 "the members of another space stand at the end of a chain: "
-                f"{', '.join(map(_name, [*whole, *others]))} is the order that can be"
+                f"{', '.join(map(name_of, [*whole, *others]))} is the order that can be"
             )
         for item in whole:
             if item.settings.dtype not in ("auto", *LEAST):
-                raise too_coarse(_name(item), item.settings.dtype)
+                raise too_coarse(name_of(item), item.settings.dtype)
         if unprobed not in ("refuse", "warn"):
             raise ArgumentError(f"unprobed={unprobed!r} is not known; use 'refuse' or 'warn'")
-        names = _distinct([_name(item) for item in whole])
+        names = _distinct([name_of(item) for item in whole])
         chain = Chain(
             [Member(name, item) for name, item in zip(names, whole, strict=True)],
             unprobed=unprobed,
@@ -94,7 +95,7 @@ class FallbackEmbedder(Embedder):
     @property
     def members(self) -> tuple[str, ...]:
         """The names of all members, in order; those of other spaces last."""
-        return (*(member.name for member in self._chain.members), *map(_name, self._degraded))
+        return (*(member.name for member in self._chain.members), *map(name_of, self._degraded))
 
     @property
     def fingerprint(self) -> str:
@@ -188,11 +189,11 @@ class FallbackEmbedder(Embedder):
     def _failed(self, member: Embedder, count: int, error: EmbriefError) -> None:
         if not falls_through(error):
             raise error
-        self._chain.tell("failed", _name(member), count, reason=type(error).__name__)
+        self._chain.tell("failed", name_of(member), count, reason=type(error).__name__)
 
     def _marked(self, member: Embedder, found: EmbeddingResult) -> EmbeddingResult:
-        self._chain.tell("degraded", _name(member), len(found.vectors))
-        return replace(found, degraded=True, answered_by=_name(member))
+        self._chain.tell("degraded", name_of(member), len(found.vectors))
+        return replace(found, degraded=True, answered_by=name_of(member))
 
     def embed_queries(
         self, texts: Sequence[Input], *, instruction: str | None = None, task: str | None = None
@@ -274,7 +275,7 @@ class FallbackEmbedder(Embedder):
             yield
         except EmbriefError as error:
             if others := self._instead(error):
-                raise _refused(_name(others[0]), others[0].space.id) from error
+                raise _refused(name_of(others[0]), others[0].space.id) from error
             raise
 
     def info(self) -> dict[str, Any]:
@@ -290,7 +291,7 @@ class FallbackEmbedder(Embedder):
                 }
                 for member in self._chain.members
             ],
-            "degraded_members": list(map(_name, self._degraded)),
+            "degraded_members": list(map(name_of, self._degraded)),
         }
 
 
@@ -324,21 +325,14 @@ def _embedders(members: Sequence[Embedder | str]) -> list[Embedder]:
 
 def _several_spaces(members: Sequence[Embedder]) -> ArgumentError:
     first = members[0].space
-    told = "; ".join(f"{_name(item)}: {item.space.id}" for item in members)
+    told = "; ".join(f"{name_of(item)}: {item.space.id}" for item in members)
     other = next(item for item in members if item.space != first)
-    differs = ", ".join(first.differences(other.space, names=(_name(members[0]), _name(other)))[:3])
+    differs = ", ".join(first.differences(other.space, names=(name_of(members[0]), name_of(other)))[:3])
     return ArgumentError(
         f"a fallback is one model run in several ways, since vectors of two spaces cannot be compared: {told} "
-        f"({differs}). Leave {_name(other)} out of fallback_chain; or, if an answer marked as another space's is "
+        f"({differs}). Leave {name_of(other)} out of fallback_chain; or, if an answer marked as another space's is "
         "better than none, set allow_degraded=True (allow_degraded: true in a configuration): encode() alone gives it"
     )
-
-
-def _name(embedder: Embedder) -> str:
-    """Return what a member is called: the model and the runtime, and where its server is."""
-    shared = embedder._shared
-    place = shared.identity.partition(" ")[0]
-    return f"{embedder.spec.id} ({shared.backend.name}{f' at {place}' if place else ''})"
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -361,7 +355,7 @@ def _rebuild(
     settings: dict[str, Any],
 ) -> FallbackEmbedder:
     made = object.__new__(FallbackEmbedder)
-    names = _distinct([_name(item) for item in whole])
+    names = _distinct([name_of(item) for item in whole])
     members = [Member(name, item) for name, item in zip(names, whole, strict=True)]
     made._hold(Chain(members, unprobed=unprobed, probes=probes, on_event=None), degraded, EmbedderSettings(**settings))
     return made

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from embrief.errors import ArgumentError, ArgumentTypeError, EmbriefError, UnavailableError
+from embrief.errors import ArgumentError, ArgumentTypeError, EmbriefError
 from embrief.facades import arguments
 from embrief.facades.reranker import RankedDocument, Reranker
 from embrief.fallback.breaker import Breaker
-from embrief.fallback.events import FallbackEvent, told
 from embrief.fallback.falls import falls_through
+from embrief.fallback.turns import Turns, name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +21,15 @@ if TYPE_CHECKING:
     from embrief.fallback.events import OnEvent
 
 LastResort = Literal["raise", "input-order"]
+
+
+@dataclass
+class _Member:
+    """One reranker, and how it does. Views of a fallback share what is known of it."""
+
+    name: str
+    reranker: Reranker
+    breaker: Breaker = field(default_factory=Breaker)
 
 
 class FallbackReranker(Reranker):
@@ -62,7 +70,7 @@ class FallbackReranker(Reranker):
                     f"members[{index}] is a {type(member).__name__}, no Reranker and no name", index=index
                 )
             found.append(Reranker(member) if isinstance(member, str) else member)
-        self._members = tuple((member, Breaker()) for member in found)
+        self._members = tuple(_Member(name_of(member), member) for member in found)
         self._last_resort, self._on_event = last_resort, on_event
         self._settings, self._model, self._checked = found[0]._settings, found[0]._shared, False
         self._check_spec()
@@ -70,18 +78,20 @@ class FallbackReranker(Reranker):
     @property
     def members(self) -> tuple[str, ...]:
         """The names of all members, in order."""
-        return tuple(_name(member) for member, _ in self._members)
+        return tuple(member.name for member in self._members)
 
     def _view(self, **changes: Any) -> Self:
         twin = super()._view(**changes)
         twin._members = tuple(
-            (member._view(**changes), breaker) for member, breaker in self._members if _takes(member, changes)
+            replace(member, reranker=member.reranker._view(**changes))
+            for member in self._members
+            if _takes(member.reranker, changes)
         )
         twin._last_resort, twin._on_event = self._last_resort, self._on_event
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, ([member for member, _ in self._members], self._last_resort)
+        return _rebuild, ([member.reranker for member in self._members], self._last_resort)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self.members)!r})"
@@ -92,12 +102,12 @@ class FallbackReranker(Reranker):
         Raises:
             UnavailableError: None can.
         """
-        failed: list[str] = []
-        for member, breaker in self._willing(None, failed):
-            with self._watched(member, breaker, (), failed):
-                member.load()
+        turns = Turns(self._on_event, 0)
+        for member in turns.willing(self._able(None, turns)):
+            with turns.watched(member):
+                member.reranker.load()
                 return self
-        raise _nobody(failed)
+        raise turns.nobody()
 
     def score(self, query: str, documents: Sequence[Input], *, instruction: str | None = None) -> NDArray[np.float32]:
         """`Reranker.score` of the whole list by the first member that can.
@@ -105,39 +115,39 @@ class FallbackReranker(Reranker):
         Raises:
             UnavailableError: None can. `rerank` has a last resort.
         """
-        failed: list[str] = []
-        for member, breaker in self._willing(instruction, failed):
-            with self._watched(member, breaker, documents, failed):
-                return member.score(query, documents, instruction=instruction)
-        raise _nobody(failed)
+        turns = Turns(self._on_event, len(documents))
+        for member in turns.willing(self._able(instruction, turns)):
+            with turns.watched(member):
+                return member.reranker.score(query, documents, instruction=instruction)
+        raise turns.nobody()
 
     async def ascore(
         self, query: str, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.float32]:
         """`score` without blocking the event loop."""
-        failed: list[str] = []
-        for member, breaker in self._willing(instruction, failed):
-            with self._watched(member, breaker, documents, failed):
-                return await member.ascore(query, documents, instruction=instruction)
-        raise _nobody(failed)
+        turns = Turns(self._on_event, len(documents))
+        for member in turns.willing(self._able(instruction, turns)):
+            with turns.watched(member):
+                return await member.reranker.ascore(query, documents, instruction=instruction)
+        raise turns.nobody()
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None) -> NDArray[np.float32]:
         """`Reranker.score_pairs` by the first member that can."""
-        failed: list[str] = []
-        for member, breaker in self._willing(instruction, failed):
-            with self._watched(member, breaker, pairs, failed):
-                return member.score_pairs(pairs, instruction=instruction)
-        raise _nobody(failed)
+        turns = Turns(self._on_event, len(pairs))
+        for member in turns.willing(self._able(instruction, turns)):
+            with turns.watched(member):
+                return member.reranker.score_pairs(pairs, instruction=instruction)
+        raise turns.nobody()
 
     async def ascore_pairs(
         self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None
     ) -> NDArray[np.float32]:
         """`score_pairs` without blocking the event loop."""
-        failed: list[str] = []
-        for member, breaker in self._willing(instruction, failed):
-            with self._watched(member, breaker, pairs, failed):
-                return await member.ascore_pairs(pairs, instruction=instruction)
-        raise _nobody(failed)
+        turns = Turns(self._on_event, len(pairs))
+        for member in turns.willing(self._able(instruction, turns)):
+            with turns.watched(member):
+                return await member.reranker.ascore_pairs(pairs, instruction=instruction)
+        raise turns.nobody()
 
     def rerank(
         self,
@@ -172,61 +182,25 @@ class FallbackReranker(Reranker):
     def _unranked(self, documents: Sequence[Input], top_n: int | None, error: EmbriefError) -> list[RankedDocument]:
         if self._last_resort == "raise" or not falls_through(error):
             raise error
-        self._tell(FallbackEvent("degraded", "input order", len(documents)))
+        Turns(self._on_event, len(documents)).tell("degraded", "input order")
         return [RankedDocument(index, None) for index in range(len(documents))][:top_n]
 
-    def _tell(self, event: FallbackEvent) -> None:
-        told(self._on_event, event)
-
-    def _willing(self, instruction: str | None, failed: list[str]) -> Iterator[tuple[Reranker, Breaker]]:
-        for place, (member, breaker) in enumerate(self._members):
+    def _able(self, instruction: str | None, turns: Turns) -> Iterator[_Member]:
+        for place, member in enumerate(self._members):
             # What the first one does not take is the caller's mistake.
-            if place and not _takes(member, {"instruction": instruction}):
-                failed.append(f"{_name(member)}: it follows no instruction")
-            elif breaker.lets_through():
-                yield member, breaker
+            if place and not _takes(member.reranker, {"instruction": instruction}):
+                turns.passed_over(member.name, "it follows no instruction")
             else:
-                failed.append(f"{_name(member)}: left alone for a while, since it failed several times")
-                self._tell(FallbackEvent("skipped", _name(member), reason="open"))
-
-    @contextmanager
-    def _watched(
-        self, member: Reranker, breaker: Breaker, items: Sequence[object], failed: list[str]
-    ) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        except BaseException as error:
-            if not falls_through(error):
-                breaker.gave_up()
-                raise
-            failed.append(f"{_name(member)}: {error}")
-            kind, seconds = type(error).__name__, time.perf_counter() - start
-            self._tell(FallbackEvent("failed", _name(member), len(items), seconds, kind))
-            if breaker.failed():
-                self._tell(FallbackEvent("opened", _name(member), reason=kind))
-        else:
-            breaker.succeeded()
-            self._tell(FallbackEvent("answered", _name(member), len(items), time.perf_counter() - start))
+                yield member
 
     def info(self) -> dict[str, Any]:
         """Return what the first member would tell, and how each member does."""
-        members = [{"name": _name(member), "breaker": breaker.state} for member, breaker in self._members]
+        members = [{"name": member.name, "breaker": member.breaker.state} for member in self._members]
         return {**super().info(), "members": members}
 
 
 def _takes(member: Reranker, changes: dict[str, Any]) -> bool:
     return not changes.get("instruction") or member.spec.instructed
-
-
-def _name(reranker: Reranker) -> str:
-    shared = reranker._shared
-    place = shared.identity.partition(" ")[0]
-    return f"{reranker.spec.id} ({shared.backend.name}{f' at {place}' if place else ''})"
-
-
-def _nobody(failed: list[str]) -> UnavailableError:
-    return UnavailableError(f"no member of the fallback could answer: {'; '.join(failed)}")
 
 
 def _rebuild(members: list[Reranker], last_resort: LastResort) -> FallbackReranker:

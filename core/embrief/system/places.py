@@ -14,5 +14,7 @@ def data_folder() -> Path:
     elif sys.platform == "darwin":
         root = Path.home() / "Library" / "Application Support"
     else:
-        root = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        given = os.environ.get("XDG_DATA_HOME", "")
+        # A relative path is to be ignored, says the specification of these variables.
+        root = given if Path(given).is_absolute() else Path.home() / ".local" / "share"
     return Path(root) / "embrief"
