@@ -210,10 +210,11 @@ def test_the_users_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", "/x")
     assert user_file() == Path("/home/me/Library/Application Support/embrief/embrief.yaml")
     monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
     monkeypatch.setenv("APPDATA", "/roaming")
     assert user_file() == Path("/roaming/embrief/embrief.yaml")
     monkeypatch.setenv("APPDATA", "roaming")
-    assert user_file() is None
+    assert user_file() == Path("/home/me/AppData/Roaming/embrief/embrief.yaml"), "never in the working directory"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the user's folder is another one")

@@ -841,7 +841,7 @@ def configured(tmp_path: Path, text: str) -> Any:
 
 
 def test_a_configured_chain(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(kept, "data_folder", lambda: tmp_path)
+    monkeypatch.setattr(kept, "user_folder", lambda kind: tmp_path)
     servers = Server(), Server()
     with LoopbackServer(servers[0]) as one, LoopbackServer(servers[1]) as two:
         registry = configured(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embrief.errors import ArgumentError
 from embrief.files.foreign import path_of, shown
+from embrief.system.places import user_folder
 
 _NAME = "embeddings-1.sqlite3"
 """With the version of its layout: releases with another one have another file."""
@@ -26,16 +27,8 @@ _REMOTE_DRIVE = 4
 
 
 def cache_folder() -> Path:
-    """Return where embrief keeps what it can make again: a folder of its own in the user's cache folder."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        # A relative path is to be ignored, says the specification of these variables.
-        given = os.environ.get("XDG_CACHE_HOME", "")
-        base = given if Path(given).is_absolute() else str(Path.home() / ".cache")
-    return Path(base) / "embrief"
+    """Return where embrief keeps what it can make again."""
+    return user_folder("cache")
 
 
 def cache_file(path: str | None) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from embrief.config.schema import Config, read_config
 from embrief.config.tree import read_tree
 from embrief.errors import ArgumentError, ArgumentTypeError, ConfigError
 from embrief.files import foreign
+from embrief.system.places import user_folder
 
 FILE = "embrief.yaml"
 
@@ -39,14 +39,11 @@ def load_config(path: str | Path) -> Config:
 
 def user_file() -> Path | None:
     """Return where the user's own configuration is, whether it is there or not; never in the working directory."""
-    if sys.platform == "win32":
-        place = os.environ.get("APPDATA", "")
-    else:
-        usual = "~/Library/Application Support" if sys.platform == "darwin" else "~/.config"
-        # A relative folder would mean the working directory, and the rule of XDG is to pass it over.
-        own = os.environ.get("XDG_CONFIG_HOME", "") if sys.platform != "darwin" else ""
-        place = own if Path(own).is_absolute() else str(Path(usual).expanduser())
-    return Path(place) / "embrief" / FILE if Path(place).is_absolute() else None
+    try:
+        return user_folder("config") / FILE
+    except RuntimeError:
+        # No home folder, and so no file of the user's.
+        return None
 
 
 def find_config() -> Config:

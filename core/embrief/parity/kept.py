@@ -17,7 +17,7 @@ from embrief.facts.vectors import finish
 from embrief.parity.probe import VERSION, probes, rendered
 from embrief.runtimes.base import RunOptions
 from embrief.serving.jobs import Request
-from embrief.system.places import data_folder
+from embrief.system.places import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def whole(embedder: Embedder) -> VectorSpace:
 
 def place_of(space: VectorSpace, folder: str | Path | None = None) -> Path:
     """Return the file for a space."""
-    return (Path(folder).expanduser() if folder is not None else data_folder() / "probes") / f"{space.id}.json"
+    return (Path(folder).expanduser() if folder is not None else user_folder("data") / "probes") / f"{space.id}.json"
 
 
 def items_of(embedder: Embedder) -> dict[str, Rendered]:
