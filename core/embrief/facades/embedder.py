@@ -36,7 +36,7 @@ from embrief.facts.prompts import (
     document_template,
     query_template,
 )
-from embrief.facts.space import LOCAL, UNKNOWN_POOLING, VectorSpace
+from embrief.facts.space import UNKNOWN_POOLING, VectorSpace
 from embrief.facts.specs import EmbeddingSpec, Role, Truncate
 from embrief.facts.vectors import Matrix, Vector, row_blocks, spread
 from embrief.facts.vectors import finish as finish_vectors
@@ -232,9 +232,8 @@ class Embedder(Facade[EmbeddingSpec]):
 
     def _space(self, spec: EmbeddingSpec, call: PromptChoice) -> VectorSpace:
         task = active_task(spec.prompts, call, self._settings.prompt_choice, model=spec.id)
-        folder = self._shared.folder
         return VectorSpace(
-            model=LOCAL if folder is not None else spec.id,
+            model=self._shared.origin,
             weights=self._shared.weights,
             pooling=spec.pooling or UNKNOWN_POOLING,
             document_prompt=task.document.head,
@@ -242,7 +241,7 @@ class Embedder(Facade[EmbeddingSpec]):
             dim=self._dim(spec),
             normalize=self._settings.normalize,
             lexical=spec.lexical,
-            label=folder.name if folder is not None else "",
+            label=self._shared.label,
         )
 
     @property
@@ -285,7 +284,7 @@ class Embedder(Facade[EmbeddingSpec]):
         spec, offer = shared.spec, shared.offer
         model = (
             # Files are known by their digest, wherever they are.
-            LOCAL if shared.folder is not None else spec.id,
+            shared.origin,
             shared.weights,
             spec.pooling or UNKNOWN_POOLING,
             shared.backend.name,
@@ -695,14 +694,13 @@ class Embedder(Facade[EmbeddingSpec]):
     def info(self) -> dict[str, Any]:
         """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
         shared, prompts = self._shared, self.spec.prompts
-        from_folder = shared.recorded is None and shared.files.prompts is not None
         return {
             **super().info(),
             "dim": self.dim,
             "pooling": self.spec.pooling or UNKNOWN_POOLING,
             "query_prompt": self.render("", role="query"),
             "document_prompt": self.render("", role="document"),
-            "prompts_from": "record" if shared.recorded is not None else "folder" if from_folder else "family",
+            "prompts_from": shared.prompts_from,
             "tasks": [task.name for task in prompts.tasks],
             "lexical": self.spec.lexical,
             "space": self.space.id,

@@ -172,7 +172,7 @@ class Facade(Generic[S]):
         self._settings = settings
         self._model: SharedModel[S] | None = shared_model(settings.choice(self._kind, declared))
         self._checked = False
-        if self._model.recorded is not None or self._model.folder is not None:
+        if self._model.recorded is not None or self._model.local is not None:
             self._check_spec()
 
     def _check_spec(self) -> None:
@@ -346,7 +346,7 @@ class Facade(Generic[S]):
         return {
             "model": spec.id,
             "revision": spec.revision or None,
-            "folder": str(shared.folder) if shared.folder is not None else None,
+            "folder": str(shared.local.path) if shared.local is not None else None,
             "recorded": shared.recorded is not None,
             "verified": spec.verified,
             "license": spec.license,

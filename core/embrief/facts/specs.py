@@ -15,6 +15,8 @@ Truncate = Literal["warn", "error", "silent"]
 Modality = Literal["text", "image"]
 Kind = Literal["dense", "sparse", "multi", "score"]
 """What a model gives for an input: one vector, a sparse one, several; or for a pair, how relevant it is."""
+Format = Literal["safetensors", "gguf", "onnx", "openvino"]
+"""A form in which a model's weights are kept."""
 Scoring = Literal["yes_no", "label", "classifier"]
 """How a pair gets its score: by a language model's answer to a template, by the one label of a decoder that was trained
 on a template, or by that of an encoder that reads pairs."""
@@ -69,11 +71,11 @@ class EmbeddingPrompts:
 class Artifact:
     """Files that hold a model in one format."""
 
-    format: Literal["safetensors", "gguf", "onnx", "openvino"]
+    format: Format
     repo: str
-    """Id on the hub."""
+    """Id on the hub; empty for files that lie on this machine."""
     revision: str
-    """Full commit id."""
+    """Full commit id; empty for files that lie on this machine."""
     files: tuple[str, ...] = ()
     """What to fetch, as paths in the repository. Empty for safetensors: what transformers reads, configuration and
     tokenizer included."""
@@ -125,6 +127,9 @@ class ModelSpec:
     """What an input may hold."""
     artifacts: tuple[Artifact, ...] = ()
     """Files in other formats that are this model, for the runtimes that read them."""
+    format: Format = "safetensors"
+    """The form of the files that this record describes. Where it is another than safetensors, `artifacts` are all that
+    there is of the model."""
     served_names: tuple[tuple[str, str], ...] = ()
     """Pairs of a runtime's name and a name under which its servers know this model; of several, the first is asked for.
     Where that is the id on the hub, nothing needs to be said."""

@@ -40,7 +40,7 @@ class ServerRuntime(Runtime):
         """Offer what such servers may have; whether this one does, it is asked at load."""
         if not isinstance(spec, self.kinds):
             return Refusal(self.other_kind)
-        if ask.files is not None:
+        if ask.files is not None or spec.format != "safetensors":
             return Refusal(
                 "serves models with a record; of a folder nobody can say whether the server has the same", "files"
             )

@@ -79,6 +79,9 @@ def ask_one(catalog: Catalog, runtime: Runtime, spec: ModelSpec, ask: Ask) -> Of
             warn(f"{problem}; it is left out", PluginWarning)
         return Refusal(f"failed when asked whether it runs {spec.id}: {error!r}", "files")
     if isinstance(answer, Offer):
+        # Here, so that no runtime has to think of it.
+        if spec.format != "safetensors" and answer.artifact is not None and answer.artifact.is_safetensors:
+            return Refusal(f"reads safetensors, and these files are {spec.format}", "files")
         for what, asked in unknown.items():
             known = getattr(runtime, f"{what}s")
             if not known:

@@ -9,20 +9,23 @@ import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import BackendError, EmbriefError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.files.folders import Stamp, check_unchanged, check_weights
-from embrief.files.folders import stamp as folder_stamp
+from embrief.files.folders import Stamp, check_weights
+from embrief.files.forms import SafetensorsFolder, local_model
 from embrief.files.identify import verify_files
 from embrief.runtimes.base import LoadRequest, Model, Runtime
 from embrief.serving.lanes import Lane
-from embrief.serving.resolving import ModelChoice, ResolvedModel, require_complete, runtime_errors
+from embrief.serving.resolving import ModelChoice, ResolvedModel, runtime_errors
 from embrief.serving.scheduler import Served, Worker, forget_other_workers
 from embrief.system import exiting
 from embrief.system.log import logger
+
+if TYPE_CHECKING:
+    from embrief.files.local import LocalModel
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 
@@ -59,8 +62,14 @@ def _release(model: LoadedModel) -> None:
     model.close()
 
 
-def _load(backend: Runtime, request: LoadRequest, known: Stamp | None) -> Model:
+def _load(backend: Runtime, request: LoadRequest, local: LocalModel | None, known: Stamp) -> Model:
     """Load a model from the very files that its facts were read from.
+
+    Args:
+        backend: What runs it.
+        request: What to load.
+        local: A model that is no commit on the hub, which is what its name says.
+        known: What its files looked like.
 
     Raises:
         ModelMismatchError: They changed meanwhile, or are damaged.
@@ -69,8 +78,8 @@ def _load(backend: Runtime, request: LoadRequest, known: Stamp | None) -> Model:
     place = f" from {folder}" if folder is not None else ""
 
     def check() -> None:
-        if folder is not None and known is not None:
-            check_unchanged(folder, known)
+        if local is not None and folder is not None:
+            local.check_unchanged(known)
 
     logger.info("loading %s with %r", request.spec.id, backend.name)
     start = time.perf_counter()
@@ -143,8 +152,8 @@ class SharedModel(ResolvedModel[S]):
         spec, backend = self.spec, chosen.runtime
         folder = self.artifact_folder
         if folder is not None and offer.artifact is not None and offer.artifact.is_safetensors:
-            require_complete(folder)
-            if self.recorded is not None:
+            SafetensorsFolder(folder).check()
+            if self.recorded is not None and self.files is not None:
                 verify_files(self.files, spec)
         if isinstance(spec, EmbeddingSpec):
             # Before the weights are read: what is in the folder later is another model's.
@@ -160,9 +169,8 @@ class SharedModel(ResolvedModel[S]):
             chosen.ask.options,
             offer.artifact,
         )
-        # A commit on the hub is what its name says.
-        known = self._known if self.folder is not None else None
-        return _acquire((backend.name, request, self._stamp), partial(_load, backend, request, known))
+        known = self._known if self.local is not None else ()
+        return _acquire((backend.name, request, self._stamp), partial(_load, backend, request, self.local, known))
 
 
 _shared_lock = threading.RLock()
@@ -173,7 +181,7 @@ def shared_model(choice: ModelChoice) -> SharedModel[Any]:
     """Return the one `SharedModel` of a choice, checked."""
     # A folder that merely has the name of a record is not that model.
     found = choice.declared or plugins().catalog.resolve(choice.model, pinned=choice.revision is not None)
-    key = (choice, folder_stamp(found) if isinstance(found, Path) else ())
+    key = (choice, local_model(found).stamp() if isinstance(found, Path) else ())
     with _shared_lock:
         model = _shared.get(key)
         if model is None:

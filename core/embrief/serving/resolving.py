@@ -11,19 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from embrief.discovery.plugins import plugins
-from embrief.errors import (
-    ArgumentError,
-    EmbriefError,
-    WeightsUnavailableError,
-    WrongKindError,
-)
+from embrief.errors import ArgumentError, EmbriefError, WrongKindError
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.files import foreign
-from embrief.files.folder_prompts import unused_prompts
-from embrief.files.folders import Stamp, check_unchanged, files_digest, missing_files, weights_digest
-from embrief.files.folders import stamp as folder_stamp
-from embrief.files.identify import identify_embedder, identify_reranker
-from embrief.files.model_files import ModelFiles, read_files
+from embrief.files.forms import SafetensorsFolder, local_model
 from embrief.files.weights import COMMIT, CachedModel, ModelSource, fetch
 from embrief.runtimes.base import Ask
 from embrief.serving.choosing import Answers, Choice, ask_all, choose, choose_named, passed_over
@@ -33,6 +24,9 @@ from embrief.system import exiting
 if TYPE_CHECKING:
     from embrief.discovery.catalog import Catalog
     from embrief.facts.specs import Artifact
+    from embrief.files.folders import Stamp
+    from embrief.files.local import LocalModel
+    from embrief.files.model_files import ModelFiles
     from embrief.runtimes.base import Offer, Runtime, RuntimeOptions
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
@@ -66,18 +60,6 @@ def runtime_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise runtime_error(what, error) from error
-
-
-def require_complete(folder: Path) -> None:
-    """Refuse a folder that lacks files.
-
-    Raises:
-        WeightsUnavailableError: The message lists what is missing.
-    """
-    if missing := missing_files(folder):
-        raise WeightsUnavailableError(
-            f"{folder} lacks {', '.join(missing)}: the folder {foreign.folder_problem(folder)}"
-        )
 
 
 class settled(Generic[T]):
@@ -135,11 +117,12 @@ class ResolvedModel(Generic[S]):
             return self.choice.declared
         return self._catalog.resolve(self.choice.model, pinned=self.choice.revision is not None)
 
-    @property
-    def folder(self) -> Path | None:
-        """Return the model folder, if the name is one or its record has one."""
+    @settled
+    def local(self) -> LocalModel | None:
+        """Return the model's folder or file, if the name is one or its record has one; `None` for one on the hub."""
         found = self._resolved
-        return found if found is None or isinstance(found, Path) else found.folder
+        path = found if found is None or isinstance(found, Path) else found.folder
+        return None if path is None else local_model(path, trusted=self.choice.trust_remote_code)
 
     @settled
     def recorded(self) -> S | None:
@@ -168,18 +151,18 @@ class ResolvedModel(Generic[S]):
         recorded = self.recorded
         trust, revision = self.choice.trust_remote_code, self.choice.revision
         # A record's own revision names what is here: stores keep it, and give it back.
-        if self.folder is not None and revision is not None and self._resolved != recorded:
+        if self.local is not None and revision is not None and self._resolved != recorded:
             kind = "comes with its package" if self.recorded is not None else "is a folder"
             raise ArgumentError(f"revision={revision!r} is for models on the hub; {self.choice.model!r} {kind}")
-        if trust and self.folder is None and not (revision and COMMIT.fullmatch(revision)):
+        if trust and self.local is None and not (revision and COMMIT.fullmatch(revision)):
             raise ArgumentError(
                 f"trust_remote_code=True runs code from {self.choice.model!r}; pin what you have read: revision='<40 "
                 "hex digits>'"
             )
-        if recorded is not None or self.folder is not None:
+        if recorded is not None or self.local is not None:
             artifact = self.artifact
-            if isinstance(self._resolved, Path):
-                require_complete(self._resolved)
+            if self.local is not None and isinstance(self._resolved, Path):
+                self.local.check()
             if revision is not None and artifact is None and self._resolved != recorded:
                 raise ArgumentError(
                     f"revision={revision!r} is for models on the hub; {self.spec.id} has no files there"
@@ -190,14 +173,14 @@ class ResolvedModel(Generic[S]):
         """Return the facts about the model. May read small files, or fetch a model without a record."""
         if self.recorded is not None:
             return self.recorded
-        files = self.files
+        _ = self._known
         like: Any = self._like()
         spec: ModelSpec
         if self.choice.kind is EmbeddingSpec:
-            spec = identify_embedder(files, self._catalog.family(files.architecture, EmbeddingSpec), like=like)
+            spec = self._here.embedder(partial(self._catalog.family, kind=EmbeddingSpec), like)
         else:
-            spec = identify_reranker(files, self._catalog.family(files.architecture, RerankerSpec), like=like)
-        if self.folder is None:
+            spec = self._here.reranker(partial(self._catalog.family, kind=RerankerSpec), like)
+        if self.local is None:
             spec = replace(spec, id=self.choice.model, revision=self.cached.revision)
         return cast("S", spec)
 
@@ -222,10 +205,8 @@ class ResolvedModel(Generic[S]):
         artifact = self.artifact
         if artifact is None:
             return None
-        if artifact.is_safetensors:
-            return self.files.folder
-        if self.folder is not None:
-            return self.folder
+        if self.local is not None or artifact.is_safetensors:
+            return self._here.folder
         return fetch(self._source(None, artifact)).folder
 
     def _source(self, revision: str | None, artifact: Artifact | None = None) -> ModelSource:
@@ -241,37 +222,52 @@ class ResolvedModel(Generic[S]):
             artifact=artifact,
         )
 
-    @property
-    def _place(self) -> Path:
-        return self.folder if self.folder is not None else self.cached.folder
+    @settled
+    def _here(self) -> LocalModel:
+        """Return the model's files on this machine, fetching its safetensors from the hub if they are missing."""
+        if self.local is not None:
+            return self.local
+        return SafetensorsFolder(self.cached.folder, trusted=self.choice.trust_remote_code)
 
     @settled
     def _known(self) -> Stamp:
         """Return what the files looked like before the first of them was read."""
-        return self._stamp or folder_stamp(self._place)
+        return self._stamp or self._here.stamp()
 
     @settled
-    def files(self) -> ModelFiles:
-        """Return the small files of the model."""
+    def files(self) -> ModelFiles | None:
+        """Return the small files of the model, `None` of one in another form than safetensors."""
         _ = self._known
-        return read_files(self._place, trusted=self.choice.trust_remote_code)
+        return self._here.files
+
+    @property
+    def origin(self) -> str:
+        """Return what spaces call the model: its id, or that it is a local one."""
+        return self.spec.id if self.local is None else self.local.origin
+
+    @property
+    def label(self) -> str:
+        """Return what spaces of a local model call it for people; empty for others."""
+        return "" if self.local is None else self.local.label
+
+    @property
+    def prompts_from(self) -> str:
+        """Return who says what stands around a text: `"record"`, `"folder"` or `"family"`."""
+        return "record" if self.recorded is not None else self._here.prompts_from
 
     @property
     def unused_prompts(self) -> list[str]:
         """Return the names of a folder's prompts that nothing uses."""
-        return [] if self.recorded is not None else unused_prompts(self.files, self.spec)
+        return [] if self.recorded is not None else self._here.unused_prompts(self.spec)
 
     @settled
     def weights(self) -> str:
         """Return what names the weights: a commit id, or a digest of a folder. Settled once, at the latest at load."""
-        if self.folder is not None:
-            known, artifact = self._known, self.artifact
-            if artifact is None or artifact.is_safetensors:
-                digest = weights_digest(self.folder)
-            else:
-                digest = files_digest(self.folder, artifact.files)
+        if self.local is not None:
+            known = self._known
+            digest = self.local.weights(self.artifact)
             # Facts of one model and a digest of another would name a space that nobody has.
-            check_unchanged(self.folder, known)
+            self.local.check_unchanged(known)
             return digest
         revision = self.spec.revision
         # A branch or tag may point elsewhere tomorrow; what was fetched has a commit.
