@@ -314,6 +314,10 @@ class LicenseWarning(UserWarning):
     """The licence of a model forbids commercial use. Once per model and process."""
 
 
+class PrecisionWarning(UserWarning):
+    """A store is used with a runtime that keeps less than 8 bits of a weight. Once per model, runtime and format."""
+
+
 class CacheWarning(UserWarning):
     """The cache of embeddings cannot be read or written; everything is computed instead."""
 

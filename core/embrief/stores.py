@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from embrief.discovery.plugins import plugins
-from embrief.errors import ArgumentError, EmbriefError, NewerFormatError, SpaceMismatchError
+from embrief.errors import (
+    ArgumentError,
+    EmbriefError,
+    NewerFormatError,
+    PrecisionWarning,
+    SpaceMismatchError,
+    warn,
+)
+from embrief.facts.formats import bits, is_coarse
 from embrief.facts.space import VectorSpace
 from embrief.files.foreign import is_hub_id
 from embrief.files.weights import COMMIT
@@ -16,10 +25,13 @@ from embrief.servers.options import ServerOptions
 from embrief.serving.choosing import ask_all
 
 if TYPE_CHECKING:
+    from embrief.facades.embedder import Embedder
     from embrief.runtimes.base import Runtime
 
 KEY = "embrief_space"
 """The metadata key under which a store keeps its space."""
+NOTE = "embrief_made_by"
+"""The metadata key under which a store keeps a note on what made its vectors: information that decides nothing."""
 
 
 def stamp(space: VectorSpace) -> dict[str, str]:
@@ -55,6 +67,75 @@ def read_stamp(metadata: object, *, where: str) -> VectorSpace | None:
     # A number of too many digits is a ValueError, as all that is not JSON.
     except (ValueError, EmbriefError) as error:
         raise unreadable(where, str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class MadeBy:
+    """What a note says of the embedder that a store was stamped for."""
+
+    fingerprint: str
+    """Its `Embedder.fingerprint`: in one space, vectors of two fingerprints differ by rounding, or by the limit."""
+    runtime: str
+    dtype: str
+    """Its number format, in the runtime's words."""
+
+
+def note(embedder: Embedder) -> dict[str, str]:
+    """Return store metadata that says how an embedder makes document vectors: a JSON string, beside the stamp.
+
+    Chooses the device and number format, and loads nothing. Empty where these cannot be chosen: whoever embeds will
+    hear of that, and no store is refused for the lack of a note.
+    """
+    try:
+        info = embedder.info()
+        made_by = MadeBy(embedder.fingerprint, info["backend"], info["dtype"])
+    except EmbriefError:
+        return {}
+    return {NOTE: json.dumps(asdict(made_by), sort_keys=True)}
+
+
+def read_note(metadata: object) -> MadeBy | None:
+    """Return the note of a store, `None` where there is none, or none that can be read. It never raises.
+
+    Args:
+        metadata: The store's metadata. Whoever can write to the store can put anything there: for people to read, and
+            nothing may depend on it.
+    """
+    value = metadata.get(NOTE) if isinstance(metadata, Mapping) else None
+    try:
+        found = json.loads(value) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    # A newer release may say more.
+    said = [text for item in fields(MadeBy) if isinstance(text := found.get(item.name), str)]
+    return MadeBy(*said) if len(said) == len(fields(MadeBy)) else None
+
+
+_told: set[tuple[str, str, str]] = set()
+"""Models with runtime and number format that were spoken of in this process."""
+
+
+def tell_precision(embedder: Embedder) -> None:
+    """Warn, once per model, runtime and number format, where a store is used with less than 8 bits of a weight.
+
+    A server's format is not known, and nothing is said of it.
+    """
+    try:
+        info = embedder.info()
+    except EmbriefError:
+        return
+    model, runtime, dtype = key = info["model"], info["backend"], info["dtype"]
+    if not is_coarse(dtype) or key in _told:
+        return
+    _told.add(key)
+    warn(
+        f"{model} runs with {runtime!r} in {dtype}, which keeps {bits(dtype)} bits of a weight. Its vectors are of the "
+        "same space, and differ from those of 8 bits or more so far that another order of results is likely; measure "
+        "on your own texts what it still finds (`embrief eval run`), or use a format of at least 8 bits",
+        PrecisionWarning,
+    )
 
 
 def unreadable(where: str, why: str) -> SpaceMismatchError:

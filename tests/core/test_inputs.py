@@ -300,7 +300,7 @@ def test_blocks_give_the_vectors_of_the_whole_to_the_last_bit(dim: int) -> None:
     raw = np.random.default_rng(dim).standard_normal((2500, dim + 5)).astype(np.float32) * 7
     raw[17] = 0
     cut = np.ascontiguousarray(raw[:, :dim])
-    norms = np.sqrt(np.einsum("ij,ij->i", cut, cut, dtype=np.float64))
+    norms = np.sqrt(np.square(cut.astype(np.float64)).sum(axis=1))
     norms[17] = 1
     expected = (cut / norms[:, None]).astype(np.float32)
     for given in (raw.copy(), cut.copy(), cut[::1][:], np.asfortranarray(cut), cut.astype(np.float64)):

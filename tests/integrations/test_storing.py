@@ -326,7 +326,7 @@ def test_one_embedder_for_a_named_vector(fake):
     assert vectors_config(embedder, using="dense") == vectors_config({"dense": embedder})
     assert space_metadata(embedder, using="dense") == space_metadata({"dense": embedder})
     upsert_texts(client, "docs", embedder, ["red planet", "gas giant"], ids=[1, 2], using="dense")
-    assert query_texts(client, "docs", embedder, "red", using="dense", limit=1)[0].id == 1
+    assert query_texts(client, "docs", embedder, "red planet", using="dense", limit=1)[0].id == 1
     assert set(client.retrieve("docs", [1], with_vectors=True)[0].vector) == {"dense"}
     for call in (
         lambda: upsert_texts(client, "docs", embedder, ["a"]),

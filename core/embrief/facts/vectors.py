@@ -13,6 +13,7 @@ from embrief.errors import BackendError, NonFiniteVectorError
 Matrix = NDArray[np.float32]
 Vector = NDArray[np.float32]
 _BLOCK = 1024
+_BLOCK_VALUES = 1 << 15
 
 
 def check_finite(values: NDArray[Any], what: str) -> None:
@@ -38,9 +39,15 @@ def check_finite(values: NDArray[Any], what: str) -> None:
         )
 
 
-def row_blocks(count: int) -> Iterator[slice]:
-    """Yield the rows of a large array a few at a time, so that what is made of them stays small."""
-    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
+def row_blocks(count: int, width: int = 0) -> Iterator[slice]:
+    """Yield the rows of a large array a few at a time, so that what is made of them stays small.
+
+    Args:
+        count: The number of rows.
+        width: Values of each, where a block is gone through several times: it fits a processor's second cache then.
+    """
+    rows = max(1, min(_BLOCK, _BLOCK_VALUES // width)) if width else _BLOCK
+    return (slice(start, start + rows) for start in range(0, count, rows))
 
 
 def keep(values: NDArray[Any], dim: int | None) -> NDArray[Any]:
@@ -90,14 +97,31 @@ def finish(raw: NDArray[Any], *, count: int, dim: int, normalize: bool, what: st
     """
     if raw.ndim != 2 or len(raw) != count or raw.shape[1] < dim:
         raise BackendError(f"{what} returned an array of shape {raw.shape}; expected ({count}, {dim}) or wider rows")
-    check_finite(raw, what)
     whole = raw.shape[1] == dim and raw.dtype == np.float32 and raw.flags.carray and raw.flags.owndata
+    if not (whole and normalize):
+        check_finite(raw, what)
     vectors = raw if whole else np.array(raw[:, :dim], np.float32, order="C")
     if normalize:
-        for block in row_blocks(count):
-            part = vectors[block]
-            # float64 for the sum: the squares of an unnormalised 4096-wide vector lose digits in float32.
-            norms = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))
-            norms[norms == 0] = 1
-            np.divide(part, norms[:, None], out=part, casting="same_kind")
+        for block in row_blocks(count, dim):
+            _normalize(vectors, block, what)
     return vectors
+
+
+def _normalize(vectors: Matrix, block: slice, what: str) -> None:
+    """Give some rows unit length.
+
+    Raises:
+        NonFiniteVectorError: Some value of theirs is NaN or infinite.
+    """
+    part = vectors[block]
+    # float64: the squares of an unnormalised 4096-wide vector lose digits in float32, or overflow. Converted once:
+    # numpy would do it for each operation.
+    wide = part.astype(np.float64)
+    # Not `einsum`, with which the last bit of very wide rows depends on how many there are.
+    norms = np.sqrt(np.square(wide).sum(axis=1))
+    # Finite only where all values are, so that they need no pass of their own.
+    if not np.isfinite(norms).all():
+        check_finite(vectors, what)
+    norms[norms == 0] = 1
+    wide /= norms[:, None]
+    part[:] = wide

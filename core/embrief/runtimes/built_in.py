@@ -97,6 +97,9 @@ def _engine_refusal(files: ModelFiles) -> str | None:
     return None
 
 
+_WIDEST_HASH = 65536
+
+
 class Hashing(Runtime):
     """Feature hashing, for the one model that is nothing else."""
 
@@ -106,6 +109,8 @@ class Hashing(Runtime):
         """Offer `embrief/hash` and its like; they are made of nothing."""
         if spec.architecture != "hash" or not isinstance(spec, EmbeddingSpec):
             return Refusal("runs the lexical model only")
+        if max(spec.dim, spec.mrl[-1] if spec.mrl else 0) > _WIDEST_HASH:
+            return Refusal(f"chooses a value by 16 bits, so vectors have at most {_WIDEST_HASH} values")
         if ask.device not in ("auto", "cpu") or ask.dtype not in ("auto", "float32"):
             asked = f"device={ask.device!r} and dtype={ask.dtype!r}"
             return Refusal(f"runs on the CPU in float32 only, not with {asked}", "request")

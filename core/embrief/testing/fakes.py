@@ -59,6 +59,8 @@ class FakeRuntime:
     padded: bool = False
     """Whether batches of a `Batched` model are padded."""
     width: int = 64
+    dtype: str = "float32"
+    """The number format that its models are said to run in."""
     texts: list[str] = field(default_factory=list)
     """Every rendered text that was embedded, in order."""
     pairs: list[Rendered] = field(default_factory=list)
@@ -156,7 +158,7 @@ class FakeRuntime:
 
 
 class _Fake(Runtime):
-    """The runtime of one `FakeRuntime`: its own models, in float32 wherever it is asked to be."""
+    """The runtime of one `FakeRuntime`: its own models, in one number format, wherever it is asked to be."""
 
     def __init__(self, fake: FakeRuntime) -> None:
         self.name = fake._name
@@ -165,7 +167,7 @@ class _Fake(Runtime):
     def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
         if spec.architecture != self.name:
             return Refusal("runs its own models only")
-        return Offer(device="cpu", dtype="float32")
+        return Offer(device="cpu", dtype=self._fake.dtype)
 
     def load(self, request: LoadRequest) -> Model:
         embeds = isinstance(request.spec, EmbeddingSpec)

@@ -6,12 +6,12 @@ import inspect
 from typing import TYPE_CHECKING
 
 from chroma_embrief.base import EmbriefEmbeddingFunction
-from embrief import ArgumentTypeError
+from embrief import ArgumentTypeError, EmbriefError
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
 
-    from embrief import VectorSpace
+    from embrief import Embedder, VectorSpace
 
 
 def require_sync(client: ClientAPI, caller: str) -> None:
@@ -21,6 +21,14 @@ def require_sync(client: ClientAPI, caller: str) -> None:
             f"{caller} takes a synchronous client; with an asynchronous one, await "
             "client.get_or_create_collection(...) and check the result with require_same_space"
         )
+
+
+def embedder_of(embedding_function: EmbriefEmbeddingFunction) -> Embedder | None:
+    """Return the facade of a function, `None` where one that Chroma rebuilt finds none on this machine."""
+    try:
+        return embedding_function.embedder
+    except EmbriefError:
+        return None
 
 
 def checked_space(embedding_function: EmbriefEmbeddingFunction) -> VectorSpace:

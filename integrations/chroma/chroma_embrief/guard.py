@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chroma_embrief import config as stored
-from chroma_embrief.arguments import checked_space, require_sync
+from chroma_embrief.arguments import checked_space, embedder_of, require_sync
 from chroma_embrief.functions import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
 from embrief import ArgumentError, NewerFormatError, SpaceMismatchError
-from embrief.stores import read_stamp, require_same
+from embrief.stores import read_stamp, require_same, tell_precision
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -40,6 +40,8 @@ def require_same_space(collection: Collection | AsyncCollection, embedding_funct
     space, where = checked_space(embedding_function), where_is(collection)
     stamped = read_stamp(collection.metadata, where=where)
     require_same(stamped, space, where=where)
+    if (embedder := embedder_of(embedding_function)) is not None:
+        tell_precision(embedder)
     name, config = kept_function(collection)
     if name is None:
         if stamped is None and (width := collection.get_model().dimension) is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InternalError, NotFoundError
 
-from chroma_embrief.arguments import checked_space, require_sync
+from chroma_embrief.arguments import checked_space, embedder_of, require_sync
 from chroma_embrief.guard import (
     keep_function,
     kept_function,
@@ -17,7 +17,7 @@ from chroma_embrief.guard import (
     where_is,
 )
 from embrief import ArgumentError, SpaceMismatchError
-from embrief.stores import read_stamp, stamp
+from embrief.stores import note, read_stamp, stamp
 from embrief.wrapping import unicode
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def open_collection(
     require_sync(client, "open_collection")
     if configuration is not None and configuration.get("embedding_function") is not None:
         raise ArgumentError("configuration has an embedding_function too; pass it once, as the third argument")
-    space = checked_space(embedding_function)
+    checked_space(embedding_function)
     unicode(metadata, "metadata")
     try:
         # Without a function: with one, Chroma would complain about its name before we can say what differs.
@@ -82,7 +82,7 @@ def open_collection(
     collection = client.get_or_create_collection(
         name,
         # A second witness: `modify` replaces the persisted configuration even where it is refused.
-        metadata={**(metadata or {}), **stamp(space)},
+        metadata={**(metadata or {}), **_stamped(embedding_function)},
         # A copy, since Chroma writes into it.
         configuration=copy.deepcopy(configuration),
         embedding_function=embedding_function,  # type: ignore[arg-type]  # subclasses implement the protocol
@@ -130,9 +130,14 @@ def claim(collection: Collection, embedding_function: EmbriefEmbeddingFunction, 
     if _says_nothing(collection):
         # Chroma refuses to write a distance again, even the same. It is in the configuration, which decides.
         lasting = {key: value for key, value in (collection.metadata or {}).items() if key != "hnsw:space"}
-        collection.modify(metadata={**lasting, **stamp(embedding_function.space)})
+        collection.modify(metadata={**lasting, **_stamped(embedding_function)})
     if kept_function(collection)[0] is None:
         keep_function(collection, embedding_function)
+
+
+def _stamped(embedding_function: EmbriefEmbeddingFunction) -> dict[str, str]:
+    embedder = embedder_of(embedding_function)
+    return {**stamp(embedding_function.space), **({} if embedder is None else note(embedder))}
 
 
 def _says_nothing(collection: Collection) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from embrief import ArgumentTypeError, SpaceMismatchError
-from embrief.stores import require_each, require_same, require_width, stamp
+from embrief.stores import note, require_each, require_same, require_width, stamp, tell_precision
 from langchain_embrief.base import EmbriefEmbeddings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class GuardedStore(InMemoryVectorStore):
         self.__dict__["embedding"] = embeddings
 
     def add_documents(self, documents: list[Document], ids: list[str] | None = None, **kwargs: Any) -> list[str]:
-        """Embed and store documents, each with the stamp of its vector."""
+        """Embed and store documents, each with the stamp of its vector, and a note on what made it."""
         return self._stamped(super().add_documents(documents, ids, **kwargs))
 
     async def aadd_documents(self, documents: list[Document], ids: list[str] | None = None, **kwargs: Any) -> list[str]:
@@ -69,11 +69,11 @@ class GuardedStore(InMemoryVectorStore):
         return self._stamped(await super().aadd_documents(documents, ids, **kwargs))
 
     def _stamped(self, ids: list[str]) -> list[str]:
-        self._stamp(ids)
+        self._stamp(ids, note(_ours(self.embedding).embedder))
         return ids
 
-    def _stamp(self, ids: Iterable[str]) -> None:
-        own = stamp(self._space)
+    def _stamp(self, ids: Iterable[str], made_by: dict[str, str]) -> None:
+        own = {**stamp(self._space), **made_by}
         for id_ in ids:
             # Beside the metadata: `dump` and `load` keep it, and no search returns it.
             self.store[id_].update(own)
@@ -127,7 +127,9 @@ def guard(store: InMemoryVectorStore, *, adopt: bool = False) -> InMemoryVectorS
     require_each(_vectors(store), space, where=_WHERE, adopt=adopt)
     store.__dict__["_space"] = space
     store.__class__ = GuardedStore
-    cast("GuardedStore", store)._stamp(store.store)
+    # No note: who made the vectors that are there is in theirs, if anywhere.
+    cast("GuardedStore", store)._stamp(store.store, {})
+    tell_precision(_ours(store.embedding).embedder)
     return store
 
 
@@ -137,13 +139,17 @@ def space_of(embeddings: Embeddings) -> VectorSpace:
     Raises:
         SpaceMismatchError: They are of no known space.
     """
+    return _ours(embeddings).embedder.space
+
+
+def _ours(embeddings: Embeddings) -> EmbriefEmbeddings:
     inner = getattr(embeddings, "underlying_embeddings", embeddings)
     if not isinstance(inner, EmbriefEmbeddings):
         raise SpaceMismatchError(
             f"{type(inner).__name__} is none of embrief's embeddings, so nothing says of which space its vectors are; "
             "use Qwen3Embeddings or GemmaEmbeddings"
         )
-    return inner.embedder.space
+    return inner
 
 
 def _vectors(store: InMemoryVectorStore) -> Iterable[tuple[dict[str, Any], int]]:

@@ -1,4 +1,4 @@
-"""LlamaIndex's store in memory, with a stamp of the vector space beside each vector."""
+"""LlamaIndex's store in memory, with a stamp of the vector space, and a note, beside each vector."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ class GuardedStore(SimpleVectorStore):
     """A `SimpleVectorStore` that keeps a stamp beside each vector and takes vectors of one width."""
 
     _space: VectorSpace = PrivateAttr()
+    _made_by: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def over(cls, store: SimpleVectorStore, space: VectorSpace) -> GuardedStore:
         """Return a store on the same data, all of whose vectors are of this space."""
         guarded = cls(data=store.data)
         guarded._fs, guarded._space = store._fs, space
-        guarded._stamp(store.data.embedding_dict)
+        # No note: who made the vectors that are there is in theirs, if anywhere.
+        guarded._stamp(store.data.embedding_dict, {})
         return guarded
+
+    def note(self, made_by: dict[str, str]) -> None:
+        """Take the note for vectors to come."""
+        self._made_by = made_by
 
     # What LlamaIndex's constructors read, also called on a guarded store, is a plain store: the space is the index's.
     @classmethod
@@ -48,7 +54,7 @@ class GuardedStore(SimpleVectorStore):
         for node in nodes:
             require_width(len(node.get_embedding()), self._space, where=WHERE)
         ids = super().add(nodes, **add_kwargs)
-        self._stamp(ids)
+        self._stamp(ids, self._made_by)
         return ids
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
@@ -57,8 +63,8 @@ class GuardedStore(SimpleVectorStore):
             require_width(len(query.query_embedding), self._space, where=WHERE)
         return super().query(query, **kwargs)
 
-    def _stamp(self, ids: Iterable[str]) -> None:
-        own = stamp(self._space)
+    def _stamp(self, ids: Iterable[str], made_by: dict[str, str]) -> None:
+        own = {**stamp(self._space), **made_by}
         for id_ in ids:
             # Persisted with the vectors, and part of no text.
             self.data.metadata_dict.setdefault(id_, {}).update(own)

@@ -9,7 +9,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.vector_stores import SimpleVectorStore
 
 from embrief import ArgumentTypeError, SpaceMismatchError, VectorSpace
-from embrief.stores import require_each, require_same
+from embrief.stores import note, require_each, require_same, tell_precision
 from llama_index_embrief.base import EmbriefEmbedding
 from llama_index_embrief.guarded_store import WHERE, GuardedStore
 
@@ -43,6 +43,8 @@ class GuardedIndex(VectorStoreIndex):
     def _embed_model(self, model: BaseEmbedding) -> None:
         self._require(model)
         self.__dict__["_embed_model"] = model
+        if isinstance(self._vector_store, GuardedStore):
+            self._vector_store.note(note(_ours(model).embedder))
 
     def as_retriever(self, **kwargs: Any) -> BaseRetriever:
         """Return a retriever, also under query and chat engines.
@@ -101,12 +103,14 @@ def guard(index: VectorStoreIndex, *, adopt: bool = False) -> VectorStoreIndex:
     space = space_of(index._embed_model)
     require_each(_vectors(store), space, where=WHERE, adopt=adopt)
     guarded = GuardedStore.over(store, space)
+    guarded.note(note(_ours(index._embed_model).embedder))
     index._vector_store = guarded
     for name, other in index.storage_context.vector_stores.items():
         if other is store:
             index.storage_context.add_vector_store(guarded, name)
     index.__dict__["_space"] = space
     index.__class__ = GuardedIndex
+    tell_precision(_ours(index._embed_model).embedder)
     return index
 
 
@@ -116,12 +120,16 @@ def space_of(model: BaseEmbedding) -> VectorSpace:
     Raises:
         SpaceMismatchError: It is of no known space.
     """
+    return _ours(model).embedder.space
+
+
+def _ours(model: BaseEmbedding) -> EmbriefEmbedding:
     if not isinstance(model, EmbriefEmbedding):
         raise SpaceMismatchError(
             f"{type(model).__name__} is none of embrief's embedding models, so nothing says of which space its vectors "
             "are; use Qwen3Embedding or GemmaEmbedding"
         )
-    return model.embedder.space
+    return model
 
 
 def _vectors(store: SimpleVectorStore) -> Iterable[tuple[Mapping[str, Any], int]]:

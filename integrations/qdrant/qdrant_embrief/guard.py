@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qdrant_client import models
 
 from embrief.errors import ArgumentError, SpaceMismatchError
-from embrief.stores import KEY, read_stamp, require_same, stamp, unreadable
+from embrief.stores import KEY, note, read_stamp, require_same, stamp, tell_precision, unreadable
 
 if TYPE_CHECKING:
     from embrief import Embedder, VectorSpace
 
 NAMED_KEY = "embrief_vectors"
 """Metadata key under which a collection with named vectors keeps one stamp per name."""
+
+
+def stamped(embedder: Embedder) -> dict[str, Any]:
+    """Return the stamp of one vector field, and the note beside it."""
+    return {**stamp(embedder.space), **note(embedder)}
 
 
 class StoredVector(NamedTuple):
@@ -37,6 +42,7 @@ class StoredVector(NamedTuple):
                 f"stored: dim={self.width}, this embedder: dim={embedder.dim}. Use dim={self.width} (or the option "
                 f"mrl={self.width}) if the model has it, or another collection"
             )
+        tell_precision(embedder)
 
 
 def _misplaced(where: str, key: str, why: str) -> SpaceMismatchError:
@@ -89,8 +95,8 @@ class Stored:
     def stamped(self, embedders: Mapping[str, Embedder]) -> dict[str, Any]:
         """Return metadata that stamps the fields of these embedders, beside the stamps that are there."""
         if "" in self.vectors:
-            return dict(stamp(embedders[""].space))
-        return {NAMED_KEY: {**self._stamps, **{using: stamp(item.space) for using, item in embedders.items()}}}
+            return stamped(embedders[""])
+        return {NAMED_KEY: {**self._stamps, **{using: stamped(item) for using, item in embedders.items()}}}
 
     def unknown(self, using: str) -> SpaceMismatchError:
         """Return the error for a field that has vectors and does not say which model made them."""

@@ -47,8 +47,8 @@ GOLDEN = {
     "hash": (
         lambda: Qwen3EmbeddingFunction("HASH", dim=64, instruction=""),
         '{"dim":64,"instruction":"","like":null,"max_tokens":null,"model":"embrief/hash","normalize":true,'
-        '"revision":"v1","space":{"dim":64,"document_prompt":"","id":"es1-ceb851fd1dd940d40636641db0703d35",'
-        '"label":"","lexical":true,"model":"embrief/hash","normalize":true,"pooling":"none","weights":"v1"},'
+        '"revision":"v2","space":{"dim":64,"document_prompt":"","id":"es1-79bdd898b49453a58cfeb0bc2c70fbfe",'
+        '"label":"","lexical":true,"model":"embrief/hash","normalize":true,"pooling":"none","weights":"v2"},'
         '"task":null,"version":1}',
     ),
     "hub": (

@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from embrief import Embedder
 from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError, SpaceMismatchError
-from embrief.stores import KEY, stamp
+from embrief.stores import KEY, NOTE, stamp
 from embrief.testing import FakeRuntime
 from qdrant_embrief import (
     acheck_collection,
@@ -226,12 +226,15 @@ def test_a_stamp_in_the_wrong_place_is_refused(given, metadata, client):
     client.update_collection("docs", metadata=space_metadata(given))
     with pytest.raises(SpaceMismatchError) as caught:
         check_collection(client, "docs", given)
-    (key,) = metadata
+    (key,) = metadata.keys() - {NOTE}
     assert f"client.update_collection(name, metadata={{{key!r}: None}})" in str(caught.value)
     client.update_collection("docs", metadata={key: None})
     check_collection(client, "docs", given, adopt=True)
     kept = client.get_collection("docs").config.metadata
-    assert {name: value for name, value in kept.items() if value is not None} == space_metadata(given)
+    assert {name: value for name, value in kept.items() if value is not None} == {
+        **{name: value for name, value in metadata.items() if name == NOTE},
+        **space_metadata(given),
+    }
 
 
 def _refused_everywhere(client, given, metadata):

@@ -11,7 +11,7 @@ MODELS = (
     EmbeddingSpec(
         id="embrief/hash",
         # No files on the hub, hence a version of our own; a change of any vector needs a new one.
-        revision="v1",
+        revision="v2",
         license="apache-2.0",
         architecture="hash",
         parameters=0,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from embrief.errors import ArgumentError
-from embrief.stores import KEY, stamp
+from embrief.stores import KEY, NOTE, tell_precision
 from embrief.wrapping import unicode
-from qdrant_embrief.guard import NAMED_KEY, Stored
+from qdrant_embrief.guard import NAMED_KEY, Stored, stamped
 from qdrant_embrief.helpers.arguments import Embedders, by_name, off_loop, require_async, require_sync
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def create_collection(
         ArgumentTypeError: The client is an async one, or `embedder` is no embedder.
     """
     require_sync(client, "acreate_collection")
-    stamped = _metadata(embedder, metadata, using)
+    with_stamp = _metadata(embedder, metadata, using)
     if client.collection_exists(name):
         check_collection(client, name, embedder, using=using, adopt=adopt)
         return False
@@ -69,7 +69,7 @@ def create_collection(
         vectors_config=vectors_config(embedder, distance=distance, on_disk=on_disk, using=using),
         sparse_vectors_config=sparse_vectors_config,
         quantization_config=quantization_config,
-        metadata=stamped,
+        metadata=with_stamp,
     )
 
 
@@ -88,7 +88,7 @@ async def acreate_collection(
 ) -> bool:
     """`create_collection` for an `AsyncQdrantClient`."""
     require_async(client, "create_collection")
-    stamped = await off_loop(embedder, partial(_metadata, embedder, metadata, using))
+    with_stamp = await off_loop(embedder, partial(_metadata, embedder, metadata, using))
     if await client.collection_exists(name):
         await acheck_collection(client, name, embedder, using=using, adopt=adopt)
         return False
@@ -100,7 +100,7 @@ async def acreate_collection(
         vectors_config=vectors,
         sparse_vectors_config=sparse_vectors_config,
         quantization_config=quantization_config,
-        metadata=stamped,
+        metadata=with_stamp,
     )
 
 
@@ -159,7 +159,7 @@ def vectors_config(
 
 
 def space_metadata(embedder: Embedders, *, using: str | None = None) -> dict[str, Any]:
-    """Return what `client.create_collection(metadata=...)` takes: the stamp of each vector's space.
+    """Return what `client.create_collection(metadata=...)` takes: the stamp of each vector's space, and a note.
 
     Args:
         embedder: The embedder of the unnamed vector, or one per vector name.
@@ -167,8 +167,8 @@ def space_metadata(embedder: Embedders, *, using: str | None = None) -> dict[str
     """
     embedders = by_name(embedder, using)
     if "" in embedders:
-        return dict(stamp(embedders[""].space))
-    return {NAMED_KEY: {name: stamp(item.space) for name, item in embedders.items()}}
+        return stamped(embedders[""])
+    return {NAMED_KEY: {name: stamped(item) for name, item in embedders.items()}}
 
 
 def require_known(client: QdrantClient, name: str, embedders: Mapping[str, Embedder]) -> Stored:
@@ -212,15 +212,19 @@ async def aclaim(
     look = _arequire if adopt else arequire_known
     stored = await look(client, name, embedders)
     if unstamped := stored.unstamped(embedders):
-        await client.update_collection(name, metadata=stored.stamped(unstamped))
+        # Off the loop: a runtime may be imported for the note.
+        stamps = await next(iter(embedders.values())).off_loop(partial(stored.stamped, unstamped))
+        await client.update_collection(name, metadata=stamps)
         stored = await _arequire(client, name, embedders)
     return stored
 
 
 def _metadata(embedder: Embedders, extra: Mapping[str, Any] | None, using: str | None) -> dict[str, Any]:
     unicode(extra, "metadata")
-    if taken := sorted({KEY, NAMED_KEY} & set(extra or {})):
+    if taken := sorted({KEY, NAMED_KEY, NOTE} & set(extra or {})):
         raise ArgumentError(f"metadata cannot have the key {taken[0]!r}: the stamp of the vector space is kept there")
+    for item in by_name(embedder, using).values():
+        tell_precision(item)
     return {**(extra or {}), **space_metadata(embedder, using=using)}
 
 
