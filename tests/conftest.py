@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import json
 import os
 import random
@@ -22,9 +24,53 @@ for _name in [name for name in os.environ if name.startswith("EMBRIEF_")]:
     ):  # fmt: skip
         del os.environ[_name]
 os.environ["EMBRIEF_CONFIG"] = ""
+# sentence-transformers asks for the same versions with every model, which takes as long as loading a tiny one.
+importlib.metadata.metadata = functools.cache(importlib.metadata.metadata)
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Threads of several processes that wait for each other on shared cores take many times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // int(workers), 1)))
+
+# Files that take longest, in that order. Whoever gets one of them late is still at it when the other processes have
+# nothing left to do.
+LONGEST = (
+    "servers/test_faults.py",
+    "core/test_exit.py",
+    "docs/test_docs.py",
+    "core/test_weights.py",
+    "engine/test_engine_configs.py",
+    "core/test_event_loop.py",
+    "engine/test_engine_numbers.py",
+    "engine/test_engine_threads.py",
+    "core/test_check_model.py",
+    "plugins/test_plugins_hostile.py",
+    "cli/test_cli_demo.py",
+    "cli/test_cli_bench.py",
+    "engine/test_engine_choice.py",
+    "tiny/test_tiny_mutants.py",
+    "parity/test_parity.py",
+    "engine/test_engine_memory.py",
+    "plugins/test_plugins_good.py",
+    "engine/test_engine_prefixes.py",
+    "engine/test_engine_gemma2.py",
+    "core/test_tokenizer_settings.py",
+    "plugins/test_remote_plugin.py",
+    "tiny/test_tiny_models.py",
+    "engine/test_engine_processors.py",
+    "servers/test_llama_server.py",
+    "servers/test_llama_parity.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # It would hand out files with many tests first, which are not those that take long.
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; tests stay in their order within a file."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

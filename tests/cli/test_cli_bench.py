@@ -17,7 +17,7 @@ from embrief.cli import app
 
 pytest.importorskip("sentence_transformers")
 
-ROWS = "queries,u,rerank,gemma"
+ROWS = "queries,u,rerank,gemma,gemma2"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +59,7 @@ def runs_of(row):
 
 
 def test_every_row_compares_both_libraries_on_the_same_tokens(data):
-    assert list(data["rows"]) == ["queries", "u", "rerank", "gemma"]
+    assert list(data["rows"]) == ["queries", "u", "rerank", "gemma", "gemma2"]
     for key, row in data["rows"].items():
         runs = runs_of(row)
         assert {"embrief bf16", "embrief fp32", "ST bf16, batch 32"} <= set(runs), key
@@ -102,7 +102,7 @@ def test_the_limit_of_the_machine_is_measured_and_left_out_where_prefixes_are_sh
     for key, row in data["rows"].items():
         assert row["ceiling"] > 0
         for run in runs_of(row).values():
-            assert ("of_ceiling" in run) == (key in ("u", "gemma"))
+            assert ("of_ceiling" in run) == (key in ("u", "gemma", "gemma2"))
             if "of_ceiling" in run:
                 assert run["of_ceiling"] == pytest.approx(run["flops_per_s"] / row["ceiling"])
 
@@ -215,7 +215,7 @@ def test_a_budget_that_is_used_up_leaves_rows_for_the_next_call(first, folder, t
     assert "Left      u:" in stopped.stdout
     saved = json.loads(copy.read_text("utf-8"))
     assert saved["left"] == ["u"]
-    assert list(saved["rows"]) == ["queries", "rerank", "gemma"]
+    assert list(saved["rows"]) == ["queries", "rerank", "gemma", "gemma2"]
     resumed = bench(folder, "--only", ROWS, "--budget", "1h", "--out", str(copy))
     assert resumed.exit_code == 0, resumed.output
     assert "Left" not in resumed.stdout
@@ -296,7 +296,7 @@ def test_an_unknown_row_is_an_error_with_the_names(folder):
     assert done.exit_code == 1
     assert "rerang" in done.stderr
     assert "did you mean 'rerank'?" in done.stderr
-    assert "server, query, queries, u, rerank, gemma, c, b, load, wrappers, cache, peers" in done.stderr
+    assert "server, query, queries, u, rerank, gemma, gemma2, c, b, load, wrappers, cache, peers" in done.stderr
 
 
 @pytest.mark.parametrize("budget", ["25", "soon", "", "-5m"])
@@ -335,6 +335,31 @@ def test_a_real_model_runs_the_rows_it_is_for(first, folder, tmp_path):
     refused = bench(folder, "--only", "rerank", "--model", str(model), "--layers", "1", "--out", str(out))
     assert refused.exit_code == 1
     assert "layers=1" in refused.stderr
+
+
+def test_each_generation_of_gemma_has_its_row(first, folder):
+    from embrief.bench.measure import Bench
+    from embrief.bench.rows import choose
+    from embrief.bench.settings import Settings
+
+    def rows_for(pattern):
+        model = str(next(folder.glob(pattern)))
+        bench = Bench(Settings(models=(model,), shape="tiny", device="cpu"), folder)
+        return [row.key for row in choose(["u", "rerank", "gemma", "gemma2"]) if bench.has_model(row)]
+
+    assert rows_for("tiny-gemma-embedder-2-*") == ["gemma"]
+    assert rows_for("tiny-gemma2-embedder-2-*") == ["gemma2"]
+    assert rows_for("tiny-qwen3-embedder-2-*") == ["u"]
+
+
+def test_by_default_all_is_kept_in_the_users_folder_for_such_things(tmp_path, monkeypatch):
+    from embrief.bench.checkpoint import default_folder
+    from embrief.system.places import user_folder
+
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert default_folder() == user_folder("cache") / "bench"
+    assert tmp_path in default_folder().parents
 
 
 def test_a_classifier_is_refused_because_no_row_is_for_it(folder, classifier_folder, tmp_path):
@@ -435,10 +460,11 @@ def test_texts_have_the_lengths_of_their_workload(folder):
 
 def test_random_weights_hold_what_the_published_shape_says():
     """The number of parameters is that of the record, so no tensor is missing or of another size."""
-    from embrief.bench.shapes import GEMMA, QWEN3, linear_flops, record_of
+    from embrief.bench.shapes import SHAPES, linear_flops, record_of
 
-    for shape in (QWEN3, GEMMA):
-        count = sum(math.prod(size) for _, size in shape.tensors(shape.layers))
+    for shape in SHAPES["real"].values():
+        # A layer's factor is no parameter, though it is in the file.
+        count = sum(math.prod(size) for name, size in shape.tensors(shape.layers) if not name.endswith("layer_scalar"))
         count += sum(inputs * outputs for inputs, outputs in shape.dense)
         spec = record_of(shape, "embedder")
         assert count == spec.parameters

@@ -27,7 +27,7 @@ ENGINE = """
 from embrief import ClosedError, Embedder
 delay = float(sys.argv[1])
 embedder = Embedder("embrief/tiny-embedding", device="cpu")
-texts = ["some words that make a text: " * 8 + str(number) for number in range(48)]
+texts = ["some words that make a text: " * 8 + str(number) for number in range(24)]
 running = threading.Event()
 def forever():
     number = 0

@@ -224,22 +224,23 @@ def test_other_weights_saved_over_the_folder_change_nothing_in_a_loaded_model(
 
 @pytest.mark.parametrize("blocked", [False, True])
 def test_the_engine_needs_neither_transformers_nor_sentence_transformers(
-    folder: Path, reranker_folder: Path, blocked: bool
+    qwen3_folder: Path, gemma_folder: Path, reranker_folder: Path, blocked: bool
 ) -> None:
     code = (
         "import sys\n"
         f"if {blocked}: sys.modules.update(transformers=None, sentence_transformers=None)\n"
         "from embrief import Embedder, Reranker\n"
-        f"embedder = Embedder({str(folder)!r}, dtype='float32', device='cpu')\n"
-        "print(embedder.embed_query('a').shape, embedder.embed_documents(['a', 'b']).shape)\n"
-        "print(embedder.info()['backend'])\n"
+        f"for folder in ({str(qwen3_folder)!r}, {str(gemma_folder)!r}):\n"
+        "    embedder = Embedder(folder, dtype='float32', device='cpu')\n"
+        "    print(embedder.embed_query('a').shape, embedder.embed_documents(['a', 'b']).shape)\n"
+        "    print(embedder.info()['backend'])\n"
         f"print(Reranker({str(reranker_folder)!r}, dtype='float32', device='cpu').score('q', ['d', 'e']).shape)\n"
         "heavy = {'transformers', 'sentence_transformers'}\n"
         "print(sorted(name for name in heavy if sys.modules.get(name)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["(48,) (2, 48)", "engine", "(2,)", "[]"]
+    assert done.stdout.splitlines() == [*["(48,) (2, 48)", "engine"] * 2, "(2,)", "[]"]
 
 
 def test_a_runtime_that_fails_when_it_is_asked_is_passed_over(qwen3_folder: Path) -> None:

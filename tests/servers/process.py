@@ -1,10 +1,11 @@
-"""A real server in a process of its own, on 127.0.0.1: asked over HTTP, ended by its own number."""
+"""A real server in a process of its own, on 127.0.0.1: asked over HTTP, and ended with the process that started it."""
 
 from __future__ import annotations
 
 import json
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 # Only against hangs.
 PATIENCE = 120.0
+LIFELINE = Path(__file__).with_name("lifeline.py")
 
 
 class Answer(NamedTuple):
@@ -40,18 +42,18 @@ class ServerProcess(ABC):
         self._name = Path(command[0]).name
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+                # Isolated: without what PYTHONPATH and the environment's start-up files bring.
+                [sys.executable, "-I", "-S", str(LIFELINE), *command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
             )
 
     @property
     def url(self) -> str:
         """Its address, without a slash at the end."""
         return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def pid(self) -> int:
-        """The number of its process."""
-        return self._process.pid
 
     @abstractmethod
     def ready(self, said: str) -> bool:
@@ -68,9 +70,11 @@ class ServerProcess(ABC):
         """
         end = time.monotonic() + patience
         while time.monotonic() < end:
+            # In this order: then its last words are there.
+            ended = self._process.poll() is not None
             said = self.log.read_text("utf-8", "replace")
-            if self._process.poll() is not None:
-                raise RuntimeError(f"{self._name} ended with {self._process.returncode}:\n{said[-2000:]}")
+            if ended:
+                raise RuntimeError(f"{self._name} is not there any more:\n{said[-2000:]}")
             if self.ready(said):
                 return
             time.sleep(0.05)
@@ -78,12 +82,8 @@ class ServerProcess(ABC):
 
     def stop(self) -> None:
         """End it; nothing happens if it has ended already."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.wait()
 
     def ask(self, path: str, body: object = None, *, key: str | None = None) -> Answer:

@@ -17,9 +17,10 @@ from embrief.bench.shapes import Kind, Shape, linear_flops, record_of
 from embrief.bench.tokenizer import write_tokenizer
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.files.config_keys import text_part
+from embrief.files.config_keys import architecture, text_part
 from embrief.files.json_files import read_object
 from embrief.files.modules import transformer_folder
+from embrief.system.places import user_folder
 
 _FORMAT = 1
 _BLOCK = 4_000_000
@@ -32,18 +33,16 @@ class Checkpoint:
 
     folder: Path
     kind: Kind
+    architecture: str
+    """`model_type` of config.json; of a text model that is stored alone that of the whole it is a part of."""
     config: dict[str, Any]
     """What config.json says of the text model."""
 
     @classmethod
     def read(cls, folder: Path, kind: Kind) -> Checkpoint:
         """Return what is in a folder."""
-        return cls(folder, kind, dict(text_part(read_object(transformer_folder(folder) / "config.json"))))
-
-    @property
-    def family(self) -> str:
-        """Return `model_type` of config.json."""
-        return str(self.config.get("model_type", ""))
+        config = read_object(transformer_folder(folder) / "config.json")
+        return cls(folder, kind, architecture(config), dict(text_part(config)))
 
     @property
     def layers(self) -> int:
@@ -57,14 +56,12 @@ class Checkpoint:
 
 
 def default_folder() -> Path:
-    """Return where checkpoints and results are kept: the user's cache folder."""
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "embrief" / "bench"
-    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "embrief" / "bench"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "embrief" / "bench"
-    return Path.home() / ".cache" / "embrief" / "bench"
+    """Return where checkpoints and results are kept: in the user's cache folder.
+
+    Raises:
+        RuntimeError: There is no home folder.
+    """
+    return user_folder("cache") / "bench"
 
 
 def make(shape: Shape, layers: int, kind: Kind, root: Path) -> Checkpoint:
@@ -103,7 +100,7 @@ def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
     _json(folder / "config.json", shape.config(layers))
     write_tokenizer(shape, kind, folder)
     prefix = "model." if kind == "reranker" else ""
-    _write_random(folder / "model.safetensors", list(shape.tensors(layers, prefix)), shape.family == "gemma3_text")
+    _write_random(folder / "model.safetensors", list(shape.tensors(layers, prefix)), shape)
     if kind == "reranker":
         return
     modules = ["Transformer", "Pooling", *["Dense"] * len(shape.dense), "Normalize"]
@@ -122,7 +119,7 @@ def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
     _json(
         folder / "1_Pooling" / "config.json",
         {
-            "word_embedding_dimension": shape.hidden,
+            "word_embedding_dimension": shape.width,
             **{f"pooling_mode_{mode}": mode == pooled for mode in modes},
             "include_prompt": True,
         },
@@ -134,8 +131,8 @@ def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
             folder / path / "config.json",
             {"in_features": inputs, "out_features": outputs, "bias": False, "activation_function": activation},
         )
-        _write_random(folder / path / "model.safetensors", [("linear.weight", (outputs, inputs))], False)
-    if shape.family == "gemma3_text":
+        _write_random(folder / path / "model.safetensors", [("linear.weight", (outputs, inputs))], shape)
+    if shape.family != "qwen3":
         _json(folder / "sentence_bert_config.json", {"max_seq_length": shape.context, "do_lower_case": False})
     task = spec.prompts.tasks[0]
     _json(
@@ -152,37 +149,36 @@ def _json(file: Path, value: object) -> None:
     file.write_text(json.dumps(value, indent=2), "utf-8")
 
 
-def _write_random(file: Path, tensors: list[tuple[str, tuple[int, ...]]], plus_one: bool) -> None:
+def _write_random(file: Path, tensors: list[tuple[str, tuple[int, ...]]], shape: Shape) -> None:
     """Write a safetensors file, one block of values after the other.
 
     Args:
         file: The file to write.
-        tensors: Name and shape of each tensor.
-        plus_one: Whether norms multiply by 1 + weight, so that a plain one is 0.
+        tensors: Name and size of each tensor.
+        shape: What they are part of, which says how large the values of norms are.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
-    for name, shape in tensors:
-        end = start + 2 * prod(shape)
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
+    for name, size in tensors:
+        end = start + 2 * prod(size)
+        header[name] = {"dtype": "BF16", "shape": list(size), "data_offsets": [start, end]}
         start = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with file.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)))
         stream.write(text)
-        stream.writelines(_random_bytes(tensors, plus_one))
+        stream.writelines(_random_bytes(tensors, shape))
 
 
-def _random_bytes(tensors: Iterable[tuple[str, tuple[int, ...]]], plus_one: bool) -> Iterator[bytes]:
+def _random_bytes(tensors: Iterable[tuple[str, tuple[int, ...]]], shape: Shape) -> Iterator[bytes]:
     import torch
 
     random = torch.Generator().manual_seed(1)
-    for _, shape in tensors:
-        # Norms get values of their own: with ones in them a forgotten norm would go unnoticed. Matrices keep the size
-        # of what passes through them.
-        mean, deviation = (0.0 if plus_one else 1.0, 0.3) if len(shape) == 1 else (0.0, shape[-1] ** -0.5)
-        left = prod(shape)
+    for name, size in tensors:
+        # Matrices keep the size of what passes through them.
+        mean, deviation = shape.vector_weights(name) if len(size) == 1 else (0.0, size[-1] ** -0.5)
+        left = prod(size)
         while left:
             count = min(left, _BLOCK)
             values = torch.randn(count, generator=random).mul_(deviation).add_(mean)

@@ -27,7 +27,7 @@ from embrief.bench.runners import (
 )
 from embrief.bench.server import measure_server
 from embrief.bench.settings import SHORT_LAYERS, Settings
-from embrief.bench.shapes import SHAPES
+from embrief.bench.shapes import ROWS_OF, SHAPES
 from embrief.bench.timing import FOREIGN_LIMIT, Timing, interleave, measure
 from embrief.bench.workloads import Workload, build
 from embrief.bench.wrappers import wrapped
@@ -88,13 +88,12 @@ class Bench:
             found = self._find_real(row)
             assert found is not None
             return found
-        qwen3, gemma = SHAPES[self.settings.shape]
-        shape = gemma if row.model == "gemma" else qwen3
+        shape = SHAPES[self.settings.shape]["qwen3" if row.model == "reranker" else row.model]
         layers = self.settings.layers
         if layers is None:
             layers = min(SHORT_LAYERS, shape.layers) if row.short else shape.layers
-        elif row.model == "gemma":
-            # It is the shallower one; what is too much for both is an error in the other rows.
+        elif row.model in ("gemma", "gemma2"):
+            # They are shallower; what is too much for all is an error in the other rows.
             layers = min(layers, shape.layers)
         kind: Kind = "reranker" if row.model == "reranker" else "embedder"
         return checkpoints.make(shape, layers, kind, self._folder)
@@ -104,7 +103,7 @@ class Bench:
             if row.model == "reranker":
                 fits = model.kind == "reranker"
             else:
-                fits = model.kind == "embedder" and ("gemma" in model.family) == (row.model == "gemma")
+                fits = model.kind == "embedder" and ROWS_OF.get(model.architecture, "qwen3") == row.model
             if fits:
                 return model
         return None

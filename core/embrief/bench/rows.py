@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from embrief.bench.peer import Peer
     from embrief.bench.workloads import Name
 
-Model = Literal["qwen3", "gemma", "reranker"]
+Model = Literal["qwen3", "gemma", "gemma2", "reranker"]
 How = Literal["server", "speed", "load", "wrapper", "cache", "peer"]
 
 
@@ -43,6 +43,7 @@ ROWS = (
     Row("u", "chunks of equal length", "speed", "qwen3", "equal"),
     Row("rerank", "one query and its candidates", "speed", "reranker", "candidates", shares=True),
     Row("gemma", "chunks, EmbeddingGemma", "speed", "gemma", "gemma"),
+    Row("gemma2", "chunks, EmbeddingGemma 2", "speed", "gemma2", "gemma"),
     Row("c", "long chunks, 300-1000 tokens", "speed", "qwen3", "long", short=True),
     Row("b", "chunks of documents, 20-512 tokens", "speed", "qwen3", "chunks", short=True),
     Row("load", "import, load and memory, in processes of their own", "load", "qwen3", "chunks"),

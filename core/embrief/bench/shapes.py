@@ -10,7 +10,7 @@ from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 
 Kind = Literal["embedder", "reranker"]
 _PATTERN = 6
-"""Every sixth layer of EmbeddingGemma attends to everything."""
+"""Every sixth layer of both generations of EmbeddingGemma attends to everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class Shape:
     """One architecture at one size."""
 
     name: str
-    family: Literal["qwen3", "gemma3_text"]
+    family: Literal["qwen3", "gemma3_text", "embedding_gemma2"]
     hidden: int
     intermediate: int
     layers: int
@@ -29,10 +29,30 @@ class Shape:
     """Rows of the embedding table. The tokenizer made here has fewer: which rows are used makes no difference."""
     context: int
     window: int | None = None
+    """Of layers that do not attend to everything: as config.json has it, in all or to each side."""
+    full_heads: tuple[int, int] | None = None
+    """Width of a head, and key heads, of the layers that attend to everything, where they differ."""
+    layer_input: int = 0
+    """Width of what each layer is given of the embeddings, beside the stream; 0 for nothing."""
+    projection: int = 0
+    """Width of the states behind the model's own projection; 0 where it has none."""
     dense: tuple[tuple[int, int], ...] = ()
     """(in, out) of each Dense layer after the pooling."""
     pieces: int = 8000
     """Tokens of the tokenizer made for it."""
+
+    @property
+    def width(self) -> int:
+        """Return the values per token that the pooling gets."""
+        return self.projection or self.hidden
+
+    def kinds(self, layers: int) -> list[str]:
+        """Return what each of so many layers of EmbeddingGemma attends to."""
+        found = ["sliding_attention" if (index + 1) % _PATTERN else "full_attention" for index in range(layers)]
+        if self.family == "embedding_gemma2":
+            # transformers makes it so, whatever the file says.
+            found[-1] = "full_attention"
+        return found
 
     def config(self, layers: int) -> dict[str, Any]:
         """Return config.json of the published model, with another number of layers."""
@@ -49,10 +69,7 @@ class Shape:
             "num_hidden_layers": layers,
             "num_key_value_heads": self.kv_heads,
             "rms_norm_eps": 1e-6,
-            "rope_scaling": None,
-            "rope_theta": 1000000,
             "dtype": "bfloat16",
-            "use_cache": True,
             "vocab_size": self.vocabulary,
         }
         if self.family == "qwen3":
@@ -62,26 +79,45 @@ class Shape:
                 "eos_token_id": 0,
                 "hidden_act": "silu",
                 "max_window_layers": layers,
+                "rope_scaling": None,
+                "rope_theta": 1000000,
                 "sliding_window": None,
                 "tie_word_embeddings": True,
+                "use_cache": True,
                 "use_sliding_window": False,
+            }
+        common |= {
+            "bos_token_id": 2,
+            "eos_token_id": 1,
+            "pad_token_id": 0,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "layer_types": self.kinds(layers),
+            "sliding_window": self.window,
+        }
+        if self.family == "embedding_gemma2":
+            # The text model alone: with the towers beside it, sentence-transformers asks for torchvision.
+            return common | {
+                "model_type": "embedding_gemma2_text",
+                "architectures": ["EmbeddingGemma2TextModel"],
+                "embedding_dim": self.projection,
+                "hidden_size_per_layer_input": self.layer_input,
+                "per_layer_config": {
+                    str(index): dict(zip(("head_dim", "num_key_value_heads"), self._heads(kind), strict=True))
+                    for index, kind in enumerate(self.kinds(layers))
+                    if kind == "full_attention"
+                },
             }
         return common | {
             "architectures": ["Gemma3TextModel"],
             "_sliding_window_pattern": _PATTERN,
             "attn_logit_softcapping": None,
             "final_logit_softcapping": None,
-            "bos_token_id": 2,
-            "eos_token_id": 1,
-            "pad_token_id": 0,
-            "hidden_activation": "gelu_pytorch_tanh",
-            "layer_types": [
-                "sliding_attention" if (index + 1) % _PATTERN else "full_attention" for index in range(layers)
-            ],
             "query_pre_attn_scalar": self.head_dim,
             "rope_local_base_freq": 10000.0,
-            "sliding_window": self.window,
+            "rope_scaling": None,
+            "rope_theta": 1000000,
             "use_bidirectional_attention": True,
+            "use_cache": True,
         }
 
     def tensors(self, layers: int, prefix: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -91,24 +127,54 @@ class Shape:
             layers: How many layers to describe.
             prefix: What stands before each name, such as `model.` in a language model's files.
         """
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         yield f"{prefix}embed_tokens.weight", (self.vocabulary, self.hidden)
         norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-        if self.family == "gemma3_text":
+        if self.family != "qwen3":
             norms += ("pre_feedforward_layernorm", "post_feedforward_layernorm")
-        for index in range(layers):
+        for index, kind in enumerate(self.kinds(layers)):
             layer = f"{prefix}layers.{index}."
+            width, kv_heads = self._heads(kind)
+            queries, keys = self.heads * width, kv_heads * width
             yield from ((f"{layer}{norm}.weight", (self.hidden,)) for norm in norms)
             yield f"{layer}self_attn.q_proj.weight", (queries, self.hidden)
             yield f"{layer}self_attn.k_proj.weight", (keys, self.hidden)
             yield f"{layer}self_attn.v_proj.weight", (keys, self.hidden)
             yield f"{layer}self_attn.o_proj.weight", (self.hidden, queries)
-            yield f"{layer}self_attn.q_norm.weight", (self.head_dim,)
-            yield f"{layer}self_attn.k_norm.weight", (self.head_dim,)
+            yield f"{layer}self_attn.q_norm.weight", (width,)
+            yield f"{layer}self_attn.k_norm.weight", (width,)
             yield f"{layer}mlp.gate_proj.weight", (self.intermediate, self.hidden)
             yield f"{layer}mlp.up_proj.weight", (self.intermediate, self.hidden)
             yield f"{layer}mlp.down_proj.weight", (self.hidden, self.intermediate)
+            if self.layer_input:
+                yield f"{layer}ple_block.per_layer_input_gate.weight", (self.layer_input, self.hidden)
+                yield f"{layer}ple_block.per_layer_projection.weight", (self.hidden, self.layer_input)
+                yield f"{layer}ple_block.post_per_layer_input_norm.weight", (self.hidden,)
+                yield f"{layer}layer_scalar", (1,)
         yield f"{prefix}norm.weight", (self.hidden,)
+        if self.layer_input:
+            yield f"{prefix}ple.per_layer_model_projection.weight", (layers * self.layer_input, self.hidden)
+            yield f"{prefix}ple.per_layer_projection_norm.weight", (self.layer_input,)
+        if self.projection:
+            yield f"{prefix}embedding_projection.weight", (self.projection, self.hidden)
+
+    def vector_weights(self, name: str) -> tuple[float, float]:
+        """Return mean and deviation of random values for a tensor of one dimension, a norm or a factor.
+
+        With the same value in all of them a forgotten norm would go unnoticed.
+        """
+        if self.family == "gemma3_text":
+            # They are multiplied by 1 + weight.
+            return 0.0, 0.3
+        # In EmbeddingGemma 2 nothing else scales attention: with ones a token would see hardly more than one other.
+        scales = self.family == "embedding_gemma2" and name.endswith("q_norm.weight")
+        mean = self.head_dim**-0.5 if scales else 1.0
+        return mean, 0.3 * mean
+
+    def _heads(self, kind: str) -> tuple[int, int]:
+        """Return the width of a head and the number of key heads of a layer."""
+        if kind == "full_attention" and self.full_heads is not None:
+            return self.full_heads
+        return self.head_dim, self.kv_heads
 
 
 QWEN3 = Shape(
@@ -119,6 +185,11 @@ GEMMA = Shape(
     name="EmbeddingGemma-300m", family="gemma3_text", hidden=768, intermediate=1152, layers=24, heads=3, kv_heads=1,
     head_dim=256, vocabulary=262144, context=2048, window=512, dense=((768, 3072), (3072, 768)),
 )  # fmt: skip
+# The text model; its towers for pictures and sound are not measured.
+GEMMA2 = Shape(
+    name="EmbeddingGemma-2", family="embedding_gemma2", hidden=512, intermediate=2048, layers=24, heads=4, kv_heads=2,
+    head_dim=256, vocabulary=262144, context=8192, window=512, full_heads=(512, 1), layer_input=512, projection=768,
+)  # fmt: skip
 TINY_QWEN3 = Shape(
     name="tiny-qwen3", family="qwen3", hidden=48, intermediate=96, layers=2, heads=4, kv_heads=2, head_dim=16,
     vocabulary=900, context=2048, pieces=800,
@@ -127,7 +198,16 @@ TINY_GEMMA = Shape(
     name="tiny-gemma", family="gemma3_text", hidden=48, intermediate=96, layers=2, heads=3, kv_heads=1, head_dim=16,
     vocabulary=900, context=1024, window=32, dense=((48, 96), (96, 48)), pieces=800,
 )  # fmt: skip
-SHAPES = {"real": (QWEN3, GEMMA), "tiny": (TINY_QWEN3, TINY_GEMMA)}
+TINY_GEMMA2 = Shape(
+    name="tiny-gemma2", family="embedding_gemma2", hidden=48, intermediate=96, layers=2, heads=4, kv_heads=2,
+    head_dim=16, vocabulary=900, context=1024, window=16, full_heads=(32, 1), layer_input=24, projection=64, pieces=800,
+)  # fmt: skip
+SHAPES = {
+    "real": {"qwen3": QWEN3, "gemma": GEMMA, "gemma2": GEMMA2},
+    "tiny": {"qwen3": TINY_QWEN3, "gemma": TINY_GEMMA, "gemma2": TINY_GEMMA2},
+}
+ROWS_OF = {"gemma3_text": "gemma", "embedding_gemma2": "gemma2"}
+"""The key of a shape by the architecture that a real model must have for its rows; all others have those of Qwen3."""
 
 
 def record_of(shape: Shape, kind: Kind) -> EmbeddingSpec | RerankerSpec:
@@ -147,9 +227,17 @@ def linear_flops(config: dict[str, Any]) -> int | None:
     Args:
         config: config.json of the model.
     """
-    if config.get("model_type") not in ("qwen3", "gemma3_text"):
+    if config.get("model_type") not in ("qwen3", "gemma3_text", "embedding_gemma2_text"):
         return None
-    hidden, width = int(config["hidden_size"]), int(config["head_dim"])
-    heads, kv_heads = int(config["num_attention_heads"]), int(config["num_key_value_heads"])
-    weights = hidden * width * (2 * heads + 2 * kv_heads) + 3 * hidden * int(config["intermediate_size"])
-    return 2 * weights * int(config["num_hidden_layers"])
+    hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+    sizes = {key: int(config[key]) for key in ("head_dim", "num_key_value_heads")}
+    own = {int(index): values for index, values in (config.get("per_layer_config") or {}).items()}
+    weights = 3 * hidden * int(config["intermediate_size"]) * layers
+    for index in range(layers):
+        layer = sizes | own.get(index, {})
+        heads = 2 * int(config["num_attention_heads"]) + 2 * layer["num_key_value_heads"]
+        weights += hidden * layer["head_dim"] * heads
+    # What a layer is given of the embeddings is made, gated and put back; then states are projected.
+    weights += 3 * hidden * int(config.get("hidden_size_per_layer_input") or 0) * layers
+    weights += hidden * int(config.get("embedding_dim") or 0)
+    return 2 * weights

@@ -28,7 +28,7 @@ def write_tokenizer(shape: Shape, kind: Kind, folder: Path) -> None:
     """Train a tokenizer and write its files, laid out as the published model has them."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-    gemma = shape.family == "gemma3_text"
+    gemma = shape.family != "qwen3"
     specials = _GEMMA_SPECIALS if gemma else _QWEN_SPECIALS
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -22,7 +22,10 @@ def bench(
         str | None,
         typer.Option(
             metavar="ROWS",
-            help="server, query, queries, u, rerank, gemma, c, b, load, wrappers, cache or peers; with commas between.",
+            help=(
+                "server, query, queries, u, rerank, gemma, gemma2, c, b, load, wrappers, cache or peers; with commas "
+                "between."
+            ),
         ),
     ] = None,
     model: Annotated[
