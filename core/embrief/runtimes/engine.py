@@ -102,6 +102,7 @@ class _Engine(Batched):
         return isinstance(spec, RerankerSpec) or cast("EmbeddingSpec", spec).pooling == "last"
 
     def _prepared(self, tokens: torch_common.Tokenized, shared: Sequence[int]) -> Prepared:
+        torch_common.check_fork(self._device)
         ids = tokens.ids
         if empty := [index for index, row in enumerate(ids) if not len(row)]:
             raise ItemFailedError(
