@@ -1,4 +1,4 @@
-"""The layout of a packed batch for the kernel of GPUs, with a plain computation in the kernel's place."""
+"""The layout of a packed batch for the kernels of GPUs, with a plain computation in the kernel's place."""
 
 from __future__ import annotations
 
@@ -11,49 +11,45 @@ import pytest
 from embrief import Embedder, Reranker
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("torch.nn.attention.varlen")
 
 QUERIES = ["which planet is red?", "copy a tree", "x", "", "copy a file", "123456789" * 9, "1234567", "7654321"]
 
 
-def plain(q, k, v, q_starts, k_starts, longest_q, longest_k, *, scale, window_size, enable_gqa):
-    """torch's `varlen_attn`, sequence by sequence: queries belong to the last keys."""
-    assert enable_gqa == (q.shape[1] != k.shape[1])
-    assert longest_q == q_starts.diff().max()
-    assert longest_k == k_starts.diff().max()
+def plain(q, k, v, asked, seen, causal, window):
+    """What the kernels compute, sequence by sequence: queries belong to the last keys."""
+    assert asked.longest == asked.places.diff().max()
+    assert seen.longest == seen.places.diff().max()
     k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
     out = torch.full_like(q, torch.nan)
-    left, right = window_size
-    for place in range(len(q_starts) - 1):
-        rows = slice(q_starts[place], q_starts[place + 1])
-        keys = slice(k_starts[place], k_starts[place + 1])
-        count, seen = rows.stop - rows.start, keys.stop - keys.start
-        away = (seen - count + torch.arange(count))[:, None] - torch.arange(seen)
-        hidden = torch.zeros(count, seen, dtype=torch.bool)
-        if left >= 0:
-            hidden |= away > left
-        if right >= 0:
-            hidden |= -away > right
-        scores = torch.einsum("qhd,khd->hqk", q[rows], k[keys]) * scale
+    for place in range(len(asked.places) - 1):
+        rows = slice(asked.places[place], asked.places[place + 1])
+        keys = slice(seen.places[place], seen.places[place + 1])
+        count, all_keys = rows.stop - rows.start, keys.stop - keys.start
+        away = (all_keys - count + torch.arange(count))[:, None] - torch.arange(all_keys)
+        hidden = away < 0 if causal else torch.zeros_like(away, dtype=torch.bool)
+        if window is not None:
+            hidden = hidden | (away.abs() >= window)
+        scores = torch.einsum("qhd,khd->hqk", q[rows], k[keys])
         out[rows] = torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, -torch.inf).softmax(-1), v[keys])
     return out
 
 
-@pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let the plain computation stand for the kernel; return how many queries each call had."""
-    from torch.nn.attention import varlen as torch_varlen
-
+@pytest.fixture(params=["with windows", "without windows"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Let the plain computation stand for a kernel; return the window of each call."""
     from embrief.engine import varlen
 
-    calls: list[int] = []
+    calls: list[int | None] = []
 
-    def noted(q, *args, **options):
-        calls.append(len(q))
-        return plain(q, *args, **options)
+    def noted(q, k, v, asked, seen, causal, window):
+        calls.append(window)
+        if request.param == "without windows":
+            assert window is None or seen.longest <= window
+            window = None
+        return plain(q, k, v, asked, seen, causal, window)
 
-    monkeypatch.setattr(torch_varlen, "varlen_attn", noted)
-    monkeypatch.setattr(varlen, "works", lambda *args: True)
+    found = varlen.Kernel(noted, (torch.float32,), windows=request.param == "with windows")
+    monkeypatch.setattr(varlen, "find", lambda *args: found)
     return calls
 
 
@@ -62,7 +58,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(request.getfixturevalue(f"{request.param}_folder"), tmp_path / request.param))
 
 
-def test_vectors_are_those_of_group_by_group(folder: Path, kernel: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_are_those_of_group_by_group(
+    folder: Path, kernel: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = Embedder(folder, dtype="float32", device="cpu").load()
     vectors = found.embed_queries(QUERIES), found.embed_documents(QUERIES), found.embed_query(QUERIES[4])
     assert kernel
@@ -76,7 +74,7 @@ def test_vectors_are_those_of_group_by_group(folder: Path, kernel: list[int], mo
 
 
 def test_pairs_with_different_heads_share_a_batch(
-    reranker_folder: Path, tmp_path: Path, kernel: list[int], monkeypatch: pytest.MonkeyPatch
+    reranker_folder: Path, tmp_path: Path, kernel: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = [*(("copy a tree", text) for text in QUERIES), *(("which planet?", text) for text in QUERIES), ("y", "z")]
     found = Reranker(shutil.copytree(reranker_folder, tmp_path / "one"), dtype="float32", device="cpu")

@@ -105,7 +105,7 @@ class Stack:
         self._layers = [
             self._read_layer(index, checkpoint, shares[index] if shares else None) for index in range(len(model.layers))
         ]
-        self._varlen = {kind: varlen.works(numbers.device, numbers.dtype, model, kind) for kind in kinds}
+        self._kernels = {kind: varlen.find(numbers.device, numbers.dtype, model, kind) for kind in kinds}
         held = model.placeholders
         self._placeholders = torch.tensor(held.ids, device=numbers.device) if held is not None else None
 
@@ -193,7 +193,7 @@ class Stack:
         # What layers take their shares from.
         sources = blocks.copy() if self._model.layer_inputs is not None else []
         tables = {kind: self._angles(batch.positions, kind) for kind in self._frequencies}
-        layout = varlen.Layout(batch) if any(self._varlen.values()) and varlen.fits(batch) else None
+        layouts = varlen.layouts(batch, self._kernels)
         for index, layer in enumerate(self._layers):
             angles = tables[layer.kind]
             q, k, v = self._queries_keys_values(layer, blocks, angles)
@@ -207,7 +207,7 @@ class Stack:
                 q = self._last_queries(layer, blocks, (angles[0][batch.last], angles[1][batch.last]))
                 if sources:
                     sources = list(torch.split(torch.cat(sources)[batch.last], self._block))
-            mixed = self._attend(layer, batch, layout, index, q, k, v)
+            mixed = self._attend(layer, batch, layouts[layer.kind], index, q, k, v)
             del q, k, v
             for place, part in enumerate(torch.split(mixed, self._block)):
                 x = self._feed_forward(layer, blocks[place], part)
@@ -298,15 +298,23 @@ class Stack:
         self, layer: Layer, batch: Packed, layout: varlen.Layout | None, index: int,
         q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        model, kind = self._model, layer.kind
-        if layout is not None and self._varlen[kind]:
-            found = varlen.attend(q, k, v, layout, index, causal=model.causal, window=kind.window)
-            return found.view(len(found), -1)
+        model, kind, single = self._model, layer.kind, layer.qkv is None
+        kernel, place, done, found = self._kernels[kind], 0, 0, None
+        if layout is not None and kernel is not None:
+            tokens, done = layout.tokens, layout.groups
+            place = layout.count if single else tokens
+            found = varlen.attend(
+                kernel, q[:place], k[:tokens], v[:tokens], layout, index,
+                single=single, causal=model.causal, window=kind.window,
+            )  # fmt: skip
+            if place == len(q):
+                return found.reshape(place, -1)
         # Contiguous, though queries are a part of a wider tensor.
         mixed = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        place = 0
-        for group in batch.groups:
-            queries = 1 if layer.qkv is None else group.length
+        if found is not None:
+            mixed[:place] = found
+        for group in batch.groups[done:]:
+            queries = 1 if single else group.length
             rows = slice(place, place + group.count * queries)
             asked = (group.count, queries, model.heads, kind.head_dim)
             held = (group.count, group.length, kind.kv_heads, kind.head_dim)
