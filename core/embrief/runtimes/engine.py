@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 _SHORTEST_PREFIX = 4
 _THREAD_TOKENS = 1024
 """Tokens of a batch for each thread of a CPU: few enough that a query does not wait long for a batch of documents."""
-_CUDA_BATCH_TOKENS = 1024, 65536
-"""The least and the most on a GPU."""
+_CUDA_BATCH_TOKENS = 1024, 16384
+"""The least and the most on a GPU: more is no faster, and a query waits at most for one batch."""
 _CUDA_SHARE = 0.4
 """Part of the free GPU memory that one batch may take."""
 
