@@ -448,8 +448,9 @@ OutOfMemoryErrorOfTorch.__name__ = "OutOfMemoryError"
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
         RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
-    ids=["python", "cuda", "linux", "windows", "mps"],
+    ids=["python", "cuda", "linux", "windows", "mps", "cublas"],
 )
 def test_too_little_memory_halves_the_batches_and_is_remembered(fake: Holding, error: Exception) -> None:
     def fault(texts: Sequence[str]) -> None:

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from embrief.bench.rows import Row
     from embrief.bench.shapes import Kind
 
-BATCH_SIZES = (1, 8, DEFAULT_BATCH)
+BATCH_SIZES = {"cpu": (1, 8, DEFAULT_BATCH), "gpu": (8, DEFAULT_BATCH, 128, 512)}
+"""What is tried to find sentence-transformers' best."""
 LEAST_WRAPPER_ROUNDS = 5
 """A wrapper costs a few thousandths of a call; fewer rounds would show noise."""
 _HITS = 20
@@ -185,7 +186,7 @@ class Bench:
                 if own is not None:
                     open_runners.append(own)
                     self._join(calls, embrief_name(dtype), own.run, work, missing)
-            size = DEFAULT_BATCH if work.singly else _best_batch(fast, work)
+            size = DEFAULT_BATCH if work.singly else _best_batch(fast, work, self.device)
             names = plain_name(default.dtype, DEFAULT_BATCH), plain_name(self.native, size)
             # Before and after what it is compared with.
             self.ceiling(row)
@@ -451,11 +452,13 @@ def _device(device: str) -> str:
     return "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _best_batch(runner: PlainEmbedder | PlainReranker, work: Workload) -> int:
-    """Return the batch size that is fastest on a sample."""
-    sample = work.sample(max(16, len(work.texts) // 4))
-    timings = interleave({str(size): partial(runner.run, sample, size) for size in BATCH_SIZES}, 2)
-    return min(BATCH_SIZES, key=lambda size: min(timings[str(size)].seconds))
+def _best_batch(runner: PlainEmbedder | PlainReranker, work: Workload, device: str) -> int:
+    """Return the batch size that is fastest: on a sample, or on a GPU on all texts, which fill it only together."""
+    on_cpu = device == "cpu"
+    sizes = BATCH_SIZES["cpu" if on_cpu else "gpu"]
+    sample = work.sample(max(16, len(work.texts) // 4)) if on_cpu else work
+    timings = interleave({str(size): partial(runner.run, sample, size) for size in sizes}, 2)
+    return min(sizes, key=lambda size: min(timings[str(size)].seconds))
 
 
 def _padding(work: Workload) -> float:

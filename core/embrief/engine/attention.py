@@ -11,6 +11,8 @@ _SCORES = 2**21
 """Attention scores in memory at a time; more are computed in blocks of queries, so that long inputs stay bounded."""
 _ROWS = 128
 """Queries per block where only earlier keys count: what lies beyond the block's last query is not computed."""
+_CUDA_SCORES, _CUDA_ROWS = 2**26, 2048
+"""The same on an NVIDIA GPU, where small blocks leave most of it idle."""
 _COPIED = 2**23
 """Values of keys, and as many of values, that are laid out anew at a time; prefixes are repeated for each sequence."""
 _KEPT_MASK = 2**16
@@ -49,9 +51,10 @@ def attend(
     dtype = torch.float32 if cpu else q.dtype
     keys = k.shape[1] + (len(before[0]) if before is not None else 0)
     first = keys - queries
-    span = keys if window is None else min(keys, _ROWS + 2 * window)
-    rows = max(1, min(_ROWS if causal or window is not None else queries, _SCORES // (heads * span)))
-    together = max(1, min(_SCORES // (heads * min(rows, queries) * span), _COPIED // (keys * k[0, 0].numel())))
+    most, height = (_CUDA_SCORES, _CUDA_ROWS) if q.is_cuda else (_SCORES, _ROWS)
+    span = keys if window is None else min(keys, height + 2 * window)
+    rows = max(1, min(height if causal or window is not None else queries, most // (heads * span)))
+    together = max(1, min(most // (heads * min(rows, queries) * span), _COPIED // (keys * k[0, 0].numel())))
     for start in range(0, n, together):
         part = slice(start, start + together)
         own_k = _by_head(k[part], before[0] if before is not None else None, dtype)

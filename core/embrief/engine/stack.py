@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _BLOCK = 512
 """Rows that pass through the products at a time: their intermediate results stay in the processor's cache."""
+_CUDA_BLOCK = 16384
+"""The same on an NVIDIA GPU: enough to keep it busy while the next kernels are started, and a bound of the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ class Stack:
         self._last_only = last_only
         self._act: Callable[[torch.Tensor], torch.Tensor] = _ACTIVATIONS[model.activation]
         kinds = set(model.layers)
-        self._frequencies = {kind: _frequencies(kind.rope_theta, kind.head_dim) for kind in kinds}
+        self._cuda = numbers.device.startswith("cuda")
+        self._block = _CUDA_BLOCK if self._cuda else _BLOCK
+        self._frequencies = {kind: _frequencies(kind.rope_theta, kind.head_dim).to(numbers.device) for kind in kinds}
         width = model.hidden_size
         table, norm = checkpoint.read({"embed_tokens.weight": (model.vocabulary, width), "norm.weight": (width,)})
         # On the CPU in the file's own format: only the rows of a batch are converted.
@@ -101,7 +105,7 @@ class Stack:
         self._layers = [
             self._read_layer(index, checkpoint, shares[index] if shares else None) for index in range(len(model.layers))
         ]
-        self._varlen = {kind: varlen.works(numbers.device, numbers.dtype, model, kind) for kind in kinds}
+        self._kernels = {kind: varlen.find(numbers.device, numbers.dtype, model, kind) for kind in kinds}
         held = model.placeholders
         self._placeholders = torch.tensor(held.ids, device=numbers.device) if held is not None else None
 
@@ -185,10 +189,11 @@ class Stack:
         return Prefix(ids, keys, values)
 
     def _forward(self, batch: Packed, kept: list[tuple[torch.Tensor, torch.Tensor]] | None) -> torch.Tensor:
-        blocks = [self._embed(ids) for ids in torch.split(batch.ids, _BLOCK)]
+        blocks = [self._embed(ids) for ids in torch.split(batch.ids, self._block)]
         # What layers take their shares from.
         sources = blocks.copy() if self._model.layer_inputs is not None else []
         tables = {kind: self._angles(batch.positions, kind) for kind in self._frequencies}
+        layouts = varlen.layouts(batch, self._kernels)
         for index, layer in enumerate(self._layers):
             angles = tables[layer.kind]
             q, k, v = self._queries_keys_values(layer, blocks, angles)
@@ -198,13 +203,13 @@ class Stack:
                     break
             if q is None:
                 hidden = torch.cat(blocks)[batch.last]
-                blocks = list(torch.split(hidden, _BLOCK))
+                blocks = list(torch.split(hidden, self._block))
                 q = self._last_queries(layer, blocks, (angles[0][batch.last], angles[1][batch.last]))
                 if sources:
-                    sources = list(torch.split(torch.cat(sources)[batch.last], _BLOCK))
-            mixed = self._attend(layer, batch, index, q, k, v)
+                    sources = list(torch.split(torch.cat(sources)[batch.last], self._block))
+            mixed = self._attend(layer, batch, layouts[layer.kind], index, q, k, v)
             del q, k, v
-            for place, part in enumerate(torch.split(mixed, _BLOCK)):
+            for place, part in enumerate(torch.split(mixed, self._block)):
                 x = self._feed_forward(layer, blocks[place], part)
                 if layer.side is not None:
                     x = self._with_share(layer.side, x, sources[place])
@@ -223,7 +228,7 @@ class Stack:
 
     def _angles(self, positions: torch.Tensor, kind: LayerKind) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosines and sines, (tokens, 1, head_dim / 2)."""
-        angles = positions[:, None].float() * self._frequencies[kind].to(positions.device)
+        angles = positions[:, None].float() * self._frequencies[kind]
         return angles.cos()[:, None], angles.sin()[:, None]
 
     def _normed(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float | None = None) -> torch.Tensor:
@@ -270,6 +275,13 @@ class Stack:
         """Normalise queries or keys and turn them by their position (rotary embedding, arXiv 2104.09864)."""
         half = x.shape[-1] // 2
         cos, sin = angles
+        if self._cuda:
+            # Half as many kernels: of a short text each takes less time than the processor needs to start it.
+            normed = F.rms_norm(x.float(), x.shape[-1:], weight, self._model.epsilon)
+            a, b = normed[..., :half], normed[..., half:]
+            torch.addcmul(a * cos, b, sin, value=-1, out=out[..., :half])
+            torch.addcmul(b * cos, a, sin, out=out[..., half:])
+            return
         # In float32, rounded once at the end: on CPUs faster than arithmetic in bfloat16, and closer.
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         normed = x * length.square_().div_(x.shape[-1]).add_(self._model.epsilon).rsqrt_()
@@ -283,17 +295,26 @@ class Stack:
             out.copy_(turned)
 
     def _attend(
-        self, layer: Layer, batch: Packed, index: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
-    ) -> torch.Tensor:
-        model, kind = self._model, layer.kind
+        self, layer: Layer, batch: Packed, layout: varlen.Layout | None, index: int,
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        model, kind, single = self._model, layer.kind, layer.qkv is None
+        kernel, place, done, found = self._kernels[kind], 0, 0, None
+        if layout is not None and kernel is not None:
+            tokens, done = layout.tokens, layout.groups
+            place = layout.count if single else tokens
+            found = varlen.attend(
+                kernel, q[:place], k[:tokens], v[:tokens], layout, index,
+                single=single, causal=model.causal, window=kind.window,
+            )  # fmt: skip
+            if place == len(q):
+                return found.reshape(place, -1)
         # Contiguous, though queries are a part of a wider tensor.
         mixed = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        if self._varlen[kind] and varlen.fits(batch):
-            varlen.attend(q, k, v, batch, index, causal=model.causal, window=kind.window, out=mixed)
-            return mixed.view(len(mixed), -1)
-        place = 0
-        for group in batch.groups:
-            queries = 1 if layer.qkv is None else group.length
+        if found is not None:
+            mixed[:place] = found
+        for group in batch.groups[done:]:
+            queries = 1 if single else group.length
             rows = slice(place, place + group.count * queries)
             asked = (group.count, queries, model.heads, kind.head_dim)
             held = (group.count, group.length, kind.kv_heads, kind.head_dim)

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 _SHORTEST_PREFIX = 4
 _THREAD_TOKENS = 1024
 """Tokens of a batch for each thread of a CPU: few enough that a query does not wait long for a batch of documents."""
-_CUDA_BATCH_TOKENS = 1024, 65536
-"""The least and the most on a GPU."""
+_CUDA_BATCH_TOKENS = 1024, 16384
+"""The least and the most on a GPU: more is no faster, and a query waits at most for one batch."""
 _CUDA_SHARE = 0.4
 """Part of the free GPU memory that one batch may take."""
 
@@ -102,6 +102,7 @@ class _Engine(Batched):
         return isinstance(spec, RerankerSpec) or cast("EmbeddingSpec", spec).pooling == "last"
 
     def _prepared(self, tokens: torch_common.Tokenized, shared: Sequence[int]) -> Prepared:
+        torch_common.check_fork(self._device)
         ids = tokens.ids
         if empty := [index for index, row in enumerate(ids) if not len(row)]:
             raise ItemFailedError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embrief.errors import ArgumentError, ItemFailedError, ModelMismatchError
+from embrief.errors import ArgumentError, BackendError, ItemFailedError, ModelMismatchError
 from embrief.files.modules import transformer_folder
 from embrief.files.tokenizer_files import TOKEN_FLAGS, named_tokens
 from embrief.runtimes.base import no_room, too_long
@@ -46,6 +46,7 @@ def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
 
     Raises:
         ArgumentError: The device asked for is not there.
+        BackendError: It is a GPU, and this process was forked from one that used it.
     """
     import_torch()
     import torch
@@ -60,12 +61,28 @@ def resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     }
     if int(number or 0) >= there[kind]:
         raise ArgumentError(f"device={device!r} is not there; torch sees {there}; use device='auto' or 'cpu'")
+    check_fork(kind)
     if kind == "cuda" and not number:
         device = f"cuda:{torch.cuda.current_device()}"
     if dtype == "auto":
         fast = _bfloat16_is_fast(kind) and "bfloat16" not in spec.banned_dtypes
         dtype = "bfloat16" if fast else "float32"
     return device, dtype
+
+
+def check_fork(device: str) -> None:
+    """Refuse a GPU in a process that was forked from one that used it: CUDA does not live through a fork.
+
+    Raises:
+        BackendError: It was.
+    """
+    import torch
+
+    if device.startswith("cuda") and torch.cuda._is_in_bad_fork():
+        raise BackendError(
+            f"this process was forked from one that had used the GPU, and CUDA does not work after that (device="
+            f"{device!r}); start processes with multiprocessing's 'spawn' or 'forkserver', or use device='cpu'"
+        )
 
 
 def import_torch() -> None:

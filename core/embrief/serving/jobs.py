@@ -253,5 +253,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory was short, in the words of Python, torch's CUDA and MPS, and its CPU allocator."""
     if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+    # cuBLAS has no words for it but this.
+    words = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
