@@ -49,7 +49,7 @@ _MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
 _STORED = {"F32", "F16", "BF16"}
 _MOST_POSITIONS = 2**20
 """It makes a table of all positions as it loads; a number that is a mistake would end the process."""
-_BATCH_TOKENS = 2048
+_BATCH_TOKENS = 1024
 # It has threads of its own that no child of this process has: there it waits for them for ever, or crashes.
 _lock = threading.Lock()
 _used_in: int | None = None
@@ -139,6 +139,8 @@ def _refusal(files: ModelFiles, spec: EmbeddingSpec) -> str | None:
 
 
 def _config_refusal(files: ModelFiles, model: TextModel) -> str | None:
+    if not model.layers:
+        return "runs models with layers, and config.json says that there are none"
     kind = model.layers[0]
     positions = files.context
     if not positions or positions > _MOST_POSITIONS:
