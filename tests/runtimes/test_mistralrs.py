@@ -368,7 +368,7 @@ def test_a_panic_is_an_error_of_ours(qwen3_folder: Path, monkeypatch: pytest.Mon
 def test_a_request_that_fails_is_an_error_of_ours(qwen3_folder: Path) -> None:
     from embrief.files.model_files import read_files
 
-    runner = runtime.Runner(read_files(qwen3_folder), Embedder(str(qwen3_folder)).spec, "float32")
+    runner = runtime.Runner(read_files(qwen3_folder), "tiny", pooling="last", dtype="float32")
     with pytest.raises(BackendError, match="failed to embed: "):
         runner.embed([np.array([10**6])])
     assert runner.embed([np.array([5, 0])]).shape == (1, 48)

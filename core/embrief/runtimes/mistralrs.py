@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from embrief.engine.description import TextModel
     from embrief.facts.prompts import Rendered
-    from embrief.facts.specs import Kind, ModelSpec
+    from embrief.facts.specs import Kind, ModelSpec, Pooling
     from embrief.facts.values import Values
     from embrief.files.model_files import ModelFiles
     from embrief.files.tensors import StoredTensor
@@ -260,7 +260,7 @@ def _shapes(model: TextModel) -> dict[str, tuple[int, ...]]:
 
 
 @contextmanager
-def _shadow(files: ModelFiles, model: TextModel, spec: EmbeddingSpec) -> Iterator[Path]:
+def _shadow(files: ModelFiles, model: TextModel, pooling: Pooling | None) -> Iterator[Path]:
     """Give the model as a folder that mistral.rs reads rightly, for as long as it loads.
 
     Big files are links to the model's own; where the system allows no links, copies.
@@ -278,12 +278,11 @@ def _shadow(files: ModelFiles, model: TextModel, spec: EmbeddingSpec) -> Iterato
         if shards != [files.base / SINGLE]:
             names = [file.relative_to(files.base).as_posix() for file in shards]
             _write(place / f"{SINGLE}.index.json", {"metadata": {}, "weight_map": {name: name for name in names}})
-        pooling = {f"pooling_mode_{mode}": False for mode in _MODES} | {
-            f"pooling_mode_{'lasttoken' if spec.pooling == 'last' else 'mean_tokens'}": True
-        }
+        chosen = "lasttoken" if pooling == "last" else "mean_tokens"
+        modes = {f"pooling_mode_{mode}": mode == chosen for mode in _MODES}
         _write(
             place / "1_Pooling" / "config.json",
-            {"word_embedding_dimension": model.hidden_size, "include_prompt": True, **pooling},
+            {"word_embedding_dimension": model.hidden_size, "include_prompt": True, **modes},
         )
         modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
         dense = iter(files.module_config("Dense"))
@@ -328,7 +327,7 @@ def _show(file: Path, place: Path) -> None:
             shutil.copyfile(file, place)
 
 
-def import_quietly() -> ModuleType:
+def _import_quietly() -> ModuleType:
     """Import mistralrs, which prints its log on standard output unless it is told otherwise at this moment.
 
     Where the variable RUST_LOG is set, it stays as it is.
@@ -337,11 +336,11 @@ def import_quietly() -> ModuleType:
     if quiet:
         os.environ["RUST_LOG"] = "off"
     try:
-        import mistralrs
+        import mistralrs  # noqa: F401
     finally:
         if quiet:
             os.environ.pop("RUST_LOG", None)
-    return mistralrs
+    return sys.modules["mistralrs"]
 
 
 @contextmanager
@@ -367,12 +366,13 @@ def _told(what: str) -> Iterator[None]:
 class Runner:
     """A model inside mistral.rs: token ids in, vectors of length 1 out. Not for two threads at once."""
 
-    def __init__(self, files: ModelFiles, spec: EmbeddingSpec, dtype: str) -> None:
+    def __init__(self, files: ModelFiles, label: str, *, pooling: Pooling | None, dtype: str) -> None:
         """Load a model.
 
         Args:
             files: Its small files, of which `offer` refuses nothing.
-            spec: What it is.
+            label: Its name, for messages.
+            pooling: `"last"` or `"mean"`.
             dtype: A number format of `MistralRs.dtypes`.
 
         Raises:
@@ -383,18 +383,18 @@ class Runner:
         from embrief.engine.description import describe
         from embrief.files.folders import check_weights, stored_tensors
 
-        self._label = spec.id
+        self._label = label
         check_weights(files.folder)
         model = describe(files.config)
-        _check_tensors(stored_tensors(files.base), model, spec.id)
+        _check_tensors(stored_tensors(files.base), model, label)
         with _lock:
             _used_in = _used_in or os.getpid()
         self._runner: Any = None
         self._check_process()
-        with _told(f"load {spec.id}"):
-            mistralrs = import_quietly()
+        with _told(f"load {label}"):
+            mistralrs = _import_quietly()
             self._request: Any = mistralrs.EmbeddingRequest
-            with _shadow(files, model, spec) as place:
+            with _shadow(files, model, pooling) as place:
                 self._runner = mistralrs.Runner(
                     which=mistralrs.Which.Embedding(
                         model_id=str(place),
@@ -421,19 +421,11 @@ class Runner:
         import numpy as np
 
         self._check_process()
-        groups: dict[int, list[int]] = {}
-        for place, row in enumerate(rows):
-            groups.setdefault(len(row), []).append(place)
-        found: Any = None
-        # Rows of one length alone in each request: it fills shorter ones up and pools what it has filled in.
-        for places in groups.values():
-            with _told("embed"):
-                answer = self._runner.send_embedding_request(self._request([rows[place].tolist() for place in places]))
-            vectors = np.array(answer, np.float32)
-            if found is None:
-                found = np.empty((len(rows), vectors.shape[1]), np.float32)
-            found[places] = vectors
-        return found
+        # It runs rows of one length together, and none beside a longer one: filled up, it would be pooled with what
+        # fills it.
+        with _told("embed"):
+            answer = self._runner.send_embedding_request(self._request([row.tolist() for row in rows]))
+        return np.array(answer, np.float32)
 
     def close(self) -> None:
         """Free the model."""
@@ -468,7 +460,7 @@ class MistralRsEmbedder(Batched):
         torch_common.check_vocabulary(beyond, spec.id)
         self._rows = vocabulary if beyond else None
         self._tokenizer.check_final_token(spec.final_token, spec.id)
-        self._runner = Runner(files, spec, request.dtype)
+        self._runner = Runner(files, spec.id, pooling=spec.pooling, dtype=request.dtype)
         if (width := self._runner.embed(self._tokenizer.whole(["probe"])).shape[1]) != spec.dim:
             raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
 
