@@ -17,7 +17,17 @@ import numpy as np
 import pytest
 
 import embrief
-from embrief import ArgumentError, BackendError, Embedder, EmbriefError, InputTooLongError, ModelMismatchError
+from embrief import (
+    ArgumentError,
+    BackendError,
+    Embedder,
+    EmbriefError,
+    InputTooLongError,
+    LoadRequest,
+    ModelMismatchError,
+    Rendered,
+    RunOptions,
+)
 from embrief.errors import NonFiniteVectorError
 from embrief.runtimes import mistralrs as runtime
 from embrief.testing import check_runtime
@@ -201,6 +211,9 @@ def test_number_formats(wide_folder: Path, dtype: str, least: float) -> None:
     found = cosines(here.embed_documents(TEXTS), oracle(wide_folder).embed_documents(TEXTS)).min()
     assert least < found < 1 - 1e-7
     assert here.info()["dtype"] == dtype
+    raw = runtime.MistralRs().load(LoadRequest(here.spec, wide_folder, "cpu", dtype))
+    vectors = raw.run([Rendered("", "a text")], RunOptions(max_tokens=64)).array("dense")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.slow

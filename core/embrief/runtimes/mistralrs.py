@@ -425,7 +425,10 @@ class Runner:
         # fills it.
         with _told("embed"):
             answer = self._runner.send_embedding_request(self._request([row.tolist() for row in rows]))
-        return np.array(answer, np.float32)
+        vectors = np.array(answer, np.float32)
+        # Its own are of length 1 as far as the number format goes: 1.03 in bfloat16.
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1)
 
     def close(self) -> None:
         """Free the model."""
