@@ -294,7 +294,6 @@ def _shadow(files: ModelFiles, model: TextModel, pooling: Pooling | None) -> Ite
                 written = {"bias": True, **written, "activation_function": "torch.nn.modules.linear.Identity"}
                 _write(place / modules[-1][1] / "config.json", written)
                 _show(files.folder / module.path / SINGLE, place / modules[-1][1] / SINGLE)
-        modules.append(("Normalize", f"{len(modules)}_Normalize"))
         _write(
             place / "modules.json",
             [
@@ -426,7 +425,7 @@ class Runner:
         with _told("embed"):
             answer = self._runner.send_embedding_request(self._request([row.tolist() for row in rows]))
         vectors = np.array(answer, np.float32)
-        # Its own are of length 1 as far as the number format goes: 1.03 in bfloat16.
+        # Not by its own module, which computes in the number format: lengths are 1.03 then in bfloat16.
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(lengths > 0, lengths, 1)
 
