@@ -19,9 +19,12 @@ CATALOG = embrief.plugins().catalog
         ("sentence-transformers", "embrief/tiny-embedding"),
         ("sentence-transformers", "embrief/tiny-reranker"),
         ("hash", "embrief/hash"),
+        ("mistralrs", "embrief/tiny-embedding"),
     ],
 )
 def test_runtimes_on_this_machine(runtime: str, model: str) -> None:
+    if missing := CATALOG.backends[runtime].missing():
+        pytest.skip(f"{missing[0]} is not installed")
     check_runtime(CATALOG.backends[runtime], CATALOG.models[model])
 
 
@@ -31,7 +34,7 @@ def test_every_runtime_is_checked() -> None:
 
     asked = {name.partition(",")[0] for name in WIRES}
     assert set(CATALOG.backends) >= asked
-    assert set(CATALOG.backends) - asked == {"engine", "hash", "sentence-transformers"}
+    assert set(CATALOG.backends) - asked == {"engine", "hash", "mistralrs", "sentence-transformers"}
 
 
 def test_a_runtime_that_cannot_be_checked_says_so() -> None:

@@ -152,7 +152,7 @@ def describe(config: JsonObject) -> TextModel:
     _check_keys(text, {*DECISIVE, *OWN.get(kind, {})})
     try:
         return _DESCRIBERS[kind](text, config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise UnsupportedError(f"cannot read config.json: {error!r}") from error
 
 
