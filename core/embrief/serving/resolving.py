@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from embrief.discovery.plugins import plugins
-from embrief.errors import ArgumentError, EmbriefError, WrongKindError
+from embrief.errors import ArgumentError, EmbriefError, UnknownModelError, WrongKindError
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.files.forms import SafetensorsFolder, local_model
@@ -185,6 +185,16 @@ class ResolvedModel(Generic[S]):
         return cast("S", spec)
 
     def _like(self) -> S | None:
+        own = self._here.like
+        if own is not None and self.choice.like is None:
+            recorded = self._catalog.models.get(own)
+            if recorded is None:
+                raise UnknownModelError(
+                    f"{self._here.path} is {own}, of which nothing is recorded here; upgrade embrief, or install the "
+                    "plugin that brings its record"
+                )
+            # Of another kind than is wanted: the files say so better.
+            return cast("S", recorded) if isinstance(recorded, self.choice.kind) else None
         if self.choice.like is None:
             return None
         spec = self._catalog.find_model(self.choice.like)
