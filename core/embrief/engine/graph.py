@@ -40,6 +40,9 @@ class Graph(torch.nn.Module):
     In float32. It takes ids (n, tokens), padded on the right with any id, and lengths (n,).
     """
 
+    table: torch.Tensor
+    placeholders: torch.Tensor
+
     def __init__(
         self,
         model: TextModel,
@@ -54,8 +57,7 @@ class Graph(torch.nn.Module):
             model: What to compute.
             checkpoint: The weights.
             mean: Whether all states are pooled and not the last token's alone.
-            positions: Tokens per text at most. Angles are a table, since runtimes that compute in bfloat16 would run far
-                positions together.
+            positions: Tokens per text at most. Angles are a table: in bfloat16, far positions would run together.
 
         Raises:
             ModelMismatchError: Tensors are missing or have the wrong shape.
@@ -80,17 +82,17 @@ class Graph(torch.nn.Module):
             shares = torch.chunk(whole, len(model.layers))
             # A norm undoes a factor but for its epsilon.
             self.share_norm = _Norm(share_norm, model, epsilon=model.epsilon / inputs.scale**2)
-        self.layers = torch.nn.ModuleList(
-            _Layer(model, kind, index, checkpoint, share)
-            for index, (kind, share) in enumerate(zip(model.layers, shares, strict=True))
-        )
+        made = enumerate(zip(model.layers, shares, strict=True))
+        self.layers = [_Layer(model, kind, index, checkpoint, share) for index, (kind, share) in made]
+        # What torch looks for weights in.
+        self.held = torch.nn.ModuleList(self.layers)
         if model.placeholders is not None:
             self.register_buffer("placeholders", torch.tensor(model.placeholders.ids))
 
     def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return (n, width) vectors, or (n,) numbers, as the head has them."""
         if self.model.placeholders is not None:
-            held = (ids[..., None] == self.placeholders).any(-1)
+            held = torch.eq(ids[..., None], self.placeholders).any(-1)
             ids = torch.where(held, self.model.placeholders.read_as, ids)
         x = F.embedding(ids, self.table) * self.model.embedding_scale
         tokens = torch.arange(ids.shape[1])
@@ -124,6 +126,8 @@ class Graph(torch.nn.Module):
 class _Norm(torch.nn.Module):
     """x / sqrt(mean(x²) + epsilon), times weights where there are some."""
 
+    weight: torch.Tensor | None
+
     def __init__(self, weight: torch.Tensor | None, model: TextModel, epsilon: float | None = None) -> None:
         super().__init__()
         self.epsilon = model.epsilon if epsilon is None else epsilon
@@ -137,6 +141,8 @@ class _Norm(torch.nn.Module):
 
 class _Product(torch.nn.Module):
     """x @ weight, which lies as runtimes want it: (inputs, outputs)."""
+
+    weight: torch.Tensor
 
     def __init__(self, *parts: torch.Tensor) -> None:
         super().__init__()
@@ -222,11 +228,12 @@ class _Layer(torch.nn.Module):
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:
         """Return (n, heads, tokens, head_dim)."""
-        return x.unflatten(-1, (-1, self.kind.head_dim)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], -1, self.kind.head_dim).transpose(1, 2)
 
     def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norms["before_mlp"](x)
-        return self.down(self.act(self.gate(y)) * self.up(y))
+        result: torch.Tensor = self.down(self.act(self.gate(y)) * self.up(y))
+        return result
 
     def _attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, hidden: torch.Tensor

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from embrief.errors import (
     AmbiguousModelError,
@@ -35,11 +35,12 @@ class ExportReport:
     """What was exported."""
 
     folder: Path
+    kind: Literal["embedder", "reranker"]
     format: str
     """`"onnx"` or `"openvino"`."""
     dtype: str
     agreement: float
-    """Least cosine with the original's vectors; of a reranker, how far its log-odds were from the original's at most."""
+    """Least cosine with the original's vectors; of a reranker, the most that log-odds were from the original's."""
     size: int
     """Bytes of all files."""
 
@@ -98,7 +99,7 @@ def export_model(
             raise ArgumentError(f"{target} cannot be written: {error}") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return ExportReport(target, export.format, export.dtype, export.agreement, size)
+    return ExportReport(target, export.kind, export.format, export.dtype, export.agreement, size)
 
 
 def _check_target(target: Path, *, force: bool) -> None:

@@ -14,7 +14,6 @@ from embrief.exporting import graphs
 from embrief.facts.prompts import Rendered, RenderedTexts, pair_template
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.exports import FILES, TOKENIZER, Export, ExportFolder
-from embrief.files.forms import SafetensorsFolder
 from embrief.files.modules import lower_cases, transformer_folder
 from embrief.runtimes.base import LoadRequest, RunOptions
 from embrief.runtimes.onnx import Onnx, OnnxRuntime
@@ -114,8 +113,8 @@ def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise NotEnoughSpaceError(
-            f"the export needs {needed / 2**30:.1f} GiB in {folder.parent}, where {free / 2**30:.1f} GiB are free; make "
-            "room, or name a folder elsewhere"
+            f"the export needs {needed / 2**30:.1f} GiB in {folder.parent}, where {free / 2**30:.1f} GiB are free; "
+            "make room, or name a folder elsewhere"
         )
 
 
@@ -188,20 +187,21 @@ def _compare(model: ExportedModel, expected: _Expected, dtype: str) -> float:
         apart = float(np.abs(found - due).max())
         if not apart <= MOST_APART[dtype]:
             raise ModelMismatchError(
-                f"the export of {expected.spec.id} gives log-odds that are up to {apart:.3g} from the original's, and at "
-                f"most {MOST_APART[dtype]} would do, so nothing was written; please report it"
+                f"the export of {expected.spec.id} gives log-odds that are up to {apart:.3g} from the original's, and "
+                f"{MOST_APART[dtype]} at most would do, so nothing was written; please report it"
             )
         return apart
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(due, axis=1)
     least = float(((found * due).sum(1) / lengths).min())
     if not least >= LEAST_COSINE[dtype]:
         raise ModelMismatchError(
-            f"the export of {expected.spec.id} in {dtype} gives vectors whose cosine with the original's is {least:.6f} "
-            f"at the least, and {LEAST_COSINE[dtype]} is due, so nothing was written"
+            f"the export of {expected.spec.id} in {dtype} gives vectors whose least cosine with the original's is "
+            f"{least:.6f}, and {LEAST_COSINE[dtype]} is due, so nothing was written"
         )
     return least
 
 
 def _array(model: ExportedModel, rows: Sequence[Any]) -> NDArray[Any]:
     (values,) = model.run_rows(rows, ()).values()
-    return cast("Any", values).array
+    found: NDArray[Any] = cast("Any", values).array
+    return found

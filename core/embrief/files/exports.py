@@ -78,16 +78,21 @@ class Export:
     """Whether texts are put into lower case first."""
     parameters: int
     agreement: float
-    """Least cosine with the original's vectors; of a reranker, how far its log-odds were from the original's at most."""
+    """Least cosine with the original's vectors; of a reranker, the most that log-odds were from the original's."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of what made it."""
+
+    @property
+    def kind(self) -> Literal["embedder", "reranker"]:
+        """Return what the model is."""
+        return "embedder" if isinstance(self.spec, EmbeddingSpec) else "reranker"
 
     def write(self, folder: Path) -> None:
         """Write the file that says what the others in the folder are, and their digests: the last step."""
         names = [name for name in (*FILES[self.format], TOKENIZER) if (folder / name).exists()]
         values: dict[str, Any] = {
             "format": FORMAT,
-            "kind": "embedder" if isinstance(self.spec, EmbeddingSpec) else "reranker",
+            "kind": self.kind,
             "record": self.record,
             "facts": spec_to_json(self.spec),
             "prompts": prompts_digest(self.spec),

@@ -203,6 +203,4 @@ def _prompts(values: JsonObject) -> EmbeddingPrompts:
                 aliases=tuple(task.texts("aliases") or ()),
             )
         )
-    return EmbeddingPrompts(
-        tuple(tasks), _optional_template(values, "instructed"), values.text("default_instruction")
-    )
+    return EmbeddingPrompts(tuple(tasks), _optional_template(values, "instructed"), values.text("default_instruction"))

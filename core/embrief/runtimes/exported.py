@@ -37,7 +37,7 @@ def offer_export(spec: ModelSpec, ask: Ask, form: Format) -> Offer | Refusal:
         return Refusal("loads models from their files")
     if spec.format != form:
         return Refusal(
-            f"runs folders that `embrief export MODEL --to FOLDER --format {form}` makes; pass such a folder as the model"
+            f"runs folders that `embrief export MODEL --to FOLDER --format {form}` makes; pass such a folder"
         )
     (artifact,) = spec.artifacts
     held = artifact.dtype or "float32"

@@ -94,8 +94,8 @@ class _Session:
         data = graph.read_bytes()
         if others := external_files(data, graph) - {weights.name}:
             raise ModelMismatchError(
-                f"{graph} keeps weights in {sorted(others)[0][:80]!r}, and an export only in {weights.name}; export the "
-                "model again"
+                f"{graph} keeps weights in {sorted(others)[0][:80]!r}, and an export only in {weights.name}; export "
+                "the model again"
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
