@@ -21,17 +21,13 @@ a row of padding, which may see nothing, no number at all."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
-    """What the layers need to know of a batch."""
+class _Seen:
+    """What the layers of one kind need to know of a batch: of all tokens, or of the last one of each text."""
 
-    rows: torch.Tensor
-    """(n,) numbers of the texts."""
-    last: torch.Tensor
-    """(n,) place of each text's last token."""
-    keys: torch.Tensor
-    """(n, 1, 1, tokens) whether a token is one of the text and not padding."""
-    away: torch.Tensor
-    """(tokens, tokens) how far each query is behind each key."""
+    cos: torch.Tensor
+    sin: torch.Tensor
+    hidden: torch.Tensor
+    """(..., queries, keys) which keys a query does not see."""
 
 
 class Graph(torch.nn.Module):
@@ -95,32 +91,39 @@ class Graph(torch.nn.Module):
             held = torch.eq(ids[..., None], self.placeholders).any(-1)
             ids = torch.where(held, self.model.placeholders.read_as, ids)
         x = F.embedding(ids, self.table) * self.model.embedding_scale
-        tokens = torch.arange(ids.shape[1])
-        places = _Places(
-            rows=torch.arange(ids.shape[0]),
-            last=lengths - 1,
-            keys=(tokens < lengths[:, None])[:, None, None],
-            away=tokens[:, None] - tokens,
-        )
+        rows, last = torch.arange(ids.shape[0]), lengths - 1
         source = x
-        angles = {
-            kind: (getattr(self, f"cos{number}")[: ids.shape[1]], getattr(self, f"sin{number}")[: ids.shape[1]])
-            for number, kind in enumerate(self.kinds)
-        }
+        seen = {kind: self._seen(number, kind, ids, lengths) for number, kind in enumerate(self.kinds)}
         for number, layer in enumerate(self.layers):
-            only_last = number == len(self.layers) - 1 and not self.mean
-            share = None
+            share, own = None, source
+            last_only = None
+            if number == len(self.layers) - 1 and not self.mean:
+                last_only = rows, last
+                own = source[rows, last][:, None]
             if self.model.layer_inputs is not None:
-                own = source[places.rows, places.last][:, None] if only_last else source
                 share = self.share_norm(layer.share(own))
-            x = layer(x, angles[layer.kind], places, share, only_last)
+            x = layer(x, seen[layer.kind], share, last_only)
         x = self.norm(x)
         if self.mean:
-            kept = torch.where(places.keys[:, 0, 0, :, None], x, 0.0)
+            there = torch.arange(ids.shape[1]) < lengths[:, None]
+            kept = torch.where(there[..., None], x, 0.0)
             pooled = kept.sum(1) / lengths[:, None].float()
         else:
             pooled = x[:, 0]
         return self.head(pooled)
+
+    def _seen(self, number: int, kind: LayerKind, ids: torch.Tensor, lengths: torch.Tensor) -> _Seen:
+        tokens = torch.arange(ids.shape[1])
+        cos, sin = (getattr(self, f"{name}{number}")[: ids.shape[1]] for name in ("cos", "sin"))
+        away = tokens[:, None] - tokens
+        if self.model.causal:
+            # What is behind a text is padding, and its own tokens do not see it.
+            hidden = away < 0
+        else:
+            hidden = (tokens >= lengths[:, None])[:, None, None]
+        if kind.window is not None:
+            hidden = hidden | (away.abs() >= kind.window)
+        return _Seen(cos, sin, hidden)
 
 
 class _Norm(torch.nn.Module):
@@ -144,9 +147,9 @@ class _Product(torch.nn.Module):
 
     weight: torch.Tensor
 
-    def __init__(self, *parts: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.cat(parts).float().t().contiguous())
+        self.register_buffer("weight", weight.float().t().contiguous())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x @ self.weight
@@ -191,31 +194,21 @@ class _Layer(torch.nn.Module):
     def forward(
         self,
         x: torch.Tensor,
-        angles: tuple[torch.Tensor, torch.Tensor],
-        places: _Places,
+        seen: _Seen,
         share: torch.Tensor | None,
-        only_last: bool,
+        last_only: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> torch.Tensor:
-        """Return the stream (n, tokens, hidden) behind this layer, or (n, 1, hidden) of the last tokens only."""
+        """Return the stream (n, tokens, hidden) behind this layer, or (n, 1, hidden) of the tokens that alone count."""
         normed = self.norms["before_attention"](x)
-        keys = _turned(self.k_norm(self._by_head(self.keys(normed))), angles)
+        keys = _turned(self.k_norm(self._by_head(self.keys(normed))), seen.cos, seen.sin)
         values = self._by_head(self.values(normed))
         if self.v_norm is not None:
             values = self.v_norm(values)
-        hidden = ~places.keys
-        if only_last:
-            x, normed = (part[places.rows, places.last][:, None] for part in (x, normed))
-            away = (places.last[:, None] - torch.arange(places.away.shape[0]))[:, None, None]
-            # (n, 1, 1, half): of each text's last place.
-            angles = angles[0][places.last][:, None, None], angles[1][places.last][:, None, None]
-        else:
-            away = places.away
-        if self.model.causal:
-            hidden = hidden | (away < 0)
-        if self.kind.window is not None:
-            hidden = hidden | (away.abs() >= self.kind.window)
-        queries = _turned(self.q_norm(self._by_head(self.queries(normed))), angles) * self.model.attention_scale
-        mixed = self.output(self._attend(queries, keys, values, hidden))
+        if last_only is not None:
+            x, normed = (part[last_only][:, None] for part in (x, normed))
+            seen = self._of_last(seen, last_only[1])
+        queries = _turned(self.q_norm(self._by_head(self.queries(normed))), seen.cos, seen.sin)
+        mixed = self.output(self._attend(queries * self.model.attention_scale, keys, values, seen.hidden))
         if not self.model.sandwich_norms:
             x = x + mixed
             x = x + self._feed_forward(x)
@@ -225,6 +218,14 @@ class _Layer(torch.nn.Module):
         if share is not None:
             x = x + self.side_norm(self.side_back(self.act(self.side_gate(x)) * share))
         return x * self.scalar if self.scalar != 1 else x
+
+    def _of_last(self, seen: _Seen, last: torch.Tensor) -> _Seen:
+        away = (last[:, None] - torch.arange(seen.cos.shape[0]))[:, None, None]
+        # Behind the last token is padding, whatever tokens see otherwise.
+        hidden = away < 0
+        if self.kind.window is not None:
+            hidden = hidden | (away >= self.kind.window)
+        return _Seen(seen.cos[last][:, None, None], seen.sin[last][:, None, None], hidden)
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:
         """Return (n, heads, tokens, head_dim)."""
@@ -248,8 +249,7 @@ class _Layer(torch.nn.Module):
         return mixed.reshape(n, heads, count, dim).transpose(1, 2).reshape(n, count, heads * dim)
 
 
-def _turned(x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Turn queries or keys by their positions (rotary embedding, arXiv 2104.09864)."""
     a, b = x.chunk(2, -1)
-    cos, sin = angles
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)

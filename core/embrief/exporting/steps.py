@@ -34,7 +34,7 @@ LEAST_COSINE = {"float32": 0.9999, "int8": 0.9}
 """Below it, an export is not that model."""
 MOST_APART = {"float32": 0.01, "int8": float("inf")}
 """Of log-odds, likewise."""
-_LONGEST = 4096
+_LONGEST = 2048
 """Tokens of the longest text of the comparison: the graph holds the attention of a whole text at once."""
 _SENTENCE = "Mars, known for its reddish appearance, is often referred to as the Red Planet. "
 _QUERY = "which planet is red"

@@ -22,6 +22,7 @@ from embrief.errors import (
 )
 from embrief.facts.space import LOCAL
 from embrief.facts.specs import Artifact, EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.files.foreign import EXPORT_MARK as MARK
 from embrief.files.foreign import is_hub_id
 from embrief.files.json_files import JsonObject, read_object, reads_folder
 from embrief.files.local import LocalModel
@@ -33,9 +34,8 @@ if TYPE_CHECKING:
     from embrief.files.folders import Stamp
     from embrief.files.local import EmbedderFamily, RerankerFamily
 
-MARK = "embrief-export.json"
 FORMAT = 1
-"""Of that file."""
+"""Of the file that says what a folder is."""
 TOKENIZER = "tokenizer.json"
 FILES: Mapping[str, tuple[str, ...]] = {
     "onnx": ("model.onnx", "model.onnx.data"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from embrief.discovery.plugins import plugins
-from embrief.errors import ArgumentError, EmbriefError, UnknownModelError, WrongKindError
+from embrief.errors import AmbiguousModelError, ArgumentError, EmbriefError, UnknownModelError, WrongKindError
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.files.forms import SafetensorsFolder, local_model
@@ -160,7 +160,13 @@ class ResolvedModel(Generic[S]):
                 "hex digits>'"
             )
         if recorded is not None or self.local is not None:
-            artifact = self.artifact
+            try:
+                artifact = self.artifact
+            except AmbiguousModelError:
+                # What files leave open is not the question where they lack weights.
+                if self.local is not None:
+                    self.local.check()
+                raise
             if self.local is not None and isinstance(self._resolved, Path):
                 self.local.check()
             if revision is not None and artifact is None and self._resolved != recorded:
