@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,7 +158,7 @@ def test_what_the_engine_does_not_run_is_refused_with_the_reason(model: str, rea
 
 
 def test_an_export_is_not_exported_again(exported: Export, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="an export already|these files are onnx"):
+    with pytest.raises(ArgumentError, match="is an export already"):
         export_model(exported("tiny-embedding"), tmp_path / "export")
 
 
@@ -255,7 +252,7 @@ def test_prompts_that_were_recorded_otherwise_are_refused(copied: Export) -> Non
     kept = facts(folder)["facts"]
     kept["prompts"]["tasks"][0]["document"]["head"] = "passage: "
     change(folder, facts=kept)
-    with pytest.raises(ModelMismatchError, match="recorded otherwise .* export the model again"):
+    with pytest.raises(ModelMismatchError, match=r"recorded otherwise .* export the model again"):
         Embedder(folder)
 
 
@@ -328,7 +325,9 @@ def test_facts_that_cannot_be_are_refused(key: str, value: object, copied: Expor
         Embedder(folder)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "C:\\secret", "sub/model.onnx", "model.py", "model.onnx\0"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "C:\\secret", "sub/model.onnx", "model.py", "model.onnx\0"]
+)
 def test_no_other_file_is_ever_read(name: str, copied: Export) -> None:
     folder = copied("tiny-embedding")
     files = facts(folder)["files"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pickle
 import subprocess
@@ -22,6 +20,7 @@ from embrief.testing import check_runtime
 pytest.importorskip("onnxscript")
 
 MARK = "embrief-export.json"
+ORACLE = "sentence-transformers"
 HANG = 300
 WORDS = "Mars is the fourth planet from the Sun and is called red for the iron in its dust. "
 Export = Callable[..., Path]
@@ -65,7 +64,9 @@ def test_log_odds_are_those_of_transformers(form: str, exported: Export, texts: 
     query = "which planet is red"
     with (
         Reranker(exported("tiny-reranker", form), truncate="silent") as export,
-        Reranker("embrief/tiny-reranker", backend="sentence-transformers", dtype="float32", truncate="silent") as source,
+        Reranker(
+            "embrief/tiny-reranker", backend="sentence-transformers", dtype="float32", truncate="silent"
+        ) as source,
     ):
         documents = [*texts, WORDS, WORDS * 40]
         found, due = (_log_odds(judge.score(query, documents)) for judge in (export, source))
@@ -149,7 +150,7 @@ def test_a_document_that_is_cut_keeps_the_template(form: str, exported: Export) 
 def test_beyond_the_graph_is_refused(form: str, exported: Export) -> None:
     with (
         Embedder(exported("tiny-embedding", form), max_tokens=4000) as export,
-        pytest.raises(InputTooLongError, match="at index 1 .* takes 1024"),
+        pytest.raises(InputTooLongError, match=r"at index 1 .* takes 1024"),
     ):
         export.embed_documents(["a", WORDS * 100])
 
@@ -204,9 +205,7 @@ def test_a_store_takes_one_for_the_other(embedder: Embedder) -> None:
         assert (documents @ embedder.embed_query("which planet is red")).argmax() == 0
 
 
-def test_a_vector_that_is_not_finite_is_an_error(
-    form: str, exported: Export, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_vector_that_is_not_finite_is_an_error(form: str, exported: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
     session = importlib.import_module(f"embrief.runtimes.{form}")._Session

@@ -17,6 +17,7 @@ from embrief.errors import (
     WrongKindError,
 )
 from embrief.files.exports import DTYPES, FILES, ExportFolder
+from embrief.files.foreign import folder_of
 from embrief.system.installed import install_command, installed_version, is_installed
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def _open(model: str | Path) -> Embedder | Reranker:
     from embrief.facades.reranker import Reranker
 
     name = str(model)
+    if (folder := folder_of(name)) is not None and ExportFolder.recognises(folder):
+        raise ArgumentError(f"{folder} is an export already; export the model that it was made from")
     try:
         embedder = Embedder(name, backend="engine", device="cpu", dtype="float32")
         _ = embedder.spec

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from embrief.errors import ArgumentError, ModelMismatchError, NotEnoughSpaceError
+from embrief.errors import ModelMismatchError, NotEnoughSpaceError
 from embrief.exporting import graphs
 from embrief.facts.prompts import Rendered, RenderedTexts, pair_template
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.files.exports import FILES, TOKENIZER, Export, ExportFolder
+from embrief.files.exports import FILES, TOKENIZER, Export
 from embrief.files.modules import lower_cases, transformer_folder
 from embrief.runtimes.base import LoadRequest, RunOptions
 from embrief.runtimes.onnx import Onnx, OnnxRuntime
@@ -68,8 +68,6 @@ def write_export(
     """
     shared: Any = facade._shared
     spec: EmbeddingSpec | RerankerSpec = shared.spec
-    if isinstance(shared.local, ExportFolder):
-        raise ArgumentError(f"{shared.local.path} is an export already; export the model that it was made from")
     say(f"running {spec.id} as it is")
     expected = _Expected(facade)
     source = shared.artifact_folder

@@ -57,8 +57,8 @@ class OnnxRuntime(Runtime):
 
     def open(self, request: LoadRequest, export: Export) -> ExportedModel:
         """Load files that are known to be those of an export."""
-        assert isinstance(request.options, Onnx)
-        threads = thread_count(request.options.threads)
+        options = request.options if isinstance(request.options, Onnx) else Onnx()
+        threads = thread_count(options.threads)
         return ExportedModel(request, export, threads, partial(_Session, device=request.device, threads=threads))
 
 

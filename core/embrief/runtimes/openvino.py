@@ -62,8 +62,8 @@ class OpenVinoRuntime(Runtime):
 
     def open(self, request: LoadRequest, export: Export) -> ExportedModel:
         """Load files that are known to be those of an export."""
-        assert isinstance(request.options, OpenVino)
-        threads = thread_count(request.options.threads)
+        options = request.options if isinstance(request.options, OpenVino) else OpenVino()
+        threads = thread_count(options.threads)
         opened = partial(_Session, device=request.device, precision=_PRECISIONS[request.dtype], threads=threads)
         return ExportedModel(request, export, threads, opened)
 
