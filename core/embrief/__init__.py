@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from embrief.config.schema import Config
     from embrief.discovery.hookspecs import hookimpl
     from embrief.discovery.integrations import Integration
+    from embrief.exporting import ExportReport, export_model
     from embrief.facades.embedder import Embedder, EmbeddingResult
     from embrief.facades.reranker import RankedDocument, RankedItem, Reranker
     from embrief.facts.images import Image
@@ -109,6 +110,7 @@ __all__ = [
     "EmbeddingSpec",
     "EmbriefError",
     "EndpointError",
+    "ExportReport",
     "FallbackEmbedder",
     "FallbackEvent",
     "FallbackReranker",
@@ -171,6 +173,7 @@ __all__ = [
     "WeightsUnavailableError",
     "__version__",
     "check_parity",
+    "export_model",
     "group_by_query",
     "hookimpl",
     "load_config",
@@ -179,6 +182,10 @@ __all__ = [
 ]
 
 _LATER = {
+    "embrief.exporting": (
+        "ExportReport",
+        "export_model",
+    ),
     "embrief.fallback": (
         "FallbackEmbedder",
         "FallbackEvent",

@@ -26,7 +26,7 @@ VARIANTS = {
     ("openvino", "int8 dynamic"): 0.98,
     ("openvino", "int8 static"): 0.95,
     ("onnxruntime", "fp32"): 0.99999,
-    ("onnxruntime", "int8 dynamic"): 0.97,
+    ("onnxruntime", "int8"): 0.99,
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `embrief demo`, `models`, `plugins`, `pull`, `doctor`, `parity`, `bench`, `eval` and `cache`.
+"""The command line: the commands, and how their errors are shown.
 
 Nothing heavy is imported here or at the top of a command's file: `embrief --help` must come at once.
 """
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import embrief
-from embrief.cli import bench, cache, demo, doctor, evaluate, models, parity, plugins, pull
+from embrief.cli import bench, cache, demo, doctor, evaluate, export, models, parity, plugins, pull
 from embrief.errors import EmbriefError
 
 
@@ -60,6 +60,7 @@ for _command in (
     models.models,
     plugins.plugins,
     pull.pull,
+    export.export,
     doctor.doctor,
     parity.parity,
     bench.bench,

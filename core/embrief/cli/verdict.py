@@ -49,7 +49,9 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
     try:
         facade = _open(name, spec) if spec is not None or folder is not None else None
         used = facade.info() if facade is not None else {}
-        if parameters is None and folder is not None:
+        if facade is not None and facade.spec.format != "safetensors":
+            parameters = facade.spec.parameters
+        elif parameters is None and folder is not None:
             parameters = _count_parameters(folder)
         problem = None
     except EmbriefError as error:
@@ -60,6 +62,9 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
         raise ArgumentError(f"the size of {name} is not known; run `embrief pull {name}` first")
     banned = spec.banned_dtypes if spec is not None else ()
     sizes = {dtype: (parameters or 0) * width for dtype, width in BYTES.items() if dtype not in banned}
+    if facade is not None and facade.spec.format != "safetensors":
+        # Such files hold one format, whatever else the model may be stored in.
+        sizes = {used["dtype"]: sum(file.stat().st_size for file in _stored(facade.spec, folder))}
     room = memory.get(used.get("device", ""))
     fits = {dtype: None if room is None else _needs(count) <= room for dtype, count in sizes.items()}
     data: dict[str, Any] = {
@@ -86,6 +91,11 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
         "problem": problem,
     }
     return data
+
+
+def _stored(spec: ModelSpec, folder: Path | None) -> list[Path]:
+    """Return the files of a model in another form than safetensors."""
+    return [folder / name for artifact in spec.artifacts for name in artifact.files] if folder is not None else []
 
 
 def _needs(weights: int) -> int:

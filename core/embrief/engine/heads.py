@@ -66,7 +66,10 @@ class VectorHead:
 
     def __call__(self, hidden: torch.Tensor, batch: Packed) -> torch.Tensor:
         """Return (n, width) for the hidden states of the last tokens, or of all tokens for a mean."""
-        x = _means(hidden, batch) if self._mean else hidden.float()
+        return self.finish(_means(hidden, batch) if self._mean else hidden.float())
+
+    def finish(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (n, width) for pooled states, (n, hidden_size) in float32."""
         for step in self._steps:
             x = step(x)
         return x

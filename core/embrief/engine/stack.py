@@ -87,11 +87,11 @@ class Stack:
         self._model = model
         self._numbers = numbers
         self._last_only = last_only
-        self._act: Callable[[torch.Tensor], torch.Tensor] = _ACTIVATIONS[model.activation]
+        self._act: Callable[[torch.Tensor], torch.Tensor] = ACTIVATIONS[model.activation]
         kinds = set(model.layers)
         self._cuda = numbers.device.startswith("cuda")
         self._block = _CUDA_BLOCK if self._cuda else _BLOCK
-        self._frequencies = {kind: _frequencies(kind.rope_theta, kind.head_dim).to(numbers.device) for kind in kinds}
+        self._frequencies = {kind: frequencies(kind.rope_theta, kind.head_dim).to(numbers.device) for kind in kinds}
         width = model.hidden_size
         table, norm = checkpoint.read({"embed_tokens.weight": (model.vocabulary, width), "norm.weight": (width,)})
         # On the CPU in the file's own format: only the rows of a batch are converted.
@@ -354,7 +354,8 @@ def _placed(blocks: list[torch.Tensor]) -> Iterator[tuple[slice, torch.Tensor]]:
         start += len(block)
 
 
-def _frequencies(theta: float, head_dim: int) -> torch.Tensor:
+def frequencies(theta: float, head_dim: int) -> torch.Tensor:
+    """Return how fast each pair of a head's values turns with the position, (head_dim / 2,)."""
     return 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
 
 
@@ -362,4 +363,4 @@ def _gelu_tanh(x: torch.Tensor) -> torch.Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"silu": F.silu, "gelu_tanh": _gelu_tanh}
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"silu": F.silu, "gelu_tanh": _gelu_tanh}

@@ -13,6 +13,8 @@ _HUB_ADDRESS = re.compile(r"(?:hf:/|(?:https?://)?(?:www\.)?(?:huggingface|hf)\.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _LONGEST_SHOWN = 120
+EXPORT_MARK = "embrief-export.json"
+"""The file that says what a folder is that `embrief export` wrote."""
 _EXPORTS = ("onnx", "openvino", "gguf")
 
 _PICKLED = (
@@ -20,13 +22,17 @@ _PICKLED = (
     "with transformers, call save_pretrained(<folder>), and pass that folder"
 )
 GGUF = "GGUF, which llama.cpp runs and embrief does not; pass the original model, by its id on the hub or its folder"
-_ONNX = "an ONNX export, which ONNX Runtime runs and embrief does not; pass the model that it was made from"
+_EXPORT = (
+    "{0} of unknown making: whether its vectors are those of any model cannot be told, and many published ones leave "
+    "out a part or want their padding on the left. Pass the original, or export from the original: `embrief export MODEL "
+    "--to FOLDER --format {1}` makes a folder that runs here without torch"
+)
 # What there is of several kinds is named by the first: OpenVINO's *.bin is no pickle.
 _FILES = {
     ".gguf": GGUF,
     ".ggml": GGUF,
-    ".onnx": _ONNX,
-    ".xml": "an OpenVINO export, which OpenVINO runs and embrief does not; pass the model that it was made from",
+    ".onnx": _EXPORT.format("an ONNX file", "onnx"),
+    ".xml": _EXPORT.format("an OpenVINO file", "openvino"),
     ".bin": _PICKLED,
     ".pt": _PICKLED,
     ".pth": _PICKLED,
@@ -79,6 +85,8 @@ def file_problem(name: str) -> str | None:
             return None
     except (OSError, ValueError, RuntimeError):
         return None
+    if (path.parent / EXPORT_MARK).is_file():
+        return f"{shown(name)} is one file of an export; pass the folder around it: {str(path.absolute().parent)!r}"
     suffix = ".xml" if path.suffix and path.with_suffix(".xml").exists() else path.suffix.lower()
     if suffix in _FILES:
         return f"{shown(name)} is {_FILES[suffix]}"

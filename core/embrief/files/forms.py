@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from embrief.errors import WeightsUnavailableError
+from embrief.files.exports import ExportFolder
 from embrief.files.folder_prompts import unused_prompts
 from embrief.files.folders import check_unchanged, files_digest, missing_files, stamp, weights_digest
 from embrief.files.foreign import folder_problem
@@ -73,7 +74,7 @@ class SafetensorsFolder(LocalModel):
         return identify_reranker(self.files, family(self.files.architecture), like=like)
 
 
-FORMS: tuple[type[LocalModel], ...] = (SafetensorsFolder,)
+FORMS: tuple[type[LocalModel], ...] = (ExportFolder, SafetensorsFolder)
 """What a path is looked at for, in this order."""
 
 

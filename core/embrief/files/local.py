@@ -59,6 +59,11 @@ class LocalModel(ABC):
         return self.path.name
 
     @property
+    def like(self) -> str | None:
+        """Return the id of the record whose model the files say that they are; `None`: they name none."""
+        return None
+
+    @property
     def prompts_from(self) -> Literal["folder", "family", "record"]:
         """Return who says what stands around a text."""
         return "family"

@@ -12,6 +12,8 @@ from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.config_keys import ARCHITECTURES, text_part
 from embrief.runtimes.base import Offer, Refusal, Runtime
 from embrief.runtimes.mistralrs import MistralRs
+from embrief.runtimes.onnx import OnnxRuntime
+from embrief.runtimes.openvino import OpenVinoRuntime
 from embrief.system.installed import install_command, is_installed
 
 if TYPE_CHECKING:
@@ -164,4 +166,11 @@ def _torch_resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     return resolve(spec, device, dtype)
 
 
-RUNTIMES: tuple[Runtime, ...] = (Engine(), Hashing(), SentenceTransformers(), MistralRs())
+RUNTIMES: tuple[Runtime, ...] = (
+    Engine(),
+    Hashing(),
+    OnnxRuntime(),
+    OpenVinoRuntime(),
+    SentenceTransformers(),
+    MistralRs(),
+)

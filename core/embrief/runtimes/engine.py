@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from embrief.engine.batch import IdRow, Packed
     from embrief.engine.checkpoint import Checkpoint
+    from embrief.engine.description import TextModel
     from embrief.engine.prefix import Prefix, PrefixCache
     from embrief.engine.stack import Stack
     from embrief.engine.tokens import TextTokenizer
@@ -212,22 +213,8 @@ class EngineReranker(_Engine):
 
         super().__init__(request)
         spec = cast("RerankerSpec", request.spec)
-        if spec.scoring == "label":
-            (score,) = self._checkpoint.read({"score.weight": (1, self._model.hidden_size)})
-            self._head = ScoreHead(score[0], request.device)
-        else:
-            self._head = ScoreHead(self._yes_minus_no(spec), request.device)
-        self._checkpoint.check_all_read(unused=BUFFERS_AND_HEADS if spec.scoring == "label" else BUFFERS)
-
-    def _yes_minus_no(self, spec: RerankerSpec) -> torch.Tensor:
-        """Return the difference of the two rows of the output layer that mean yes and no."""
-        yes, no = (self._tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
-        check_score_head(self._folder, spec.id, yes=yes, no=no)
-        tied = read_object(self._base / "config.json").flag("tie_word_embeddings")
-        # An output layer that is stored counts, whatever config.json says: transformers ties nothing then.
-        name = "embed_tokens.weight" if tied and not self._checkpoint.holds("lm_head.weight") else "lm_head.weight"
-        (table,) = self._checkpoint.read({name: (self._model.vocabulary, self._model.hidden_size)})
-        return table[yes].float() - table[no].float()
+        direction = relevance(spec, self._folder, self._checkpoint, self._tokenizer, self._model)
+        self._head = ScoreHead(direction, request.device)
 
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
@@ -250,6 +237,29 @@ class EngineReranker(_Engine):
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the log-odds of a batch."""
         return {"score": Scores(self._through(rows, lambda hidden, batch: self._head(hidden)))}
+
+
+def relevance(
+    spec: RerankerSpec, folder: Path, checkpoint: Checkpoint, tokenizer: TextTokenizer, model: TextModel
+) -> torch.Tensor:
+    """Return what the last token's state is multiplied with, (hidden_size,). All tensors have to be read by now.
+
+    Raises:
+        ModelMismatchError: The files are not those of such a reranker.
+    """
+    if spec.scoring == "label":
+        (score,) = checkpoint.read({"score.weight": (1, model.hidden_size)})
+        checkpoint.check_all_read(unused=BUFFERS_AND_HEADS)
+        return score[0]
+    # The difference of the two rows of the output layer that mean yes and no.
+    yes, no = (tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
+    check_score_head(folder, spec.id, yes=yes, no=no)
+    tied = read_object(transformer_folder(folder) / "config.json").flag("tie_word_embeddings")
+    # An output layer that is stored counts, whatever config.json says: transformers ties nothing then.
+    name = "embed_tokens.weight" if tied and not checkpoint.holds("lm_head.weight") else "lm_head.weight"
+    (table,) = checkpoint.read({name: (model.vocabulary, model.hidden_size)})
+    checkpoint.check_all_read(unused=BUFFERS)
+    return table[yes].float() - table[no].float()
 
 
 def _budget(device: str, values_per_token: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from embrief.discovery.plugins import plugins
-from embrief.errors import ArgumentError, EmbriefError, WrongKindError
+from embrief.errors import AmbiguousModelError, ArgumentError, EmbriefError, UnknownModelError, WrongKindError
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.files.forms import SafetensorsFolder, local_model
@@ -160,7 +160,13 @@ class ResolvedModel(Generic[S]):
                 "hex digits>'"
             )
         if recorded is not None or self.local is not None:
-            artifact = self.artifact
+            try:
+                artifact = self.artifact
+            except AmbiguousModelError:
+                # What files leave open is not the question where they lack weights.
+                if self.local is not None:
+                    self.local.check()
+                raise
             if self.local is not None and isinstance(self._resolved, Path):
                 self.local.check()
             if revision is not None and artifact is None and self._resolved != recorded:
@@ -185,6 +191,16 @@ class ResolvedModel(Generic[S]):
         return cast("S", spec)
 
     def _like(self) -> S | None:
+        own = self._here.like
+        if own is not None and self.choice.like is None:
+            recorded = self._catalog.models.get(own)
+            if recorded is None:
+                raise UnknownModelError(
+                    f"{self._here.path} is {own}, of which nothing is recorded here; upgrade embrief, or install the "
+                    "plugin that brings its record"
+                )
+            # Of another kind than is wanted: the files say so better.
+            return cast("S", recorded) if isinstance(recorded, self.choice.kind) else None
         if self.choice.like is None:
             return None
         spec = self._catalog.find_model(self.choice.like)

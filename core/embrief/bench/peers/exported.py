@@ -1,70 +1,25 @@
-"""The torch module that OpenVINO and ONNX Runtime get to convert: ids in, pooled and normalised vectors out."""
+"""What OpenVINO and ONNX Runtime are given: the graph of an export, and texts to calibrate a quantiser on."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
 
+def write_graph(folder: Path, file: Path) -> None:
+    """Write the checkpoint in `folder` as an ONNX file: the graph that `embrief export` makes, in float32."""
+    from embrief.exporting import graphs
+    from embrief.facades.embedder import Embedder
 
-def embedding_module(folder: Path) -> torch.nn.Module:
-    """Load transformers' model in float32 behind `forward(ids, last)`.
-
-    Args:
-        folder: the checkpoint.
-
-    Returns:
-        A module that takes ids (int64, shape `(batch, tokens)`, padded on the right) and the column of each row's last
-        token (int64, shape `(batch,)`) and returns vectors (float32, shape `(batch, dim)`). It takes no mask: in a
-        causal model padding on the right changes nothing to its left, and an engine told only "causal" can use its
-        fastest attention.
-    """
-    import torch
-    from transformers import AutoModel
-
-    class Rotation(torch.nn.Module):
-        """Cosines and sines of all positions as a table: computed in bf16, far positions would run together."""
-
-        cos: torch.Tensor
-        sin: torch.Tensor
-
-        def __init__(self, plain: Any, length: int) -> None:
-            super().__init__()
-            cos, sin = plain(torch.empty(0), torch.arange(length).unsqueeze(0))
-            self.register_buffer("cos", cos)
-            self.register_buffer("sin", sin)
-
-        def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return self.cos[:, : position_ids.shape[1]], self.sin[:, : position_ids.shape[1]]
-
-    class Embedding(torch.nn.Module):
-        def __init__(self, model: Any) -> None:
-            super().__init__()
-            model.rotary_emb = Rotation(model.rotary_emb, model.config.max_position_embeddings)
-            self.model = model
-
-        def forward(self, ids: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-            positions = torch.arange(ids.shape[1]).unsqueeze(0)
-            hidden = self.model(
-                input_ids=ids,
-                # A mapping is taken as ready-made masks: none here, so attention is plainly causal.
-                attention_mask={"full_attention": None},
-                position_ids=positions,
-                use_cache=False,
-            ).last_hidden_state
-            pooled = hidden[torch.arange(ids.shape[0]), last]
-            return torch.nn.functional.normalize(pooled, dim=-1)
-
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True)
-    return Embedding(model).eval()
+    with Embedder(folder, backend="engine", device="cpu", dtype="float32") as embedder:
+        graphs.write_onnx(graphs.graph_of(embedder.spec, folder), file)
 
 
 def width_of(folder: Path) -> int:

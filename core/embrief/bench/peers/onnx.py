@@ -1,4 +1,4 @@
-"""ONNX Runtime, exported by torch.onnx; int8 through its own dynamic quantiser.
+"""ONNX Runtime on the graph of an export, float32 and int8, without the rest of the runtime that embrief has for it.
 
 All threads in one operator, rows sorted by length in batches of `ROWS`.
 """
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embrief.bench.peers.common import Variant, normalised, quietly, run_batches, threads, told_as, version_of
-from embrief.bench.peers.exported import embedding_module, width_of
+from embrief.bench.peers.exported import width_of, write_graph
+from embrief.files.exports import IDS, LENGTHS
 from embrief.system.installed import is_installed
 
 if TYPE_CHECKING:
@@ -23,15 +24,15 @@ ROWS = 8
 
 def installed_version() -> str:
     """Return the version, or "" where ONNX Runtime or what exports to it is missing."""
-    needed = ("onnx", "onnxscript", "transformers")
+    needed = ("onnx", "onnxscript", "torch")
     return version_of("onnxruntime", "onnxruntime") if all(map(is_installed, needed)) else ""
 
 
 def variants() -> list[Variant]:
-    """Return fp32 and dynamic int8; on CPUs it has no bf16."""
+    """Return fp32 and int8; on CPUs it has no bf16."""
     return [
         Variant("fp32", partial(_load, "fp32")),
-        Variant("int8 dynamic", partial(_load, "int8 dynamic"), "per-channel weights, activations per tensor"),
+        Variant("int8", partial(_load, "int8"), "weights of 8 bits in blocks of 32, activations as it runs"),
     ]
 
 
@@ -48,9 +49,9 @@ class _Model:
         self._scratch = tempfile.TemporaryDirectory(prefix="embrief-onnx-", ignore_cleanup_errors=True)
         try:
             file = Path(self._scratch.name) / "model.onnx"
-            _export(folder, file)
-            if variant == "int8 dynamic":
-                file = _quantise(file)
+            write_graph(folder, file)
+            if variant == "int8":
+                file = _quantised(file)
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads()
             options.log_severity_level = 3
@@ -67,44 +68,16 @@ class _Model:
             return normalised(run_batches(self._run, rows, ROWS, self._dim), len(rows))
 
     def _run(self, ids: np.ndarray, last: np.ndarray) -> Any:
-        return self._session.run(None, {"ids": ids, "last": last})[0]
+        return self._session.run(None, {IDS: ids, LENGTHS: last + 1})[0]
 
     def close(self) -> None:
         self._session = None
         self._scratch.cleanup()
 
 
-def _export(folder: Path, file: Path) -> None:
-    import torch
-
-    batch, tokens = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("tokens", min=2, max=32768)
-    example = (torch.tensor([[1, 2, 3, 4, 5]] * 3), torch.tensor([4, 3, 2]))
-    with torch.no_grad():
-        program = torch.onnx.export(
-            embedding_module(folder),
-            example,
-            dynamo=True,
-            dynamic_shapes=({0: batch, 1: tokens}, {0: batch}),
-            input_names=["ids", "last"],
-            output_names=["vectors"],
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    # Protobuf ends at 2 GB: the weights lie beside the graph.
-    program.save(str(file), external_data=True)
-
-
-def _quantise(file: Path) -> Path:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def _quantised(file: Path) -> Path:
+    from embrief.exporting import graphs
 
     target = file.with_name("model-int8.onnx")
-    quantize_dynamic(
-        file,
-        target,
-        op_types_to_quantize=["MatMul"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=True,
-    )
+    graphs.quantise(file, target)
     return target

@@ -1,4 +1,4 @@
-"""OpenVINO, converted from transformers' module; int8 through NNCF where it is installed.
+"""OpenVINO on the graph of an export; int8 through NNCF where it is installed.
 
 Latency mode with all threads, one row at a time and so without padding: batches of 4 to 32 mixed rows were slower in
 two runs on two cores, both of them disturbed by other load.
@@ -6,17 +6,17 @@ two runs on two cores, both of them disturbed by other load.
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from embrief.bench.peers.common import Variant, normalised, quietly, run_batches, threads, told_as, version_of
-from embrief.bench.peers.exported import calibration_rows, embedding_module, width_of
+from embrief.bench.peers.exported import calibration_rows, width_of, write_graph
+from embrief.files.exports import IDS, LENGTHS
 from embrief.system.installed import is_installed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAME = "openvino"
 ROWS = 1
@@ -27,8 +27,9 @@ CALIBRATION_TOKENS = 256
 
 
 def installed_version() -> str:
-    """Return the version, or "" where OpenVINO or transformers, which it converts from, is missing."""
-    return version_of("openvino", "openvino") if is_installed("transformers") else ""
+    """Return the version, or "" where OpenVINO or what makes the graph is missing."""
+    needed = ("onnx", "onnxscript", "torch")
+    return version_of("openvino", "openvino") if all(map(is_installed, needed)) else ""
 
 
 def variants() -> list[Variant]:
@@ -80,7 +81,7 @@ class _Model:
             return normalised(run_batches(self._run, rows, ROWS, self._dim), len(rows))
 
     def _run(self, ids: np.ndarray, last: np.ndarray) -> Any:
-        return self._compiled((ids, last))[0]
+        return self._compiled({IDS: ids, LENGTHS: last + 1})[0]
 
     def close(self) -> None:
         self._compiled = None
@@ -88,12 +89,11 @@ class _Model:
 
 def _convert(folder: Path) -> Any:
     import openvino
-    import torch
 
-    module = embedding_module(folder)
-    example = (torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([3, 2]))
-    with torch.no_grad():
-        return openvino.convert_model(module, example_input=example)
+    with tempfile.TemporaryDirectory(prefix="embrief-openvino-", ignore_cleanup_errors=True) as scratch:
+        file = Path(scratch) / "model.onnx"
+        write_graph(folder, file)
+        return openvino.convert_model(file)
 
 
 def _compress(model: Any) -> Any:
@@ -106,5 +106,5 @@ def _quantise(model: Any, folder: Path) -> Any:
     import nncf
 
     rows = calibration_rows(folder, CALIBRATION_ROWS, CALIBRATION_TOKENS)
-    inputs = [(ids, np.array([ids.shape[1] - 1], dtype=np.int64)) for ids in rows]
+    inputs = [{IDS: ids, LENGTHS: np.array([ids.shape[1]], dtype=np.int64)} for ids in rows]
     return nncf.quantize(model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(inputs))

@@ -1,0 +1,47 @@
+"""`embrief export`: a model as a folder that runs without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import Annotated
+
+import typer
+
+from embrief.cli.completion import model_names
+from embrief.cli.naming import ConfigFile, meant_here
+from embrief.cli.output import size
+from embrief.cli.paths import expanded
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(autocompletion=model_names, help="A name from `embrief models`, a folder, or an id on the hub."),
+    ],
+    to: Annotated[Path, typer.Option("--to", callback=expanded, metavar="FOLDER", help="The folder to write.")],
+    file_format: Annotated[str, typer.Option("--format", help="onnx, for ONNX Runtime, or openvino.")] = "onnx",
+    dtype: Annotated[
+        str, typer.Option(help="float32, or int8 for the weights of the layers: smaller, and vectors move.")
+    ] = "float32",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an export that is there. Nothing else is replaced.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Write a model as a folder for ONNX Runtime or OpenVINO, compared with the original.
+
+    Needs `pip install "embrief[export]"`; what it writes runs with `embrief[onnx]` or `embrief[openvino]` alone, and
+    its vectors are in the model's own space.
+    """
+    from embrief.exporting import export_model
+
+    def say(step: str) -> None:
+        typer.echo(f"{step} ...", err=True)
+
+    name = meant_here(model).model
+    done = export_model(name, to, format=file_format, dtype=dtype, force=force, on_step=say)
+    typer.echo(f"{name} is in {done.folder}: {done.format}, {done.dtype}, {size(done.size)}")
+    if done.kind == "embedder":
+        typer.echo(f"least cosine with the original: {done.agreement:.6f}")
+    else:
+        typer.echo(f"log-odds differ from the original's by {done.agreement:.2g} at most")
