@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from embrief import Embedder, InputTooLongError, Rendered, RunOptions, TruncationWarning
+from embrief import Embedder, EmbeddingSpec, InputTooLongError, Rendered, RunOptions, TruncationWarning
 from embrief.discovery.plugins import plugins
+from embrief.runtimes.base import Ask, Offer, Refusal
 from embrief.runtimes.hashing import HashBackend
 
 MODULUS = 2**32
@@ -93,6 +95,15 @@ def test_blocks_change_nothing(corpus: list[str]) -> None:
     batch = embedder.embed_documents(many)
     for index in (*range(0, len(many), 97), 699, 700, 701, len(many) - 1):
         np.testing.assert_array_equal(embedder.embed_documents([many[index]])[0], batch[index])
+
+
+def test_no_more_values_than_16_bits_choose() -> None:
+    spec = plugins().catalog.models["embrief/hash"]
+    assert isinstance(spec, EmbeddingSpec)
+    runtime = plugins().catalog.backends["hash"]
+    assert isinstance(runtime.offer(spec, Ask()), Offer)
+    assert isinstance(runtime.offer(replace(spec, dim=65537), Ask()), Refusal)
+    assert isinstance(runtime.offer(replace(spec, mrl=range(8, 70000)), Ask()), Refusal)
 
 
 def test_half_a_surrogate_pair_is_a_sign() -> None:
