@@ -170,6 +170,18 @@ def test_an_engines_error_is_told_in_one_line():
         raise KeyError("rope")
 
 
+def test_mistralrs_finds_the_rope_base_where_it_looks(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling": "last"}')
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "config.json").write_text('{"rope_parameters": {"rope_theta": 5000.0}}')
+    mistral._present(folder, tmp_path / "shown")
+    assert json.loads((tmp_path / "shown" / "config.json").read_text())["rope_theta"] == 5000.0
+    assert (tmp_path / "shown" / "1_Pooling" / "config.json").read_text() == '{"pooling": "last"}'
+    assert json.loads((folder / "config.json").read_text()) == {"rope_parameters": {"rope_theta": 5000.0}}
+
+
 @pytest.mark.parametrize(
     ("name", "target"),
     [

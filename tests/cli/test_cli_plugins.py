@@ -23,7 +23,7 @@ BROKEN = "raise ImportError('its \\x1b[31mfriend is missing')"
 # Everything that embrief itself can run without.
 OPTIONAL = [
     "torch", "transformers", "sentence_transformers", "huggingface_hub", "chromadb", "llama_index", "langchain_core",
-    "qdrant_client",
+    "mistralrs", "qdrant_client",
 ]  # fmt: skip
 BARE = f"""
 import importlib.machinery as machinery, sys

@@ -68,7 +68,7 @@ class FarRuntime(Runtime):
 
     name = "far"
     preference = 99
-    dtypes = ("float32", "q8_0")
+    dtypes = ("float32", "far9")
     Options = Far
 
     def __init__(self) -> None:
@@ -209,16 +209,16 @@ def test_what_sends_texts_away_runs_only_where_it_is_named(far: FarRuntime, monk
 
 def test_a_format_that_one_runtime_knows_is_asked_of_that_one(far: FarRuntime) -> None:
     far.leaves = False
-    assert Embedder(QWEN, dtype="q8_0").info()["dtype"] == "q8_0"
-    with pytest.raises(ArgumentError, match=r"dtype='q4_0' is not known; use one of .*'q8_0'"):
-        Embedder(QWEN, dtype="q4_0")
+    assert Embedder(QWEN, dtype="far9").info()["dtype"] == "far9"
+    with pytest.raises(ArgumentError, match=r"dtype='far8' is not known; use one of .*'far9'"):
+        Embedder(QWEN, dtype="far8")
     with pytest.raises(
-        ArgumentError, match=r"'engine' cannot run .* has no dtype='q8_0', which far have; it has 'float32'"
+        ArgumentError, match=r"'engine' cannot run .* has no dtype='far9', which far have; it has 'float32'"
     ):
-        Embedder(QWEN, dtype="q8_0", backend="engine")
+        Embedder(QWEN, dtype="far9", backend="engine")
     far.leaves = True
-    with pytest.raises(ArgumentError, match="cannot run so: the backend 'engine' has no dtype='q8_0'"):
-        Reranker(dtype="q8_0")
+    with pytest.raises(ArgumentError, match="cannot run so: the backend 'engine' has no dtype='far9'"):
+        Reranker(dtype="far9")
 
 
 def test_the_identity_of_an_offer_is_part_of_the_fingerprint(far: FarRuntime) -> None:
