@@ -21,12 +21,12 @@ def graphs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     kept = tmp_path_factory.mktemp("graphs")
     write = graphs.write_onnx
 
-    def once(graph, file: Path, *, inline: int = graphs.INLINE) -> None:
+    def once(graph, file: Path) -> None:
         weights = float(sum(buffer.double().sum() for buffer in graph.buffers()))
-        place = kept / f"{weights!r}-{inline}"
+        place = kept / f"{weights!r}-{graphs.INLINE}"
         if not place.is_dir():
             place.mkdir()
-            write(graph, place / file.name, inline=inline)
+            write(graph, place / file.name)
         for found in place.iterdir():
             shutil.copyfile(found, file.with_name(found.name))
 

@@ -83,9 +83,9 @@ def _log_odds(scores: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("kind", "least"), [("onnx", 0.998), ("openvino", 0.996)])
 def test_int8_is_close(kind: str, least: float, exported: Export, texts: list[str]) -> None:
-    """Bounds for a model with 256 values per token; wider ones lose less."""
+    """Bounds for a model with 256 values per token; wider ones lose less. The empty text, one token, loses most."""
     folder = exported("tiny-embedding", kind, "int8")
-    documents = [*texts, WORDS, WORDS * 10]
+    documents = ["", *filter(None, texts), WORDS, WORDS * 10]
     with (
         Embedder(folder, truncate="silent") as export,
         Embedder("embrief/tiny-embedding", dtype="float32", truncate="silent") as source,
@@ -93,7 +93,9 @@ def test_int8_is_close(kind: str, least: float, exported: Export, texts: list[st
         assert export.space == source.space
         assert export.info()["dtype"] == "int8"
         together = export.embed_documents(documents)
-        assert cosines(together, source.embed_documents(documents)).min() > least
+        near = cosines(together, source.embed_documents(documents))
+        assert near[0] > 0.97
+        assert near[1:].min() > least
         # One factor for a whole batch would make a text's vector depend on the others.
         alone = np.concatenate([export.embed_documents([text]) for text in documents])
         assert cosines(together, alone).min() > 0.99999

@@ -67,13 +67,12 @@ def graph_of(spec: ModelSpec, folder: Path, *, without: Collection[str] = ()) ->
     return graph
 
 
-def write_onnx(graph: Graph, file: Path, *, inline: int = INLINE) -> None:
+def write_onnx(graph: Graph, file: Path) -> None:
     """Write a module as an ONNX file that takes any number of texts of any length, also one text of one token.
 
     Args:
         graph: The module.
-        file: The file; weights that do not go into it are written beside it, as `<name>.data`.
-        inline: Bytes of weights up to which they stand in the file.
+        file: The file; more than `INLINE` bytes of weights are written beside it, as `<name>.data`.
     """
     import torch
 
@@ -92,7 +91,7 @@ def write_onnx(graph: Graph, file: Path, *, inline: int = INLINE) -> None:
             verbose=False,
         )
         assert program is not None
-        program.save(str(file), external_data=size_of(graph) > inline)
+        program.save(str(file), external_data=size_of(graph) > INLINE)
 
 
 def size_of(graph: Graph) -> int:
@@ -100,7 +99,7 @@ def size_of(graph: Graph) -> int:
     return sum(buffer.nbytes for buffer in graph.buffers())
 
 
-def quantise(file: Path, target: Path, *, inline: int = INLINE) -> None:
+def quantise(file: Path, target: Path) -> None:
     """Write an ONNX file whose products have weights of 8 bits, with a factor for each 32 of them in a row.
 
     The table of token vectors stays as it is. What goes into a product is rounded a few values of one token at a time:
@@ -109,8 +108,7 @@ def quantise(file: Path, target: Path, *, inline: int = INLINE) -> None:
 
     Args:
         file: The file in float32.
-        target: The file to write.
-        inline: Bytes up to which weights stand in the file; others are written beside it, as `<name>.data`.
+        target: The file to write; more than `INLINE` bytes of weights are written beside it, as `<name>.data`.
     """
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
@@ -119,7 +117,7 @@ def quantise(file: Path, target: Path, *, inline: int = INLINE) -> None:
         how = DefaultWeightOnlyQuantConfig(block_size=_BLOCK, is_symmetric=True, bits=8, accuracy_level=_INT8_PRODUCTS)
         quantiser = MatMulNBitsQuantizer(onnx.load(file), algo_config=how)
         quantiser.process()
-        quantiser.model.save_model_to_file(str(target), use_external_data_format=_bytes(file) > inline)
+        quantiser.model.save_model_to_file(str(target), use_external_data_format=_bytes(file) > INLINE)
 
 
 def convert(file: Path, target: Path, *, int8: bool) -> None:

@@ -24,8 +24,8 @@ _PICKLED = (
 GGUF = "GGUF, which llama.cpp runs and embrief does not; pass the original model, by its id on the hub or its folder"
 _EXPORT = (
     "{0} of unknown making: whether its vectors are those of any model cannot be told, and many published ones leave "
-    "out a part or want their padding on the left. Pass the original, or export from the original: `embrief export MODEL "
-    "--to FOLDER --format {1}` makes a folder that runs here without torch"
+    "out a part or want their padding on the left. Pass the original, or export from the original: `embrief export "
+    "MODEL --to FOLDER --format {1}` makes a folder that runs here without torch"
 )
 # What there is of several kinds is named by the first: OpenVINO's *.bin is no pickle.
 _FILES = {
