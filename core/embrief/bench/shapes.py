@@ -56,7 +56,7 @@ class Shape:
 
     def config(self, layers: int) -> dict[str, Any]:
         """Return config.json of the published model, with another number of layers."""
-        common = {
+        common: dict[str, Any] = {
             "model_type": self.family,
             "attention_bias": False,
             "attention_dropout": 0.0,
