@@ -121,7 +121,8 @@ def test_tokens_are_words_and_signs_and_the_rest_is_cut() -> None:
     assert result.truncated is not None
     assert result.token_counts.tolist() == [9, 1, 9, 0, 4]
     assert result.truncated.tolist() == [True, False, True, False, False]
-    np.testing.assert_array_equal(result.vectors[0], result.vectors[4])
+    whole = Embedder("embrief/hash").embed_documents(["One, two ("])
+    np.testing.assert_array_equal(result.vectors[[0, 4]], whole[[0, 0]])
     with pytest.warns(TruncationWarning, match="index 0"):
         embedder.with_settings(truncate="warn").embed_documents([text])
     refusing = embedder.with_settings(truncate="error")

@@ -316,6 +316,16 @@ def test_blocks_give_the_vectors_of_the_whole_to_the_last_bit(dim: int) -> None:
     assert caught.value.index == 2100
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_found_in_any_block(normalize: bool, bad: float) -> None:
+    raw = np.full((300, 1024), 2, np.float32)
+    raw[[130, 299], -1] = bad
+    with pytest.raises(NonFiniteVectorError, match=r"index 130 \(2 of 300") as caught:
+        core_vectors.finish(raw, count=300, dim=1024, normalize=normalize, what="model")
+    assert caught.value.index == 130
+
+
 def test_equal_texts_share_a_vector_wherever_they_stand() -> None:
     rng = np.random.default_rng(0)
     texts = [f"text {number}" for number in rng.integers(0, 3000, 5000)]
