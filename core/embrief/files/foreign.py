@@ -62,10 +62,10 @@ def path_of(value: str | Path, what: str) -> Path:
 
 
 def folder_of(name: str) -> Path | None:
-    """Return the folder of this name, `~` expanded; `None` if there is none, or can be none."""
+    """Return the folder, or the GGUF file, of this name, `~` expanded; `None` if there is none, or can be none."""
     try:
         path = Path(name).expanduser()
-        return path if path.is_dir() else None
+        return path if path.is_dir() or (path.suffix.lower() == ".gguf" and path.is_file()) else None
     # A null character, a name that is too long, a user who does not exist.
     except (OSError, ValueError, RuntimeError):
         return None

@@ -9,6 +9,7 @@ from embrief.errors import WeightsUnavailableError
 from embrief.files.folder_prompts import unused_prompts
 from embrief.files.folders import check_unchanged, files_digest, missing_files, stamp, weights_digest
 from embrief.files.foreign import folder_problem
+from embrief.files.gguf import GgufFile
 from embrief.files.identify import identify_embedder, identify_reranker
 from embrief.files.local import LocalModel
 from embrief.files.model_files import ModelFiles, read_files
@@ -73,7 +74,7 @@ class SafetensorsFolder(LocalModel):
         return identify_reranker(self.files, family(self.files.architecture), like=like)
 
 
-FORMS: tuple[type[LocalModel], ...] = (SafetensorsFolder,)
+FORMS: tuple[type[LocalModel], ...] = (GgufFile, SafetensorsFolder)
 """What a path is looked at for, in this order."""
 
 

@@ -11,6 +11,7 @@ from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.config_keys import ARCHITECTURES, text_part
 from embrief.runtimes.base import Offer, Refusal, Runtime
+from embrief.runtimes.gguf import GgufRuntime
 from embrief.system.installed import install_command, is_installed
 
 if TYPE_CHECKING:
@@ -158,4 +159,4 @@ def _torch_resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
     return resolve(spec, device, dtype)
 
 
-RUNTIMES: tuple[Runtime, ...] = (Engine(), Hashing(), SentenceTransformers())
+RUNTIMES: tuple[Runtime, ...] = (Engine(), Hashing(), SentenceTransformers(), GgufRuntime())
