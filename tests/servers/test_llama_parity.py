@@ -17,7 +17,7 @@ from embrief.parity import ParityReport
 from embrief.servers import OpenAI
 
 from .conftest import Record, StartLlama
-from .gguf_writer import write_embedder
+from ..gguf_writer import write_embedder
 from .helpers import words
 from .llama import LlamaServer
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from .conftest import StartLlama
-from .gguf_writer import RERANK_TEMPLATE, write_embedder, write_reranker
+from ..gguf_writer import RERANK_TEMPLATE, write_embedder, write_reranker
 from .llama import LlamaServer
 from .process import Answer
 

@@ -19,12 +19,16 @@ _PICKLED = (
     "pickled weights, which can run code when they are loaded and are never read; where you trust them, load them once "
     "with transformers, call save_pretrained(<folder>), and pass that folder"
 )
-GGUF = "GGUF, which llama.cpp runs and embrief does not; pass the original model, by its id on the hub or its folder"
+GGUF = (
+    "GGUF, which embrief runs in llama.cpp, a file at a time: pass the path of one, as gguf:PATH, or the id of the "
+    "original model with backend='gguf'"
+)
+_GGML = "GGML, which came before GGUF and which nothing here reads; pass a GGUF file, or the original model"
 _ONNX = "an ONNX export, which ONNX Runtime runs and embrief does not; pass the model that it was made from"
 # What there is of several kinds is named by the first: OpenVINO's *.bin is no pickle.
 _FILES = {
     ".gguf": GGUF,
-    ".ggml": GGUF,
+    ".ggml": _GGML,
     ".onnx": _ONNX,
     ".xml": "an OpenVINO export, which OpenVINO runs and embrief does not; pass the model that it was made from",
     ".bin": _PICKLED,
