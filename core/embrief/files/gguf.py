@@ -157,7 +157,7 @@ def _check_model(header: GgufHeader, spec: ModelSpec) -> None:
         shape = None if table is None else table.shape
         wrong.append(f"its table of token vectors has the shape {shape}, due is {(len(tokens), width)}")
     layers = {int(name.split(".")[1]) for name in header.tensors if name.startswith("blk.") and _numbered(name)}
-    if layers != set(range(_need(header, "block_count"))):
+    if len(layers) != _need(header, "block_count") or layers != set(range(len(layers))):
         wrong.append(f"it has tensors of {len(layers)} layers and says {_need(header, 'block_count')}")
     if wrong:
         raise ModelMismatchError(f"{header.file} is not {spec.id}: {'; '.join(wrong)}")

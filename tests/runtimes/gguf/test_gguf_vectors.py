@@ -74,7 +74,7 @@ def wide(qwen3_folder: Path, gemma_folder: Path, tmp_path_factory: pytest.TempPa
 def test_long_texts_too_beyond_the_window_and_the_usual_batch(name, wide, tmp_path):
     file = write_embedder(wide[name], tmp_path / "long.gguf")
     texts = [" ".join(str(n * step % 97) for n in range(count)) for count, step in
-             ((120, 1), (150, 3), (250, 5), (270, 7), (450, 11), (600, 13), (760, 17))]  # fmt: skip
+             ((120, 1), (150, 3), (250, 5), (270, 7), (450, 11), (560, 13), (640, 17))]  # fmt: skip
     embedder = Embedder(file, max_tokens=2048)
     found = embedder.encode(texts, role="document")
     assert found.token_counts.max() > 1700
