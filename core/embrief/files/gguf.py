@@ -91,6 +91,7 @@ def plan(header: GgufHeader, spec: ModelSpec) -> Plan:
             repaired.append(f"pooling is {header_pooling(header) or 'not said'}, run is {pooling}")
         _check_dense(header, spec)
     else:
+        assert isinstance(spec, RerankerSpec)  # there is no third kind
         pooling = _score_head(header, spec)
     vocabulary = _vocabulary(header, spec, repaired)
     return Plan(
@@ -509,7 +510,9 @@ def evidence(files: Sequence[Path]) -> str:
         WeightsUnavailableError: One is not there.
     """
     try:
-        return "file-" + _sampled(tuple(files), *((s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in map(Path.stat, files)))
+        return "file-" + _sampled(
+            tuple(files), *((s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in map(Path.stat, files))
+        )
     except OSError as error:
         raise WeightsUnavailableError(f"{files[0]} is not there, or cannot be read: {error}") from error
 

@@ -13,12 +13,11 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from embrief.errors import ModelMismatchError, WeightsUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 MAGIC = b"GGUF"
@@ -55,7 +54,9 @@ DTYPES = ("float32", "float16", "bfloat16", *(name for name, *_ in _TYPES.values
           *_MIXTURES.values())  # fmt: skip
 """Number formats of GGUF files by the names that they have here."""
 _WRITTEN = {"f32": "float32", "fp32": "float32", "f16": "float16", "fp16": "float16", "bf16": "bfloat16"}
-_IN_NAME = re.compile(r"(?:^|[-_.])(bf16|fp?16|fp?32|i?q\d_[a-z0-9]+(?:_[a-z]+)?|tq\d_\d|mxfp4)(?=[-.]|$)", re.IGNORECASE)
+_IN_NAME = re.compile(
+    r"(?:^|[-_.])(bf16|fp?16|fp?32|i?q\d_[a-z0-9]+(?:_[a-z]+)?|tq\d_\d|mxfp4)(?=[-.]|$)", re.IGNORECASE
+)
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
@@ -83,29 +84,32 @@ class GgufHeader:
         Raises:
             ModelMismatchError: There is something else, here and below.
         """
-        return self._value(key, lambda value: isinstance(value, str), "a string")
+        value = self.facts.get(key)
+        return value if value is None or isinstance(value, str) else self._refuse(key, "a string")
 
     def count(self, key: str) -> int | None:
         """Return a whole number of at least 0, `None` if there is none."""
-        return self._value(key, lambda value: type(value) is int and value >= 0, "a whole number of at least 0")
+        value = self.facts.get(key)
+        fits = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+        return value if fits else self._refuse(key, "a whole number of at least 0")
 
     def flag(self, key: str) -> bool | None:
         """Return true or false, `None` if it is not said."""
-        return self._value(key, lambda value: isinstance(value, bool), "true or false")
+        value = self.facts.get(key)
+        return value if value is None or isinstance(value, bool) else self._refuse(key, "true or false")
 
     def texts(self, key: str) -> list[str] | None:
         """Return strings, `None` if there are none."""
-        return self._value(key, lambda value: isinstance(value, list), "a list of strings")
+        value = self.facts.get(key)
+        return value if value is None or isinstance(value, list) else self._refuse(key, "a list of strings")
 
     def numbers(self, key: str) -> array[Any] | None:
         """Return numbers, `None` if there are none."""
-        return self._value(key, lambda value: isinstance(value, array), "a list of numbers")
-
-    def _value(self, key: str, fits: Callable[[Any], bool], what: str) -> Any:
         value = self.facts.get(key)
-        if value is not None and not fits(value):
-            raise ModelMismatchError(f"{key!r} in {self.file} is not {what}; {_REMEDY}")
-        return value
+        return value if value is None or isinstance(value, array) else self._refuse(key, "a list of numbers")
+
+    def _refuse(self, key: str, what: str) -> NoReturn:
+        raise ModelMismatchError(f"{key!r} in {self.file} is not {what}; {_REMEDY}")
 
     @property
     def dtype(self) -> str:
@@ -298,4 +302,3 @@ def parts_of(name: str) -> tuple[int, int]:
     """Return which part of how many a file is by its name; `(1, 1)` for a whole one."""
     found = _PART.search(name)
     return (int(found[1]), int(found[2])) if found else (1, 1)
-

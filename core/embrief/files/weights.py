@@ -415,8 +415,10 @@ def fetch(source: ModelSource) -> CachedModel:
         warn(f"{error.__cause__!r}; using {source.id} as it was fetched before ({cached.revision})", UserWarning)
         return cached
     wanted = _wanted(info, source)
-    if not source.files and source.gguf is None and not any(
-        Path(item.rfilename).name in (SINGLE, INDEX) and "Dense" not in item.rfilename for item in wanted
+    if (
+        not source.files
+        and source.gguf is None
+        and not any(Path(item.rfilename).name in (SINGLE, INDEX) and "Dense" not in item.rfilename for item in wanted)
     ):
         raise WeightsUnavailableError(
             f"{source.id} at revision {source.revision or 'main'} has no safetensors weights ({SINGLE}, or shards with "

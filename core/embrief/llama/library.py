@@ -158,8 +158,8 @@ class Llama:
         settings.embeddings = wanted.pooling != "none"
         settings.pooling_type = _POOLINGS[wanted.pooling]
         if wanted.gpu_layers == 0:
-            # Its fused attention rounds to float16 on CPUs: it moved a text of 1,024 tokens by 4e-4 in cosine and scores
-            # by 0.02 in log-odds. Without it, and with keys and values in float32, both are exact to 1e-6.
+            # Its fused attention rounds to float16 on CPUs: it moved a text of 1,024 tokens by 4e-4 in cosine, and
+            # scores by 0.02 in log-odds. Without it, and with keys and values in float32, both are exact to 1e-6.
             settings.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
             settings.type_k = settings.type_v = api.GGML_TYPE_F32
         if wanted.causal:
@@ -251,7 +251,7 @@ class Llama:
             if outputs == "last":
                 flags[-1] = 1
         batch = api.llama_batch()
-        keep = [
+        keep: list[Any] = [
             (ctypes.c_int32 * total).from_buffer(token),
             (ctypes.c_int32 * total).from_buffer(position),
             (ctypes.c_int32 * total)(*[1] * total),

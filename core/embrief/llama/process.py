@@ -10,7 +10,6 @@ import sys
 import tempfile
 import threading
 import weakref
-from array import array
 from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -21,11 +20,13 @@ from embrief.llama.protocol import EndedError, receive, send
 from embrief.system import exiting
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
 
     from embrief.llama.library import Wanted
 
-_COMMAND = (sys.executable, "-m", "embrief.llama.child")
+# -P: what lies in the working directory is none of its modules.
+_COMMAND = (sys.executable, "-P", "-m", "embrief.llama.child")
 _STARTS = 4
 """Processes that may end one after the other without an answer between them, before no more is started."""
 _TAIL = 2000
@@ -47,11 +48,11 @@ class Child:
     """One process, from its start to its end. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         # Settings of ggml's: with a backtrace it would start a debugger.
         environment = {**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
             _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment
         )
 
@@ -197,7 +198,9 @@ class InChild:
         except LlamaError as error:
             raise BackendError(f"{self._label}: {error}") from None
         if len(values) != 4 * self._wanted.width * len(rows):
-            raise BackendError(f"llama.cpp gave {len(values)} bytes for {len(rows)} rows of {self._wanted.width} values")
+            raise BackendError(
+                f"llama.cpp gave {len(values)} bytes for {len(rows)} rows of {self._wanted.width} values"
+            )
         self._ended = 0
         return values
 

@@ -40,10 +40,7 @@ def build(vocabulary: Vocabulary) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE(ids, pairs, unk_token=_UNKNOWN, fuse_unk=True, byte_fallback=True))
         _read_as_gemma(tokenizer)
     tokenizer.add_tokens(
-        [
-            AddedToken(tokens[number], special=special, normalized=False)
-            for number, special in vocabulary.added.items()
-        ]
+        [AddedToken(tokens[number], special=special, normalized=False) for number, special in vocabulary.added.items()]
     )
     around = dict.fromkeys([*vocabulary.begin, *vocabulary.end])
     if around:

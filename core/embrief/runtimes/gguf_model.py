@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from embrief.runtimes.torch_common import IdRow, Tokenized
 
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 16384}
-"""Tokens of one request: few enough on a CPU that a query does not wait long for a batch of documents. The process makes
-smaller batches of them."""
+"""Tokens of one request: few enough on a CPU that a query does not wait long for a batch of documents. llama.cpp gets
+them in smaller batches."""
 
 
 class _GgufModel(Batched):
@@ -165,14 +165,13 @@ def _tokenizer(vocabulary: Vocabulary, spec: ModelSpec, file: Path) -> TextToken
 
 def _compare(vocabulary: Vocabulary, published: Path, file: Path) -> None:
     found = read_object(published, limit=LARGE)
-    model = found.object("model") or {}
+    model: dict[str, Any] = found.object("model") or {}
     due: dict[str, int] = {**model.get("vocab", {}), **{item["content"]: item["id"] for item in found["added_tokens"]}}
     # A token of Gemma's stands for a picture and has no vector; the converter writes blanks for the sign of a blank.
     wrong = [
         token
         for token, number in due.items()
-        if number < len(vocabulary.tokens)
-        and vocabulary.tokens[number] not in (token, token.replace("\u2581", " "))
+        if number < len(vocabulary.tokens) and vocabulary.tokens[number] not in (token, token.replace("\u2581", " "))
     ]
     merges = [item if isinstance(item, str) else " ".join(item) for item in model.get("merges", [])]
     if wrong or (vocabulary.kind == "gpt2" and merges != vocabulary.merges):

@@ -148,7 +148,8 @@ def test_the_process_ends_with_the_one_that_asks(end, files):
     code = CHILD.format(file=str(files["qwen3"]))
     if "call" in end:
         code += (
-            "import threading\nthreading.Thread(target=lambda: embedder.encode(['word ' * 900] * 3000, role='document'),"
+            "import threading\n"
+            "threading.Thread(target=lambda: embedder.encode(['word ' * 900] * 3000, role='document'),"
             " daemon=True).start()\ntime.sleep(1)\nprint('running', flush=True)\n"
         )
     code += "sys.stdin.readline()\n"

@@ -1,4 +1,4 @@
-"""What llama.cpp makes of GGUF files, compared with transformers and the engine on the checkpoints they are made from."""
+"""What llama.cpp makes of GGUF files, compared with transformers and the engine on the same checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from embrief.stores import stored_model
 from embrief.testing import check_runtime
 
 from ...gguf_writer import write_embedder, write_reranker
-from .conftest import Record, cosines
+from .conftest import cosines
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("llama")]
 
@@ -192,13 +192,17 @@ def test_a_query_that_looks_like_a_template_is_a_query(files):
 def test_an_end_token_that_is_not_said_or_said_wrongly_is_appended_all_the_same(qwen3_folder, tmp_path):
     expected = reference(qwen3_folder, TEXTS, max_tokens=256)
     plain = write_embedder(qwen3_folder, tmp_path / "plain.gguf", adds_end=False)
-    assert cosines(Embedder(plain, max_tokens=256).encode(list(TEXTS), role="document").vectors, expected).min() > 0.9999
+    assert (
+        cosines(Embedder(plain, max_tokens=256).encode(list(TEXTS), role="document").vectors, expected).min() > 0.9999
+    )
 
     def wrong(facts, tensors):
         facts["tokenizer.ggml.eos_token_id"] = 2
 
     other = write_embedder(qwen3_folder, tmp_path / "other.gguf", change=wrong)
-    assert cosines(Embedder(other, max_tokens=256).encode(list(TEXTS), role="document").vectors, expected).min() > 0.9999
+    assert (
+        cosines(Embedder(other, max_tokens=256).encode(list(TEXTS), role="document").vectors, expected).min() > 0.9999
+    )
 
 
 def test_another_pooling_is_refused_and_run_right_where_somebody_says_which_model_it_is(
@@ -316,7 +320,7 @@ def test_parity_with_the_engine(qwen3_model, files, qwen3_folder):
 
 def test_pickles_find_the_file_again(files):
     embedder = Embedder(files["qwen3"])
-    assert pickle.loads(pickle.dumps(embedder)).space.id == embedder.space.id  # noqa: S301
+    assert pickle.loads(pickle.dumps(embedder)).space.id == embedder.space.id
 
 
 def test_a_store_never_names_a_file(files):
