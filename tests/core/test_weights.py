@@ -375,7 +375,7 @@ class Letters:
         return Output.dense([[0.1 + sum(ord(c) % 8 == n for c in item.text) for n in range(8)] for item in inputs])
     def close(self): pass
 class Gguf(Runtime):
-    name, dtypes, preference = "gguf", tuple(files), 5
+    name, dtypes, preference = "letters", tuple(files), 5
     def offer(self, spec, ask):
         wanted = "q8_0" if ask.dtype == "auto" else ask.dtype
         if spec.architecture != "many": return Refusal("reads GGUF")

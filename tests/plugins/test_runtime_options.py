@@ -210,10 +210,10 @@ def test_what_sends_texts_away_runs_only_where_it_is_named(far: FarRuntime, monk
 def test_a_format_that_one_runtime_knows_is_asked_of_that_one(far: FarRuntime) -> None:
     far.leaves = False
     assert Embedder(QWEN, dtype="q8_0").info()["dtype"] == "q8_0"
-    with pytest.raises(ArgumentError, match=r"dtype='q4_0' is not known; use one of .*'q8_0'"):
-        Embedder(QWEN, dtype="q4_0")
+    with pytest.raises(ArgumentError, match=r"dtype='q3_0' is not known; use one of .*'q8_0'"):
+        Embedder(QWEN, dtype="q3_0")
     with pytest.raises(
-        ArgumentError, match=r"'engine' cannot run .* has no dtype='q8_0', which far have; it has 'float32'"
+        ArgumentError, match=r"'engine' cannot run .* has no dtype='q8_0', which gguf and far have; it has 'float32'"
     ):
         Embedder(QWEN, dtype="q8_0", backend="engine")
     far.leaves = True

@@ -50,11 +50,11 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
     parameters = spec.parameters if spec is not None else None
     sizes: dict[str, int] = {}
     try:
-        facade = _open(name, spec) if spec is not None or folder is not None else None
-        used = facade.info() if facade is not None else {}
         if folder is not None and (gguf := _gguf_sizes(folder)):
             parameters, sizes = gguf
-        elif parameters is None and folder is not None:
+        facade = _open(name, spec) if spec is not None or folder is not None else None
+        used = facade.info() if facade is not None else {}
+        if parameters is None and folder is not None:
             parameters = _count_parameters(folder)
         problem = None
     except EmbriefError as error:

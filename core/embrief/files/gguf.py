@@ -309,7 +309,11 @@ class GgufFile(LocalModel):
     def _names(self) -> list[str]:
         if not self.path.is_dir():
             return [part.name for part in with_parts(self.path)]
-        return sorted(entry.name for entry in self.path.iterdir() if is_gguf_file(entry) and not _is_tower(entry.name))
+        return sorted(
+            entry.name
+            for entry in self.path.iterdir()
+            if entry.suffix.lower() == ".gguf" and entry.is_file() and not _is_tower(entry.name)
+        )
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
