@@ -358,3 +358,60 @@ def test_a_gpu_that_the_library_does_not_use_is_refused(files):
 def test_options_that_cannot_be_are_refused(wrong):
     with pytest.raises((ArgumentError, embrief.ArgumentTypeError)):
         Gguf(**wrong)
+
+
+def test_a_configured_name_may_mean_a_file_from_the_folder_of_the_configuration(files, tmp_path, monkeypatch):
+    shutil.copy(files["qwen3"], tmp_path / "mine.gguf")
+    config = tmp_path / "embrief.yaml"
+    config.write_text("models:\n  mine:\n    provider: native\n    model_id: gguf:mine.gguf\n", "utf-8")
+    monkeypatch.setenv("EMBRIEF_CONFIG", str(config))
+    assert Embedder("mine").space.id == Embedder(files["qwen3"]).space.id
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gguf:", "names no model"),
+        ("gguf:/nowhere.gguf", "no GGUF file or folder"),
+        ("gguf:http://x", "names no model"),
+    ],
+)
+def test_a_reference_that_means_no_file_is_refused(name, told):
+    with pytest.raises((ArgumentError, embrief.UnknownModelError), match=told):
+        Embedder(name)
+
+
+def test_a_reference_with_a_recorded_name_means_the_files_that_its_record_names(qwen3_folder):
+    info = Embedder("gguf:Qwen/Qwen3-Embedding-0.6B", dtype="q8_0", device="cpu").info()
+    assert (info["backend"], info["dtype"]) == ("gguf", "q8_0")
+    assert info["artifact"] == "Qwen/Qwen3-Embedding-0.6B-GGUF@main"
+    assert info["revision"] == embrief.plugins().catalog.models["Qwen/Qwen3-Embedding-0.6B"].revision
+    assert Embedder("gguf:Qwen/Qwen3-Embedding-8B", device="cpu").info()["dtype"] == "q8_0"
+    with pytest.raises(ArgumentError, match="knows no GGUF file"):
+        Reranker("gguf:Qwen/Qwen3-Reranker-0.6B")
+    with pytest.raises(embrief.UnknownModelError, match="has no GGUF files, or has safetensors"):
+        Embedder(f"gguf:{qwen3_folder}")
+
+
+def test_parts_of_a_model_are_named_by_the_first(qwen3_folder, llama, files, tmp_path):
+    """llama-gguf-split is not built here: the parts are written as it writes them."""
+
+    def half(keep: bool):
+        def change(facts, tensors):
+            names = sorted(tensors)
+            for place, name in enumerate(names):
+                if (place < len(names) // 2) != keep:
+                    del tensors[name]
+            kept = dict(facts) if keep else {"general.architecture": "qwen3"}
+            facts.clear()
+            facts |= kept
+
+        return change
+
+    first = write_embedder(qwen3_folder, tmp_path / "m-00001-of-00002.gguf", change=half(True))
+    with pytest.raises(embrief.WeightsUnavailableError, match="lacks its parts m-00002-of-00002"):
+        Embedder(first)
+    second = write_embedder(qwen3_folder, tmp_path / "m-00002-of-00002.gguf", change=half(False))
+    with pytest.raises(embrief.WeightsUnavailableError, match="part 2 of 2; pass the first"):
+        Embedder(second)
+    assert Embedder(first).info()["dtype"] == "float32"
