@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import embrief
-from embrief import Embedder, Reranker, check_parity
+from embrief import Embedder, Reranker, check_parity, use_config
 from embrief.errors import AmbiguousModelError, ArgumentError, InputTooLongError, ModelMismatchError, WrongKindError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.forms import local_model
@@ -365,7 +365,12 @@ def test_a_configured_name_may_mean_a_file_from_the_folder_of_the_configuration(
     config = tmp_path / "embrief.yaml"
     config.write_text("models:\n  mine:\n    provider: native\n    model_id: gguf:mine.gguf\n", "utf-8")
     monkeypatch.setenv("EMBRIEF_CONFIG", str(config))
-    assert Embedder("mine").space.id == Embedder(files["qwen3"]).space.id
+    use_config(None)
+    try:
+        assert Embedder("mine").space.id == Embedder(files["qwen3"]).space.id
+    finally:
+        monkeypatch.setenv("EMBRIEF_CONFIG", "")
+        use_config(None)
 
 
 @pytest.mark.parametrize(
