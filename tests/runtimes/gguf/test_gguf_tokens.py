@@ -15,7 +15,8 @@ from embrief.llama.vocabulary import build
 pytestmark = pytest.mark.slow
 
 HARD = (
-    "", " ", "  a  b   c\n\n\n\td", "he\u0301llo w\u00f6rld", "日本語のテキスト、句読点。", "🙂👩\u200d👩\u200d👧 \x00\x01",
+    "", " ", "  a  b   c\n\n\n\td", "he\u0301llo w\u00f6rld", "日本語のテキスト、句読点。",
+    "🙂👩\u200d👩\u200d👧 \x00\x01",
     "<|endoftext|>x<|im_end|>", "<eos>a<bos>", "a<think>b</think>", "\u2581\u2581x \u2581", "1234567 3.14e-5",
     "I'll DON'T we've", "\r\n\r\n  \t x", "x" * 300, "<unused5> <start_of_turn>", "العربية हिन्दी ไทย",
     "\ufeffa\u00a0b\u3000c\u200b", "\ufb01 \u212b \u00c5", "def f(x):\n    return  x\n\n\n\n", "a\t\tt \t\t\u2581t",
