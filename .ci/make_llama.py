@@ -3,8 +3,9 @@
     python .ci/make_llama.py [--jobs N] [--sdist FILE]    build, unless it is there already
     python .ci/make_llama.py --where                      print the folder; the exit code is 1 if nothing is built
 
-The tests that ask a real server use it where it is there. The source is the one that llama-cpp-python carries in its
-sdist (MIT, as llama.cpp itself), so that its Python module can load the same libraries: LLAMA_CPP_LIB_PATH=FOLDER/lib.
+The tests that ask a real server use it where it is there, and so do those of GGUF files. The source is the one that
+llama-cpp-python carries in its sdist (MIT, as llama.cpp itself); its Python package, which is ctypes alone, is laid
+beside: PYTHONPATH=FOLDER/python LLAMA_CPP_LIB_PATH=FOLDER/lib.
 A build that was interrupted goes on where it stopped; the folder appears in its place only when all of it works.
 """
 
@@ -30,6 +31,7 @@ SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 COMMIT = "0c1e57098"
 TOP = f"llama_cpp_python-{VERSION}"
 SOURCE = f"{TOP}/vendor/llama.cpp"
+PACKAGE = f"{TOP}/llama_cpp"
 TARGETS = ("llama-server", "llama-quantize")
 ORIGIN = "@loader_path" if sys.platform == "darwin" else "$ORIGIN"
 FLAGS = (
@@ -69,6 +71,11 @@ def target_folder() -> Path:
     """Where the build goes: bin/, lib/, LICENSE and build.json, which says how it was made."""
     machine = f"{platform.system()}-{platform.machine()}".lower()
     return cache_folder() / "embrief" / "llama" / f"{VERSION}-{machine}"
+
+
+def has_python(folder: Path) -> bool:
+    """Is the Python package there?"""
+    return (folder / "python" / "llama_cpp" / "llama_cpp.py").is_file()
 
 
 def is_built(folder: Path) -> bool:
@@ -148,11 +155,29 @@ def unpack(sdist: Path, work: Path) -> Path:
     if not done.exists():
         shutil.rmtree(work / TOP, ignore_errors=True)
         with tarfile.open(sdist) as archive:
-            wanted = [member for member in archive if member.name.startswith(f"{SOURCE}/")]
+            wanted = [member for member in archive if member.name.startswith((f"{SOURCE}/", f"{PACKAGE}/"))]
             archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later
             archive.extractall(work, members=wanted)
         done.touch()
     return work / SOURCE
+
+
+def lay_python(target: Path, sdist: Path | None) -> None:
+    """Put the Python package into a build that was made without it."""
+    work = target.with_name(f"{target.name}.python.work")
+    work.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(fetch(work, sdist)) as archive:
+        wanted = [member for member in archive if member.name.startswith(f"{PACKAGE}/")]
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(work, members=wanted)
+    staged = work / "python"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    (work / PACKAGE).rename(staged / "llama_cpp")
+    if not has_python(target):
+        shutil.rmtree(target / "python", ignore_errors=True)
+        staged.rename(target / "python")
+    shutil.rmtree(work)
 
 
 def build(source: Path, work: Path, jobs: int) -> Path:
@@ -187,6 +212,7 @@ def stage(built: Path, source: Path, work: Path, stamp: dict[str, Any]) -> Path:
     for file in sorted(built.iterdir()):
         if file.name.startswith("lib") and (".so" in file.name or file.suffix == ".dylib"):
             shutil.copy2(file, staged / "lib" / file.name, follow_symlinks=False)
+    shutil.copytree(work / PACKAGE, staged / "python" / "llama_cpp")
     shutil.copy2(source / "LICENSE", staged / "LICENSE")
     (staged / "build.json").write_text(json.dumps(stamp, indent=2) + "\n", "utf-8")
     return staged
@@ -254,6 +280,8 @@ def main() -> int:
         parser.error(f"--jobs {options.jobs}: at least 1")
     if is_built(target):
         if starts(target):
+            if not has_python(target):
+                lay_python(target, options.sdist)
             print(f"llama: already built: {target}")
             return 0
         print("llama: what is built here does not start on this machine: building anew")

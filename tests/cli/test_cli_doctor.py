@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from embrief.cli import app, diagnosis
-from embrief.system.installed import install_command
+from embrief.system.installed import install_command, is_installed
+
+from ..gguf_writer import write_embedder
 
 
 def run(*arguments):
@@ -200,7 +202,7 @@ def gguf(folder):
 
 DAMAGES = {
     "adapter": (adapter, "merge_and_unload"),
-    "gguf": (gguf, "llama.cpp"),
+    "gguf": (gguf, "is no GGUF file"),
     "empty": (lambda folder: only(folder), "config.json is missing"),
     "pickled": (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "lacks model.safetensors"
@@ -292,3 +294,14 @@ def test_the_cache_and_its_disk_are_shown(monkeypatch, tmp_path):
 def test_without_huggingface_hub_the_cache_is_unknown(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert data()["cache"] == {"folder": None, "free_bytes": None}
+
+
+def test_a_gguf_file_is_counted_and_its_missing_runtime_named(qwen3_folder, tmp_path):
+    from safetensors.torch import load_file
+
+    file = write_embedder(qwen3_folder, tmp_path / "mine-F32.gguf")
+    found = json.loads(run("--json", str(file)).output)["model"]
+    assert found["parameters"] == sum(part.numel() for part in load_file(qwen3_folder / "model.safetensors").values())
+    assert found["weights_bytes"] == {"float32": file.stat().st_size}
+    if not is_installed("llama_cpp"):
+        assert "needs llama_cpp" in found["verdict"]["problem"]

@@ -375,7 +375,7 @@ class Letters:
         return Output.dense([[0.1 + sum(ord(c) % 8 == n for c in item.text) for n in range(8)] for item in inputs])
     def close(self): pass
 class Gguf(Runtime):
-    name, dtypes, preference = "gguf", tuple(files), 5
+    name, dtypes, preference = "letters", tuple(files), 5
     def offer(self, spec, ask):
         wanted = "q8_0" if ask.dtype == "auto" else ask.dtype
         if spec.architecture != "many": return Refusal("reads GGUF")
@@ -455,3 +455,59 @@ def test_a_tokenizer_that_is_not_there_is_said_to_be_missing(hub: Hub, repositor
     assert online.startswith("WeightsUnavailableError acme/tiny at revision main has no tokenizer.json, so that texts")
     assert "the tokenizer of acme/tiny at revision main is not on this machine and downloading is switched" in offline
     assert "run `embrief pull acme/tiny --tokenizer` once" in offline
+
+
+GGUF_REPOSITORY = "Qwen/Qwen3-Embedding-0.6B-GGUF"
+
+
+def gguf_repository(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("Qwen3-Embedding-0.6B-Q8_0.gguf", "Qwen3-Embedding-0.6B-f16.gguf", "README.md"):
+        (folder / name).write_bytes(b"GGUF" + name.encode())
+    return folder
+
+
+PULL = """
+from embrief.cli import main
+def pull(*more):
+    sys.argv = ["embrief", "pull", "Qwen/Qwen3-Embedding-0.6B", "--backend", "gguf", *more]
+    try: main()
+    except SystemExit as error: print("exit", error.code)
+"""
+
+
+def test_a_gguf_file_is_found_by_its_format_whatever_it_is_called(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[GGUF_REPOSITORY] = {OTHER: gguf_repository(tmp_path / "gguf")}
+    done = run(f"{PULL}pull('--dtype', 'q8_0')\npull('--dtype', 'q8_0')", hub, tmp_path / "home")
+    assert f"at revision {OTHER} is here" in done.stdout
+    assert f"at revision {OTHER} was already here" in done.stdout
+    files = {Path(path).name for path in hub.requests if path.endswith(".gguf")}
+    assert files == {"Qwen3-Embedding-0.6B-Q8_0.gguf"}
+
+
+def test_the_finest_gguf_file_is_taken_where_none_is_named(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[GGUF_REPOSITORY] = {OTHER: gguf_repository(tmp_path / "gguf")}
+    run(f"{PULL}pull()", hub, tmp_path / "home")
+    assert {Path(path).name for path in hub.requests if path.endswith(".gguf")} == {"Qwen3-Embedding-0.6B-f16.gguf"}
+
+
+def test_a_format_that_a_repository_lacks_is_told_with_what_it_has(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[GGUF_REPOSITORY] = {OTHER: gguf_repository(tmp_path / "gguf")}
+    done = run(f"{PULL}pull('--dtype', 'q4_k_m')", hub, tmp_path / "home")
+    told = " ".join((done.stdout + done.stderr).split())
+    assert "has no GGUF file in q4_k_m" in told
+    assert "Qwen3-Embedding-0.6B-Q8_0.gguf" in told
+
+
+def test_a_fetched_gguf_file_is_used_offline_and_its_commit_is_told(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[GGUF_REPOSITORY] = {OTHER: gguf_repository(tmp_path / "gguf")}
+    run(f"{PULL}pull('--dtype', 'q8_0')", hub, tmp_path / "home")
+    hub.requests.clear()
+    code = """
+from embrief.facts.specs import Artifact
+artifact = Artifact("gguf", "Qwen/Qwen3-Embedding-0.6B-GGUF", "main", dtype="q8_0")
+wanted = ModelSource.of("Qwen/Qwen3-Embedding-0.6B", None, artifact=artifact)
+print(fetch(wanted).revision, find_cached(wanted).revision)
+"""
+    assert run(code, hub, tmp_path / "home").stdout.split() == [OTHER, OTHER]
+    assert hub.requests == []

@@ -80,8 +80,7 @@ def test_names_of_the_hubs_are_taken(name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("model.gguf", "llama.cpp"),
-        ("model.GGUF", "llama.cpp"),
+        ("model.ggml", "before GGUF"),
         ("pytorch_model.bin", "save_pretrained"),
         ("model.pt", "save_pretrained"),
         ("model.pth", "save_pretrained"),
@@ -104,7 +103,8 @@ def test_a_file_is_named_for_what_it_is(tmp_path, name, words, form):
 
 FOLDERS = {
     "empty": ([], "is empty"),
-    "gguf": (["model-q8_0.gguf", "README.md"], "llama.cpp"),
+    "gguf": (["model-q8_0.gguf", "README.md"], "model-q8_0.gguf is no GGUF file"),
+    "gguf inside": (["gguf/model-q8_0.gguf", "README.md"], "llama.cpp"),
     "onnx": (["model.onnx", "tokenizer.json"], "ONNX Runtime"),
     "onnx inside": (["config.json", "tokenizer.json", "onnx/model.onnx"], "ONNX Runtime"),
     "openvino": (["config.json", "openvino_model.bin", "openvino_model.xml"], "OpenVINO"),

@@ -178,8 +178,8 @@ def test_faces_import_facades_and_never_runtimes():
 
 # From the ground up. A room imports what is below it, and nothing above.
 ROOMS = (
-    "errors", "system", "facts", "files", "engine", "runtimes", "servers", "discovery", "cache", "serving", "config",
-    "facades", "stores", "wrapping", "parity", "exporting", "fallback", "registry", "testing", *FACES,
+    "errors", "system", "facts", "files", "engine", "llama", "runtimes", "servers", "discovery", "cache", "serving",
+    "config", "facades", "stores", "wrapping", "parity", "exporting", "fallback", "registry", "testing", *FACES,
 )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_everything_with_lint_and_types_first(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.code == 0
     assert run.steps == list(STEPS)
-    assert run.calls[:3] == ["make lint", "make types", "make test"]
+    assert run.calls[:4] == ["make lint", "make types", "make llama", "make test"]
     assert run.calls.count("make test") == 1
     assert run.output.splitlines()[-2:] == ["===== 3 passed, 1 skipped in 0.10s =====", "all steps passed"]
 

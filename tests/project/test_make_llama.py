@@ -53,6 +53,7 @@ class Builder:
         license_file.write_text("MIT", "utf-8")
         with tarfile.open(self.sdist, "w:gz") as archive:
             archive.add(license_file, f"{self.module.SOURCE}/LICENSE")
+            archive.add(license_file, f"{self.module.PACKAGE}/llama_cpp.py")
             archive.add(license_file, f"{self.module.TOP}/elsewhere")
         monkeypatch.setattr(self.module, "SHA256", hashlib.sha256(self.sdist.read_bytes()).hexdigest())
         # Nothing of this machine: neither its compiler nor a cmake beside its Python.
@@ -108,6 +109,17 @@ def test_what_is_built_and_that_it_is_built_once(builder: Builder, capsys: pytes
     assert builder.builds() == 1
     assert builder.run("--where") == 0
     assert capsys.readouterr().out.strip() == str(builder.target)
+
+
+def test_a_build_without_the_python_package_gets_it_and_is_not_built_again(builder: Builder) -> None:
+    assert builder.run() == 0
+    package = builder.target / "python" / "llama_cpp"
+    assert [path.name for path in package.iterdir()] == ["llama_cpp.py"]
+    builder.module.shutil.rmtree(builder.target / "python")
+    assert builder.run() == 0
+    assert [path.name for path in package.iterdir()] == ["llama_cpp.py"]
+    assert builder.builds() == 1
+    assert [path.name for path in builder.target.parent.iterdir()] == [builder.target.name]
 
 
 def test_other_flags_build_anew_and_take_its_place(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from embrief import plugins
 
-from .gguf_writer import write_embedder
+from ..gguf_writer import write_embedder
 from .infinity import InfinityServer
 from .llama import LlamaServer, build_folder
 from .process import free_port

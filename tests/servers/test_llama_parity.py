@@ -16,8 +16,8 @@ from embrief.errors import InputTooLongError
 from embrief.parity import ParityReport
 from embrief.servers import OpenAI
 
+from ..gguf_writer import write_embedder
 from .conftest import Record, StartLlama
-from .gguf_writer import write_embedder
 from .helpers import words
 from .llama import LlamaServer
 

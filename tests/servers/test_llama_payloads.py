@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from ..conftest import make_reranker
+from ..gguf_writer import write_embedder, write_reranker
 from .conftest import StartLlama
-from .gguf_writer import write_embedder, write_reranker
 from .llama import LlamaServer
 from .process import Answer
 from .recording import KEPT, Recorded, check, record, words

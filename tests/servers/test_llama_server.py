@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ..gguf_writer import RERANK_TEMPLATE, write_embedder, write_reranker
 from .conftest import StartLlama
-from .gguf_writer import RERANK_TEMPLATE, write_embedder, write_reranker
 from .llama import LlamaServer
 from .process import Answer
 

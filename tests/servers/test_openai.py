@@ -37,8 +37,8 @@ from embrief.errors import (
 from embrief.servers import OpenAI, http
 from embrief.testing import Asked, LoopbackServer, Reply
 
+from ..gguf_writer import write_embedder, write_reranker
 from .conftest import Record, StartLlama
-from .gguf_writer import write_embedder, write_reranker
 from .helpers import cosines, payload, posted, rows, words
 
 EMBEDDINGS = "/v1/embeddings"

@@ -28,8 +28,8 @@ from embrief.errors import (
 from embrief.servers import RerankHttp, http
 from embrief.testing import Asked, LoopbackServer, Reply
 
+from ..gguf_writer import RERANK_TEMPLATE, write_embedder, write_reranker
 from .conftest import Record, StartLlama
-from .gguf_writer import RERANK_TEMPLATE, write_embedder, write_reranker
 from .helpers import payload, posted, words
 
 QWEN, BGE = "Qwen/Qwen3-Reranker-0.6B", "BAAI/bge-reranker-v2-m3"

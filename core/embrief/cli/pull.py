@@ -29,12 +29,18 @@ def pull(
     tokenizer: Annotated[
         bool, typer.Option("--tokenizer", help="Only what counts and cuts texts for a model on a server.")
     ] = False,
+    backend: Annotated[
+        str | None, typer.Option(help="The runtime that will read the files, such as gguf; by default the best.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="The number format of the files, where there are several: q8_0, for instance.")
+    ] = "auto",
     config: ConfigFile = None,
 ) -> None:
-    """Download a model, safetensors only."""
+    """Download a model: safetensors, or with --backend gguf one GGUF file."""
     from embrief.discovery.plugins import catalog
     from embrief.facades import arguments
-    from embrief.serving.choosing import to_fetch
+    from embrief.serving.choosing import to_fetch, to_fetch_for
 
     arguments.revision(revision)
     meant = meant_here(model, also_on_servers=tokenizer)
@@ -45,6 +51,16 @@ def pull(
         raise ArgumentError(f"{found} is a folder on this machine; there is nothing to download")
     if tokenizer:
         _pull_tokenizer(model, found, revision, cache_dir)
+        return
+    if backend is None and dtype != "auto":
+        raise ArgumentError(f"--dtype {dtype} chooses among GGUF files; add --backend gguf")
+    if backend is not None:
+        if found is None or revision not in (None, found.revision):
+            raise ArgumentError(f"--backend {backend} is for recorded models at their recorded commit; {model} is none")
+        artifact = to_fetch_for(known, found, backend, dtype)
+        if artifact is None:
+            raise ArgumentError(f"the backend {backend!r} needs no files of {found.id}")
+        _pull(ModelSource.of(model, found, cache_dir=cache_dir, artifact=artifact))
         return
     artifact = to_fetch(known, found) if found is not None else None
     if found is not None and artifact is None and found.elsewhere is not None:

@@ -15,6 +15,8 @@ from embrief.facades.reranker import Reranker
 from embrief.facts.specs import EmbeddingSpec, ModelSpec
 from embrief.files.folders import stored_tensors
 from embrief.files.foreign import GGUF, is_gguf
+from embrief.files.forms import local_model
+from embrief.files.gguf import GgufFile, read_model
 from embrief.files.modules import read_modules, transformer_folder
 from embrief.files.tensors import read_tensors
 from embrief.files.weights import ModelSource, find_cached
@@ -46,10 +48,13 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
     if folder is None:
         folder = _cached_folder(name, spec)
     parameters = spec.parameters if spec is not None else None
+    sizes: dict[str, int] = {}
     try:
+        if folder is not None and (gguf := _gguf_sizes(folder)):
+            parameters, sizes = gguf
         facade = _open(name, spec) if spec is not None or folder is not None else None
         used = facade.info() if facade is not None else {}
-        if facade is not None and facade.spec.format != "safetensors":
+        if facade is not None and not sizes and facade.spec.format != "safetensors":
             parameters = facade.spec.parameters
         elif parameters is None and folder is not None:
             parameters = _count_parameters(folder)
@@ -61,10 +66,10 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
             raise UnknownModelError(f"{name!r} is {GGUF}")
         raise ArgumentError(f"the size of {name} is not known; run `embrief pull {name}` first")
     banned = spec.banned_dtypes if spec is not None else ()
-    sizes = {dtype: (parameters or 0) * width for dtype, width in BYTES.items() if dtype not in banned}
-    if facade is not None and facade.spec.format != "safetensors":
+    if facade is not None and not sizes and facade.spec.format != "safetensors":
         # Such files hold one format, whatever else the model may be stored in.
         sizes = {used["dtype"]: sum(file.stat().st_size for file in _stored(facade.spec, folder))}
+    sizes = sizes or {dtype: (parameters or 0) * width for dtype, width in BYTES.items() if dtype not in banned}
     room = memory.get(used.get("device", ""))
     fits = {dtype: None if room is None else _needs(count) <= room for dtype, count in sizes.items()}
     data: dict[str, Any] = {
@@ -139,6 +144,18 @@ def _cached_folder(name: str, spec: ModelSpec | None) -> Path | None:
     except EmbriefError:
         return None
     return cached.folder if cached is not None else None
+
+
+def _gguf_sizes(path: Path) -> tuple[int, dict[str, int]] | None:
+    """Return the parameters of a model in GGUF files, and its bytes by number format; `None` of another form."""
+    model = local_model(path)
+    if not isinstance(model, GgufFile):
+        return None
+    artifacts = model.artifacts
+    header = read_model([model.folder / name for name in artifacts[0].files])
+    count = sum(prod(tensor.shape) for tensor in header.tensors.values())
+    sizes = {str(item.dtype): sum((model.folder / name).stat().st_size for name in item.files) for item in artifacts}
+    return count, sizes
 
 
 def _count_parameters(folder: Path) -> int:

@@ -180,7 +180,7 @@ def _local_model(model: str, entry: ModelEntry) -> str:
 
 def _from_folder(reference: str, entry: ModelEntry) -> str:
     scheme, _, rest = reference.partition(":")
-    if scheme.lower() not in ("local", "native") or plugins().catalog.find_model(rest) is not None:
+    if scheme.lower() not in ("local", "native", "gguf") or plugins().catalog.find_model(rest) is not None:
         return reference
     return f"{scheme}:{_path(rest, entry.folder)}"
 

@@ -226,7 +226,8 @@ class Catalog:
         if (spec := self.find_model(name)) is not None:
             return spec
         if (folder := foreign.folder_of(name)) is not None:
-            return folder.resolve()
+            # A file keeps its name: in the hub's cache it is a link to one that is called by its digest.
+            return folder.resolve() if folder.is_dir() else folder.parent.resolve() / folder.name
         if (problem := foreign.file_problem(name)) is not None:
             raise UnknownModelError(problem)
         if foreign.looks_like_path(name):

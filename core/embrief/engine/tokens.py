@@ -30,6 +30,17 @@ class TextTokenizer:
         except Exception as error:
             # The library raises bare exceptions, whatever is wrong.
             raise ModelMismatchError(f"{file} is not a tokenizer ({error}); fetch or save the file again") from error
+        self._settle(lower_case=lower_case)
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> TextTokenizer:
+        """Return one that is already in memory, made from another kind of file."""
+        made = cls.__new__(cls)
+        made._tokenizer = tokenizer
+        made._settle(lower_case=False)
+        return made
+
+    def _settle(self, *, lower_case: bool) -> None:
         # Some files have both switched on.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()

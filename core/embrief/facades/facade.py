@@ -347,6 +347,7 @@ class Facade(Generic[S]):
             "model": spec.id,
             "revision": spec.revision or None,
             "folder": str(shared.local.path) if shared.local is not None else None,
+            **shared.told_artifact,
             "recorded": shared.recorded is not None,
             "verified": spec.verified,
             "license": spec.license,

@@ -75,10 +75,11 @@ class Artifact:
     repo: str
     """Id on the hub; empty for files that lie on this machine."""
     revision: str
-    """Full commit id; empty for files that lie on this machine."""
+    """Full commit id, or a branch where nobody has written down a commit: what is fetched first stays. Empty for files
+    that lie on this machine."""
     files: tuple[str, ...] = ()
     """What to fetch, as paths in the repository. Empty for safetensors: what transformers reads, configuration and
-    tokenizer included."""
+    tokenizer included. Empty for GGUF: the file whose name says `dtype`."""
     dtype: str | None = None
     """The number format of the weights, in the words of the format, such as `"q8_0"`."""
 

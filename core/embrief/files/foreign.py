@@ -21,7 +21,11 @@ _PICKLED = (
     "pickled weights, which can run code when they are loaded and are never read; where you trust them, load them once "
     "with transformers, call save_pretrained(<folder>), and pass that folder"
 )
-GGUF = "GGUF, which llama.cpp runs and embrief does not; pass the original model, by its id on the hub or its folder"
+GGUF = (
+    "GGUF, which embrief runs in llama.cpp, a file at a time: pass the path of one, as gguf:PATH, or the id of the "
+    "original model with backend='gguf'"
+)
+_GGML = "GGML, which came before GGUF and which nothing here reads; pass a GGUF file, or the original model"
 _EXPORT = (
     "{0} of unknown making: whether its vectors are those of any model cannot be told, and many published ones leave "
     "out a part or want their padding on the left. Pass the original, or export from the original: `embrief export "
@@ -30,7 +34,7 @@ _EXPORT = (
 # What there is of several kinds is named by the first: OpenVINO's *.bin is no pickle.
 _FILES = {
     ".gguf": GGUF,
-    ".ggml": GGUF,
+    ".ggml": _GGML,
     ".onnx": _EXPORT.format("an ONNX file", "onnx"),
     ".xml": _EXPORT.format("an OpenVINO file", "openvino"),
     ".bin": _PICKLED,
@@ -68,10 +72,10 @@ def path_of(value: str | Path, what: str) -> Path:
 
 
 def folder_of(name: str) -> Path | None:
-    """Return the folder of this name, `~` expanded; `None` if there is none, or can be none."""
+    """Return the folder, or the GGUF file, of this name, `~` expanded; `None` if there is none, or can be none."""
     try:
         path = Path(name).expanduser()
-        return path if path.is_dir() else None
+        return path if path.is_dir() or (path.suffix.lower() == ".gguf" and path.is_file()) else None
     # A null character, a name that is too long, a user who does not exist.
     except (OSError, ValueError, RuntimeError):
         return None

@@ -10,6 +10,7 @@ from embrief.files.exports import ExportFolder
 from embrief.files.folder_prompts import unused_prompts
 from embrief.files.folders import check_unchanged, files_digest, missing_files, stamp, weights_digest
 from embrief.files.foreign import folder_problem
+from embrief.files.gguf import GgufFile
 from embrief.files.identify import identify_embedder, identify_reranker
 from embrief.files.local import LocalModel
 from embrief.files.model_files import ModelFiles, read_files
@@ -74,7 +75,7 @@ class SafetensorsFolder(LocalModel):
         return identify_reranker(self.files, family(self.files.architecture), like=like)
 
 
-FORMS: tuple[type[LocalModel], ...] = (ExportFolder, SafetensorsFolder)
+FORMS: tuple[type[LocalModel], ...] = (ExportFolder, GgufFile, SafetensorsFolder)
 """What a path is looked at for, in this order."""
 
 

@@ -84,7 +84,7 @@ def identify_embedder(
         architecture=files.architecture,
         hidden_size=files.hidden_size,
         dim=dim,
-        mrl=_mrl(family, dim),
+        mrl=shorter_widths(family, dim),
         default_dim=None if files.truncate_dim is None else min(files.truncate_dim, dim),
         max_tokens=files.max_length or context,
         context=context,
@@ -107,7 +107,7 @@ def identify_embedder(
     )
 
 
-def _mrl(family: EmbeddingSpec | None, dim: int) -> range | tuple[int, ...]:
+def shorter_widths(family: EmbeddingSpec | None, dim: int) -> range | tuple[int, ...]:
     """Return the shorter widths a fine-tune can be expected to keep: its family's, up to its own width."""
     if family is None or not family.mrl:
         return ()

@@ -25,6 +25,7 @@ from embrief.facts.records import TINY_EMBEDDING, TINY_RERANKER
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.folders import INDEX, SINGLE, missing_files
 from embrief.files.foreign import GGUF, is_gguf
+from embrief.files.gguf import select
 from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class ModelSource:
     files: tuple[str, ...] = ()
     """The files of another format than safetensors, or the tokenizer's alone, by their paths in the repository; empty
     for safetensors."""
+    gguf: str | None = None
+    """The number format of the one GGUF file that is wanted, whatever it is called; `None`: none is."""
+    model: str = ""
+    """The model's own id, where the repository has another."""
 
     @property
     def what(self) -> str:
@@ -71,6 +76,8 @@ class ModelSource:
     @property
     def command(self) -> str:
         """Return the command that gets it."""
+        if self.gguf is not None:
+            return f"embrief pull {self.model} --backend gguf --dtype {self.gguf}"
         return f"embrief pull {self.id}{' --tokenizer' if self.what == 'tokenizer' else ''}"
 
     @classmethod
@@ -100,9 +107,17 @@ class ModelSource:
         With an artifact of another format than safetensors it is the source of that.
         """
         if artifact is not None and not artifact.is_safetensors:
-            gated = spec is not None and spec.gated
+            gated = spec is not None and spec.gated and artifact.repo == spec.id
             return cls(
-                artifact.repo, artifact.revision, gated, cache_dir, local_files_only, files=artifact.files, kind=kind
+                artifact.repo,
+                artifact.revision,
+                gated,
+                cache_dir,
+                local_files_only,
+                files=artifact.files,
+                kind=kind,
+                gguf=artifact.dtype if artifact.format == "gguf" and not artifact.files else None,
+                model=name,
             )
         if spec is None:
             return cls(name, revision, False, cache_dir, local_files_only, code, False, kind)
@@ -164,7 +179,23 @@ def cached_file(model: str, revision: str, name: str) -> Path | None:
     return file if COMMIT.fullmatch(revision) and file.is_file() else None
 
 
+def gguf_files(source: ModelSource, folder: Path) -> tuple[str, ...]:
+    """Return the GGUF file that is wanted, or its parts, as paths in the folder.
+
+    Raises:
+        WeightsUnavailableError: It is not there.
+    """
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    return select(names, source.gguf or "", source.id)
+
+
 def _missing(source: ModelSource, folder: Path) -> list[str]:
+    if source.gguf is not None:
+        try:
+            gguf_files(source, folder)
+        except WeightsUnavailableError:
+            return [f"a GGUF file in {source.gguf}"]
+        return []
     if source.files:
         return [name for name in source.files if not (folder / name).is_file()]
     missing = missing_files(folder)
@@ -203,6 +234,9 @@ def cached_models(cache_dir: Path | None = None) -> Iterator[CachedModel]:
 def find_cached(source: ModelSource) -> CachedModel | None:
     """Return the asked revision if it is complete on this machine."""
     revision = _commit(source)
+    if source.gguf is not None:
+        folder = _repository_folder(source.id, source.cache_dir) / "snapshots" / (revision or "none")
+        return None if _missing(source, folder) else _cached(source.id, folder, list(gguf_files(source, folder)))
     if source.files:
         folder = _repository_folder(source.id, source.cache_dir) / "snapshots" / (revision or "none")
         return None if _missing(source, folder) else _cached(source.id, folder, list(source.files))
@@ -229,7 +263,7 @@ def _not_here(source: ModelSource, reason: str) -> WeightsUnavailableError:
     partial = _repository_folder(source.id, source.cache_dir) / "snapshots" / (_commit(source) or "none")
     if partial.is_dir() and (missing := _missing(source, partial)):
         remedy = f"a part of it is: {partial} lacks {', '.join(missing)}, which `{source.command}` completes"
-    elif is_gguf(source.id):
+    elif source.gguf is None and is_gguf(source.id):
         remedy = f"it is {GGUF}"
     elif others:
         remedy = f"another revision is on this machine: to use it, pass revision={others[0]!r}"
@@ -314,6 +348,9 @@ def _check_disk(source: ModelSource, size: int) -> None:
 
 
 def _wanted(info: ModelInfo, source: ModelSource) -> list[Any]:
+    if source.gguf is not None:
+        chosen = select([item.rfilename for item in info.siblings or ()], source.gguf, source.id)
+        return [item for item in info.siblings or () if item.rfilename in chosen]
     if source.files:
         found = [item for item in info.siblings or () if item.rfilename in source.files]
         if absent := sorted(set(source.files) - {item.rfilename for item in found}):
@@ -362,7 +399,8 @@ def fetch(source: ModelSource) -> CachedModel:
         NotEnoughSpaceError: The disk is too full. Nothing was downloaded.
     """
     cached = find_cached(source)
-    pinned = source.revision is not None and COMMIT.fullmatch(source.revision) is not None
+    # Of a branch with GGUF files, what was fetched first stays.
+    pinned = source.gguf is not None or (source.revision is not None and COMMIT.fullmatch(source.revision) is not None)
     if cached is not None and (pinned or _offline(source)):
         return cached
     if _offline(source):
@@ -377,8 +415,10 @@ def fetch(source: ModelSource) -> CachedModel:
         warn(f"{error.__cause__!r}; using {source.id} as it was fetched before ({cached.revision})", UserWarning)
         return cached
     wanted = _wanted(info, source)
-    if not source.files and not any(
-        Path(item.rfilename).name in (SINGLE, INDEX) and "Dense" not in item.rfilename for item in wanted
+    if (
+        not source.files
+        and source.gguf is None
+        and not any(Path(item.rfilename).name in (SINGLE, INDEX) and "Dense" not in item.rfilename for item in wanted)
     ):
         raise WeightsUnavailableError(
             f"{source.id} at revision {source.revision or 'main'} has no safetensors weights ({SINGLE}, or shards with "

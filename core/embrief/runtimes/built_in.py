@@ -11,6 +11,7 @@ from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.config_keys import ARCHITECTURES, text_part
 from embrief.runtimes.base import Offer, Refusal, Runtime
+from embrief.runtimes.gguf import GgufRuntime
 from embrief.runtimes.mistralrs import MistralRs
 from embrief.runtimes.onnx import OnnxRuntime
 from embrief.runtimes.openvino import OpenVinoRuntime
@@ -169,6 +170,7 @@ def _torch_resolve(spec: ModelSpec, device: str, dtype: str) -> tuple[str, str]:
 RUNTIMES: tuple[Runtime, ...] = (
     Engine(),
     Hashing(),
+    GgufRuntime(),
     OnnxRuntime(),
     OpenVinoRuntime(),
     SentenceTransformers(),

@@ -114,6 +114,19 @@ def to_fetch(catalog: Catalog, spec: ModelSpec) -> Artifact | None:
     return spec.safetensors if spec.elsewhere is None else None
 
 
+def to_fetch_for(catalog: Catalog, spec: ModelSpec, backend: str, dtype: str) -> Artifact | None:
+    """Return what has to be on this machine to use a model in a certain runtime, installed or not.
+
+    Raises:
+        ArgumentError: There is no such runtime, or it does not serve the model so.
+    """
+    runtime = named(catalog, backend)
+    answer = ask_one(catalog, runtime, spec, Ask(dtype=dtype, options=options_of(catalog, backend)))
+    if isinstance(answer, Refusal):
+        raise ArgumentError(f"the backend {runtime.name!r} cannot run {spec.id}: it {answer.reason}")
+    return answer.artifact
+
+
 def choose(
     spec: ModelSpec,
     answers: Answers,

@@ -10,6 +10,9 @@ from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, UnknownModelError
 from embrief.facts.specs import ModelSpec, RerankerSpec
 from embrief.files import foreign
+from embrief.files.forms import local_model
+from embrief.files.gguf import GgufFile
+from embrief.runtimes.gguf import Gguf
 from embrief.servers import asking
 from embrief.servers.options import Ollama, OpenAI, RerankHttp, ServerOptions, Tei
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from embrief.runtimes.base import RuntimeOptions
 
 _SERVERS: dict[str, type[ServerOptions]] = {"ollama": Ollama, "tei": Tei, "openai": OpenAI}
-_SCHEME = re.compile(r"(hf|local|native|ollama|tei|openai)(?:(:)|\+(https?://))", re.IGNORECASE)
+_SCHEME = re.compile(r"(hf|local|native|gguf|ollama|tei|openai)(?:(:)|\+(https?://))", re.IGNORECASE)
 _URL = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -69,6 +72,8 @@ def expand(name: str, kind: type[EmbeddingSpec] | type[RerankerSpec]) -> Target:
         if found[3]:
             raise ArgumentError(f"{foreign.shown(name)} is no reference: {scheme}: is followed by a folder or a name")
         return _here(name, rest)
+    if scheme == "gguf":
+        return _gguf(name, rest)
     if found[3]:
         url, _, model = f"{found[3]}{rest}".partition("#")
         return on_server(scheme, url, model, kind)
@@ -154,6 +159,22 @@ def _here(name: str, rest: str) -> Target:
             or f"there is no model folder {foreign.shown(rest)}, which {scheme_of(name)}: means"
         )
     return Target(str(folder.absolute()), in_process=True)
+
+
+def _gguf(name: str, rest: str) -> Target:
+    if not rest.strip() or _URL.match(rest):
+        raise ArgumentError(f"{foreign.shown(name)} names no model; write gguf:FILE, gguf:FOLDER or gguf:NAME")
+    spec = plugins().catalog.find_model(rest)
+    if spec is not None:
+        return Target(spec.id, Gguf())
+    path = foreign.folder_of(rest)
+    if path is None:
+        raise UnknownModelError(f"there is no GGUF file or folder {foreign.shown(rest)}, which gguf: means")
+    if not isinstance(local_model(path), GgufFile):
+        raise UnknownModelError(
+            f"the folder {foreign.shown(rest)} has no GGUF files, or has safetensors beside them; name one of its files"
+        )
+    return Target(str(path.absolute()), in_process=True)
 
 
 def scheme_of(name: str) -> str:

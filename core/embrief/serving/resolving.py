@@ -15,7 +15,7 @@ from embrief.errors import AmbiguousModelError, ArgumentError, EmbriefError, Unk
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.files.forms import SafetensorsFolder, local_model
-from embrief.files.weights import COMMIT, CachedModel, ModelSource, fetch
+from embrief.files.weights import COMMIT, CachedModel, ModelSource, fetch, find_cached
 from embrief.runtimes.base import Ask
 from embrief.serving.choosing import Answers, Choice, ask_all, choose, choose_named, passed_over
 from embrief.serving.jobs import runtime_error
@@ -224,6 +224,15 @@ class ResolvedModel(Generic[S]):
         if self.local is not None or artifact.is_safetensors:
             return self._here.folder
         return fetch(self._source(None, artifact)).folder
+
+    @property
+    def told_artifact(self) -> dict[str, str]:
+        """Return the repository and the commit of the files, where they are of another one than the record's."""
+        artifact = self.artifact
+        if artifact is None or artifact.is_safetensors or not artifact.repo:
+            return {}
+        here = find_cached(self._source(None, artifact))
+        return {"artifact": f"{artifact.repo}@{artifact.revision if here is None else here.revision}"}
 
     def _source(self, revision: str | None, artifact: Artifact | None = None) -> ModelSource:
         choice = self.choice

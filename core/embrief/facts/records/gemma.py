@@ -12,7 +12,7 @@ the 8,192 tokens of its card, though its configuration has 262,144 positions.
 from __future__ import annotations
 
 from embrief.facts.prompts import fill
-from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, Task, Template
+from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, Task, Template
 
 DOCUMENT = Template("title: none | text: ")
 TITLED = Template("title: {title} | text: ")
@@ -87,6 +87,9 @@ MODELS = (
         defines_family=True,
         aliases=("embeddinggemma-300m",),
         served_names=(("ollama", "embeddinggemma"), ("ollama", "embeddinggemma:300m")),
+        # By those who make llama.cpp, and not by the model's authors, who publish none. Whether the two Dense layers
+        # are in the file is seen when it is loaded.
+        artifacts=(Artifact("gguf", "ggml-org/embeddinggemma-300M-GGUF", "main", dtype="q8_0"),),
         source="https://huggingface.co/google/embeddinggemma-300m",
     ),
     EmbeddingSpec(

@@ -6,7 +6,7 @@ Source: model cards and https://github.com/QwenLM/Qwen3-Embedding (README, examp
 from __future__ import annotations
 
 from embrief.facts.prompts import fill
-from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, RerankerSpec, Task, Template
+from embrief.facts.specs import NO_PROMPT, Artifact, EmbeddingPrompts, EmbeddingSpec, RerankerSpec, Task, Template
 
 INSTRUCTED = Template("Instruct: {instruction}\nQuery:")
 RETRIEVAL = "Given a web search query, retrieve relevant passages that answer the query"
@@ -56,6 +56,13 @@ RERANK_TEMPLATE = Template(
 )
 
 
+def _gguf(size: str) -> tuple[Artifact, ...]:
+    """The authors' own GGUF files. Their names are looked up in the repository; no commit of it is known here."""
+    coarse = () if size == "0.6B" else ("q6_k", "q5_k_m", "q5_0", "q4_k_m")
+    repository = f"Qwen/Qwen3-Embedding-{size}-GGUF"
+    return tuple(Artifact("gguf", repository, "main", dtype=dtype) for dtype in ("float16", "q8_0", *coarse))
+
+
 def _embedder(size: str, revision: str, dim: int, parameters: int, context: int) -> EmbeddingSpec:
     return EmbeddingSpec(
         id=f"Qwen/Qwen3-Embedding-{size}",
@@ -78,6 +85,7 @@ def _embedder(size: str, revision: str, dim: int, parameters: int, context: int)
         defines_family=size == "0.6B",
         aliases=(f"Qwen3-Embedding-{size}",),
         served_names=(("ollama", f"qwen3-embedding:{size.lower()}"),),
+        artifacts=_gguf(size),
         source=f"https://huggingface.co/Qwen/Qwen3-Embedding-{size}",
     )
 

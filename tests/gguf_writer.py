@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from embrief.bench.peers.gguf_file import read_vocabulary
 Pooling = Literal["none", "mean", "cls", "last", "rank"]
 Facts = dict[str, bool | int | float | str | list[int] | list[str]]
 Tensors = dict[str, np.ndarray]
+Change = Callable[[Facts, Tensors], None]
+"""Called with what is about to be written, which it may change."""
 
 # By place: the number that llama.cpp's enum gives each.
 POOLINGS: tuple[Pooling, ...] = ("none", "mean", "cls", "last", "rank")
@@ -62,7 +65,13 @@ RERANK_TEMPLATE = (
 
 
 def write_embedder(
-    folder: Path, file: Path, *, pooling: Pooling | None = None, adds_end: bool = True, dense: bool = True
+    folder: Path,
+    file: Path,
+    *,
+    pooling: Pooling | None = None,
+    adds_end: bool = True,
+    dense: bool = True,
+    change: Change | None = None,
 ) -> Path:
     """Write an embedder; as it stands in the folder if nothing else is asked for.
 
@@ -73,6 +82,7 @@ def write_embedder(
         adds_end: whether the file says that the end token is appended. Many files in the wild do not say it.
         dense: whether EmbeddingGemma's two Dense layers are in it. llama.cpp's converter leaves them out unless it is
             called with --sentence-transformers-dense-modules.
+        change: what is wrong with the file besides.
     """
     config, tokenizer, _ = _read_json(folder)
     gemma = config["model_type"] == "gemma3_text"
@@ -89,10 +99,12 @@ def write_embedder(
             weight = _read_tensors(folder / f"{number}_Dense")["linear.weight"]
             facts[f"{prefix}.dense_{number}_feat_out"], facts[f"{prefix}.dense_{number}_feat_in"] = weight.shape
             tensors[f"dense_{number}.weight"] = weight
-    return _write(file, facts, tensors)
+    if change is not None:
+        change(facts, tensors)
+    return write(file, facts, tensors)
 
 
-def write_reranker(folder: Path, file: Path, *, head: bool = True) -> Path:
+def write_reranker(folder: Path, file: Path, *, head: bool = True, change: Change | None = None) -> Path:
     """Write a Qwen3 reranker: two rows of the output layer as its head, labels, RANK pooling, and the template.
 
     Args:
@@ -100,6 +112,7 @@ def write_reranker(folder: Path, file: Path, *, head: bool = True) -> Path:
         file: where to write; returned.
         head: False gives what the converter makes of a folder whose name does not hold "qwen3-reranker": a plain
             language model, with which llama-server ranks all the same.
+        change: what is wrong with the file besides.
     """
     config, tokenizer, settings = _read_json(folder)
     facts, tensors = _model_facts(folder), _model_tensors(folder)
@@ -114,7 +127,9 @@ def write_reranker(folder: Path, file: Path, *, head: bool = True) -> Path:
         # Of an output layer of its own only these two rows are in the file.
         output = tensors.pop("output.weight", tensors["token_embd.weight"])
         tensors["cls.output.weight"] = output[[ids["yes"], ids["no"]]]
-    return _write(file, facts, tensors)
+    if change is not None:
+        change(facts, tensors)
+    return write(file, facts, tensors)
 
 
 def _read_json(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -204,8 +219,10 @@ def _read_tensors(folder: Path) -> Tensors:
     return load_file(folder / "model.safetensors")
 
 
-def _write(file: Path, facts: Facts, tensors: Tensors) -> Path:
-    stored = {name: np.ascontiguousarray(values, dtype="<f4").tobytes() for name, values in tensors.items()}
+def write(file: Path, facts: Facts, tensors: Tensors) -> Path:
+    """Write facts and tensors. float16 tensors stay so, all others become float32."""
+    kinds = {name: "<f2" if values.dtype == np.float16 else "<f4" for name, values in tensors.items()}
+    stored = {name: np.ascontiguousarray(values, dtype=kinds[name]).tobytes() for name, values in tensors.items()}
     header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(facts))
     for name, value in facts.items():
         header += _text(name) + _value(value)
@@ -213,7 +230,7 @@ def _write(file: Path, facts: Facts, tensors: Tensors) -> Path:
     for name, values in tensors.items():
         dims = values.shape[::-1]  # the fastest first
         header += _text(name) + struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
-        header += struct.pack("<IQ", 0, offset)  # 0: float32
+        header += struct.pack("<IQ", kinds[name] == "<f2", offset)  # 0: float32, 1: float16
         offset += _padded(len(stored[name]))
     data = b"".join(part.ljust(_padded(len(part)), b"\0") for part in stored.values())
     file.write_bytes(header.ljust(_padded(len(header)), b"\0") + data)
