@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import json
 import os
 import random
@@ -24,8 +22,6 @@ for _name in [name for name in os.environ if name.startswith("EMBRIEF_")]:
     ):  # fmt: skip
         del os.environ[_name]
 os.environ["EMBRIEF_CONFIG"] = ""
-# sentence-transformers asks for the same versions with every model, which takes as long as loading a tiny one.
-importlib.metadata.metadata = functools.cache(importlib.metadata.metadata)
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Threads of several processes that wait for each other on shared cores take many times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // int(workers), 1)))

@@ -8,7 +8,7 @@ EIGHT = 8
 """Bits of a weight from which on vectors stay near those of the published weights; below that, whoever uses a model
 has to measure what it still finds."""
 
-_NAME = re.compile(r"(?:bfloat|float|bf|fp|f|uint|int|u|i|iq|tq|q|mxfp|nvfp|nf|w)(\d{1,2})(?!\d)")
+_NAME = re.compile(r"(?:bfloat|float|bf|fp|f|uint|int|u|i|iq|tq|hqq|afq|q|mxfp|nvfp|nf|w)(\d{1,2})(?!\d)")
 # The engine's int8 where 8 bits do not add up (`engine.linear`): it is held to what int8 is held to.
 _OWN = {"int7": EIGHT}
 
