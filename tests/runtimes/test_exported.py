@@ -149,14 +149,6 @@ def test_a_document_that_is_cut_keeps_the_template(form: str, exported: Export) 
         np.testing.assert_allclose(found, due, atol=1e-5)
 
 
-def test_beyond_the_graph_is_refused(form: str, exported: Export) -> None:
-    with (
-        Embedder(exported("tiny-embedding", form), max_tokens=4000) as export,
-        pytest.raises(InputTooLongError, match=r"at index 1 .* takes 1024"),
-    ):
-        export.embed_documents(["a", WORDS * 100])
-
-
 def test_another_format_or_device_is_refused(form: str, exported: Export) -> None:
     folder = exported("tiny-embedding", form)
     with pytest.raises(ArgumentError, match="in float32, which its files hold"):
