@@ -359,7 +359,7 @@ def test_a_text_beyond_the_graph_is_refused_by_its_index(copied: Export) -> None
     change(folder, positions=8)
     with Embedder(folder) as embedder:
         assert embedder.embed_documents(["a"]).shape == (1, 256)
-        with pytest.raises(InputTooLongError, match=r"at index 1 has 13 tokens, .* takes 8") as raised:
+        with pytest.raises(InputTooLongError, match=r"at index 1 has \d+ tokens, .* takes 8") as raised:
             embedder.embed_documents(["a", "one two three four five six seven eight nine ten eleven twelve"])
         assert raised.value.index == 1
 
