@@ -35,7 +35,7 @@ def test_the_version_is_shown():
 
 def test_help_lists_every_command():
     text = run("--help").output
-    assert all(f"  {name} " in text for name in ("demo", "models", "plugins", "pull", "doctor"))
+    assert all(f"  {name} " in text for name in ("demo", "models", "plugins", "pull", "export", "doctor"))
     # Cut off by a narrow terminal, a summary says little.
     assert "..." not in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output.partition("Commands:")[2]
 

@@ -17,6 +17,7 @@ from embrief import (
     ArgumentError,
     Embedder,
     EmbriefError,
+    InputTooLongError,
     ModelMismatchError,
     NewerFormatError,
     Reranker,
@@ -351,6 +352,16 @@ def test_a_mark_that_is_none(text: str, copied: Export) -> None:
     (folder / MARK).write_text(text)
     with pytest.raises(EmbriefError):
         Embedder(folder)
+
+
+def test_a_text_beyond_the_graph_is_refused_by_its_index(copied: Export) -> None:
+    folder = copied("tiny-embedding")
+    change(folder, positions=8)
+    with Embedder(folder) as embedder:
+        assert embedder.embed_documents(["a"]).shape == (1, 256)
+        with pytest.raises(InputTooLongError, match=r"at index 1 has \d+ tokens, .* takes 8") as raised:
+            embedder.embed_documents(["a", "one two three four five six seven eight nine ten eleven twelve"])
+        assert raised.value.index == 1
 
 
 def test_files_beside_it_are_not_read(copied: Export) -> None:

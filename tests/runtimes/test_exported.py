@@ -48,6 +48,8 @@ def test_vectors_are_those_of_sentence_transformers(
     import torch
     from sentence_transformers import SentenceTransformer
 
+    if name == "gemma2_text":
+        pytest.importorskip("transformers.models.embedding_gemma2")
     folder = Embedder(original(name)).info()["folder"]
     oracle = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.float32})
     # Far beyond the windows of the tiny models, which reach 9 tokens.
@@ -147,14 +149,6 @@ def test_a_document_that_is_cut_keeps_the_template(form: str, exported: Export) 
     ):
         found, due = (judge.score("which planet is red", [WORDS * 30]) for judge in (export, source))
         np.testing.assert_allclose(found, due, atol=1e-5)
-
-
-def test_beyond_the_graph_is_refused(form: str, exported: Export) -> None:
-    with (
-        Embedder(exported("tiny-embedding", form), max_tokens=4000) as export,
-        pytest.raises(InputTooLongError, match=r"at index 1 .* takes 1024"),
-    ):
-        export.embed_documents(["a", WORDS * 100])
 
 
 def test_another_format_or_device_is_refused(form: str, exported: Export) -> None:

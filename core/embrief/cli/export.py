@@ -28,10 +28,10 @@ def export(
     ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Write a model as a folder for ONNX Runtime or OpenVINO, compared with the original.
+    """Write a model as a folder that runs without torch.
 
-    Needs `pip install "embrief[export]"`; what it writes runs with `embrief[onnx]` or `embrief[openvino]` alone, and
-    its vectors are in the model's own space.
+    For ONNX Runtime or OpenVINO; compared with the original before it is put in place. What it writes runs with
+    embrief[onnx] or embrief[openvino] alone, and its vectors are in the model's own space.
     """
     from embrief.exporting import export_model
 

@@ -5,7 +5,9 @@ Discovery imports it, so numpy and what needs it is imported inside functions.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -99,9 +101,9 @@ class ExportedModel(Batched):
             self._tokenizer.check_final_token(self.spec.final_token, self.spec.id)
         kind = request.device.partition(":")[0].lower()
         self.batch_tokens = _BATCH_TOKENS[kind] * (threads if kind == "cpu" else 1)
-        self._process = os.getpid()
-        self._reopen = partial(open_session, folder)
+        self._reopen: Callable[[], Session] | None = partial(open_session, folder)
         self._session: Session | None = self._reopen()
+        _models.add(self)
 
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Tokenise texts or pairs and cut them to the limit.
@@ -145,10 +147,9 @@ class ExportedModel(Batched):
 
         from embrief.facts.values import Dense, Scores
 
-        # What computes has threads of its own, and a forked child has none of them.
-        if os.getpid() != self._process:
-            self._process, self._session = os.getpid(), self._reopen()
-        assert self._session is not None
+        if self._session is None:
+            assert self._reopen is not None  # a closed model is asked nothing
+            self._session = self._reopen()
         found = np.asarray(self._session.run(*padded(rows)), np.float32)
         due = (len(rows), self.spec.dim) if isinstance(self.spec, EmbeddingSpec) else (len(rows),)
         if found.shape != due:
@@ -160,7 +161,28 @@ class ExportedModel(Batched):
 
     def close(self) -> None:
         """Free the weights."""
-        self._session = None
+        self._session = self._reopen = None
+
+    def forget(self) -> None:
+        """Let go of the session in a forked child, where its threads are gone: the next batch makes another.
+
+        It is never destroyed there, since that would wait for those threads.
+        """
+        if self._session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            self._session = None
+
+
+_models: weakref.WeakSet[ExportedModel] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for model in list(_models):
+        model.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def padded(rows: Sequence[IdRow]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
