@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from chroma_embrief import config as stored
@@ -40,7 +41,8 @@ def require_same_space(collection: Collection | AsyncCollection, embedding_funct
     space, where = checked_space(embedding_function), where_is(collection)
     stamped = read_stamp(collection.metadata, where=where)
     require_same(stamped, space, where=where)
-    if (embedder := embedder_of(embedding_function)) is not None:
+    # Of an asynchronous client this runs on its event loop, and choosing a number format may import torch.
+    if not inspect.iscoroutinefunction(collection.count) and (embedder := embedder_of(embedding_function)) is not None:
         tell_precision(embedder)
     name, config = kept_function(collection)
     if name is None:
