@@ -154,25 +154,6 @@ def test_what_all_texts_take_is_judged_by_one(folder):
     assert min(map(len, work.ids)) < seen[0].tokens < max(map(len, work.ids))
 
 
-def test_our_float32_stands_beside_the_peers(folder, tmp_path, monkeypatch):
-    from embrief.bench import peers
-    from embrief.bench.peer import Peer
-
-    class Slow:
-        def embed(self, rows, texts):
-            return np.ones((len(rows), 48), np.float32) / 48**0.5
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(peers, "available", lambda: [Peer("other", "F32", "1.0", lambda folder: Slow())])
-    done = bench(folder, "--only", "peers", "--out", str(tmp_path / "out.json"), "--json")
-    assert done.exit_code == 0, done.output
-    row = json.loads(done.stdout)["rows"]["peer other F32"]
-    assert {"embrief bf16", "embrief fp32", "other F32"} <= set(runs_of(row))
-    assert runs_of(row)["embrief fp32"]["cosine_min"] > 0.999999
-
-
 def test_the_file_names_versions_machine_and_settings(data, folder):
     assert json.loads((folder / "results.json").read_text("utf-8")) == data
     assert data["format"] == 1
@@ -296,7 +277,7 @@ def test_an_unknown_row_is_an_error_with_the_names(folder):
     assert done.exit_code == 1
     assert "rerang" in done.stderr
     assert "did you mean 'rerank'?" in done.stderr
-    assert "server, query, queries, u, rerank, gemma, gemma2, c, b, load, wrappers, cache, peers" in done.stderr
+    assert "server, query, queries, u, rerank, gemma, gemma2, c, b, load, wrappers, cache, runtimes" in done.stderr
 
 
 @pytest.mark.parametrize("budget", ["25", "soon", "", "-5m"])
@@ -431,6 +412,67 @@ def test_import_load_and_memory_come_from_processes_of_their_own(folder, tmp_pat
             assert 0 < run["peak_load_bytes"] <= run["peak_batch_bytes"]
         peaks = [runs[name]["peak_batch_bytes"] for name in (ours, theirs)]
         assert row["memory_ratio"] == pytest.approx(peaks[0] / peaks[1])
+
+
+def test_every_runtime_that_is_installed_stands_beside_the_engine(folder, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    arguments = ["--only", "runtimes", "--out", str(tmp_path / "out.json"), "--json"]
+    done = bench(folder, *arguments)
+    assert done.exit_code == 0, done.output
+    data = json.loads(done.stdout)
+    works = [f"runtimes {work}" for work in ("chunks", "queries", "query", "rerank")]
+    assert list(data["rows"]) == [*works, "runtimes load"]
+    for key in works:
+        row = data["rows"][key]
+        runs = runs_of(row)
+        assert {"embrief bf16", "embrief int8", "embrief fp32", "ST bf16, batch 32", "onnx fp32"} <= set(runs), key
+        # What is not there is told, with the way to have it.
+        assert all(run["unavailable"] for run in row["runs"] if run["name"] not in runs)
+        against = runs[row["runs"][0]["against"]]
+        for run in runs.values():
+            assert run["vs_embrief"] == pytest.approx(np.median(against["seconds"]) / np.median(run["seconds"]))
+        exact = runs["onnx fp32"]
+        assert exact["difference_max"] < 1e-4 if key == "runtimes rerank" else exact["cosine_min"] > 0.99999
+    for run in runs_of(data["rows"]["runtimes load"]).values():
+        assert run["import_s"] > 0
+        assert run["load_s"] > 0
+    # What was exported is not exported again.
+    exports = sorted(file.name for file in folder.iterdir() if "-onnx-" in file.name)
+    assert [name.rpartition("-")[2] for name in exports] == ["float32", "int8"] * 2
+    stamps = [(folder / name / "model.onnx").stat().st_mtime_ns for name in exports]
+    again = bench(folder, "--only", "runtimes", "--out", str(tmp_path / "again.json"), "--json")
+    assert again.exit_code == 0, again.output
+    assert [(folder / name / "model.onnx").stat().st_mtime_ns for name in exports] == stamps
+
+
+def test_a_runtime_that_is_not_installed_is_told_once(folder, monkeypatch):
+    from embrief.bench import beside
+
+    monkeypatch.setattr(beside, "is_installed", lambda name: name != "onnxruntime")
+    missing = {}
+    for variant in beside.variants():
+        if variant.backend == "onnx":
+            assert beside._files(variant, None, None, missing) is None
+    assert list(missing) == ["onnx"]
+    assert "pip install" in missing["onnx"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_time_and_memory_of_a_process_of_its_own_belong_to_whoever_started_it():
+    import os
+    import subprocess
+
+    from embrief.bench.fresh_process import children, peak_bytes
+
+    alone = peak_bytes()
+    code = "held = bytearray(b'x' * 200_000_000); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert child.pid in children(os.getpid())
+        assert peak_bytes() - alone > 200_000_000
+        child.communicate(b"\n")
+    assert child.pid not in children(os.getpid())
 
 
 def test_texts_have_the_lengths_of_their_workload(folder):

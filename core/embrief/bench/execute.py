@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embrief.bench.measure import Bench
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from embrief.bench.settings import Settings
 
 Say = Callable[[str], None]
-_PEERS = "embrief.bench.peers"
 
 
 def run(
@@ -61,7 +59,7 @@ def run(
         with quiet():
             bench = Bench(settings, folder)
             results = _start(identity(settings, bench.device), out, fresh, say)
-            _run_rows(bench, _with_peers(rows, say), results, out, end, say)
+            _run_rows(bench, rows, results, out, end, say)
     finally:
         torch.set_num_threads(threads)
     return results
@@ -76,24 +74,6 @@ def _start(known: dict[str, object], out: Path, fresh: bool, say: Say) -> Result
         out.replace(kept)
         say(f"the results are of other versions, settings or another machine: kept as {kept}, starting over")
     return Results(known)
-
-
-def _with_peers(rows: Sequence[Row], say: Say) -> list[Row]:
-    """Return the rows with one for each installed peer in the place of the row `peers`."""
-    found: list[Row] = []
-    for row in rows:
-        if row.how != "peer":
-            found.append(row)
-            continue
-        if not is_installed(_PEERS):
-            say(f"{row.key}: what measures other libraries is not part of the package; run this in a checkout")
-            continue
-        from embrief.bench.peers import available
-
-        for peer in available():
-            name = " ".join(filter(None, (peer.name, peer.variant)))
-            found.append(replace(row, key=f"peer {name}", title=f"chunks, {name} {peer.version}", peer=peer))
-    return found
 
 
 def _run_rows(bench: Bench, rows: Sequence[Row], results: Results, out: Path, end: float | None, say: Say) -> None:

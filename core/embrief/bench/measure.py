@@ -13,8 +13,9 @@ import numpy as np
 
 from embrief.bench import checkpoint as checkpoints
 from embrief.bench.accuracy import compare_to
+from embrief.bench.beside import measure_beside, measure_starts
 from embrief.bench.ceiling import measure_ceiling
-from embrief.bench.fresh import measure_fresh
+from embrief.bench.fresh import Started, measure_fresh
 from embrief.bench.runners import (
     DEFAULT_BATCH,
     EmbriefEmbedder,
@@ -26,9 +27,9 @@ from embrief.bench.runners import (
     check_ids,
 )
 from embrief.bench.server import measure_server
-from embrief.bench.settings import SHORT_LAYERS, Settings
+from embrief.bench.settings import RUNTIME_LAYERS, SHORT_LAYERS, Settings
 from embrief.bench.shapes import ROWS_OF, SHAPES
-from embrief.bench.timing import FOREIGN_LIMIT, Timing, interleave, measure
+from embrief.bench.timing import Timing, disturbed, interleave, measure
 from embrief.bench.workloads import Workload, build
 from embrief.bench.wrappers import wrapped
 from embrief.cache.options import MemoryCache, SqliteCache
@@ -36,7 +37,6 @@ from embrief.errors import ArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:
     from embrief.bench.checkpoint import Checkpoint
-    from embrief.bench.peer import PeerModel
     from embrief.bench.rows import Row
     from embrief.bench.shapes import Kind
 
@@ -72,7 +72,7 @@ class Bench:
         self.settings = settings
         self.device = _device(settings.device)
         self.native = _native(self.device)
-        self._folder = folder
+        self.folder = folder
         self._real = [checkpoints.find(model) for model in settings.models]
         if self._real and settings.layers is not None:
             raise ArgumentError(f"layers={settings.layers} is for random weights; a real model has its own")
@@ -92,12 +92,13 @@ class Bench:
         shape = SHAPES[self.settings.shape]["qwen3" if row.model == "reranker" else row.model]
         layers = self.settings.layers
         if layers is None:
-            layers = min(SHORT_LAYERS, shape.layers) if row.short else shape.layers
+            most = RUNTIME_LAYERS if row.how in ("runtime", "start") else SHORT_LAYERS if row.short else shape.layers
+            layers = min(most, shape.layers)
         elif row.model in ("gemma", "gemma2"):
             # They are shallower; what is too much for all is an error in the other rows.
             layers = min(layers, shape.layers)
         kind: Kind = "reranker" if row.model == "reranker" else "embedder"
-        return checkpoints.make(shape, layers, kind, self._folder)
+        return checkpoints.make(shape, layers, kind, self.folder)
 
     def _find_real(self, row: Row) -> Checkpoint | None:
         for model in self._real:
@@ -117,7 +118,7 @@ class Bench:
             self._works[key] = build(row.workload, model, self.settings.sizes)
         whole = self._works[key]
         counts = {"load": self.settings.sizes.batch, "wrapper": self.settings.sizes.wrapper}
-        counts["peer"] = self.settings.sizes.peer
+        counts |= dict.fromkeys(("runtime", "start"), self.settings.sizes.runtime)
         return whole.sample(counts[row.how]) if row.how in counts else whole
 
     def work(self, row: Row) -> float:
@@ -151,11 +152,14 @@ class Bench:
         """
         if row.how == "server":
             measured, timings = measure_server(self.settings.sizes.requests, rounds)
-            return {**measured, "warnings": _disturbed(timings)}
+            return {**measured, "warnings": disturbed(timings)}
         model, work = self.checkpoint(row), self.workload(row)
-        row_of = {"speed": self._speed, "load": self._load, "wrapper": self._wrappers, "peer": self._peer}
-        row_of["cache"] = self._cache
-        measured = row_of[row.how](row, model, work, rounds)
+        if row.how in ("runtime", "start"):
+            beside = measure_beside if row.how == "runtime" else measure_starts
+            measured = beside(self, model, work, rounds)
+        else:
+            row_of = {"speed": self._speed, "load": self._load, "wrapper": self._wrappers, "cache": self._cache}
+            measured = row_of[row.how](row, model, work, rounds)
         return {
             "model": model.folder.name,
             "layers": model.layers,
@@ -182,10 +186,10 @@ class Bench:
                 # Where it is not what runs by default, once is enough for its numbers.
                 if dtype == "float32" != self.native:
                     continue
-                own = self._own(model, dtype, missing)
+                own = self.own(model, dtype, missing)
                 if own is not None:
                     open_runners.append(own)
-                    self._join(calls, embrief_name(dtype), own.run, work, missing)
+                    self.join(calls, embrief_name(dtype), own.run, work, missing)
             size = DEFAULT_BATCH if work.singly else _best_batch(fast, work, self.device)
             names = plain_name(default.dtype, DEFAULT_BATCH), plain_name(self.native, size)
             # Before and after what it is compared with.
@@ -194,7 +198,7 @@ class Bench:
             if fast is default:
                 calls[names[0]] = partial(default.run, work, DEFAULT_BATCH)
             else:
-                self._join(calls, names[0], partial(default.run, batch_size=DEFAULT_BATCH), work, missing)
+                self.join(calls, names[0], partial(default.run, batch_size=DEFAULT_BATCH), work, missing)
             calls[names[1]] = partial(fast.run, work, size)
             timings = interleave(calls, rounds)
         finally:
@@ -206,7 +210,7 @@ class Bench:
             oracle = self._once(plain_kind(model.folder, "float32", self.device), work, size)
         self._keep(model, work, oracle.result)
         if "float32" in self.settings.dtypes and self.native != "float32":
-            own = self._own(model, "float32", missing)
+            own = self.own(model, "float32", missing)
             if own is not None:
                 timings[embrief_name("float32")] = self._once(own, work, None)
         timings[oracle_name] = oracle
@@ -229,10 +233,10 @@ class Bench:
             "ceiling": ceiling,
             "ceiling_format": self.native,
             "runs": [*runs, *({"name": name, "unavailable": why} for name, why in missing.items())],
-            "warnings": _disturbed(timings),
+            "warnings": disturbed(timings),
         }
 
-    def _join(
+    def join(
         self,
         calls: dict[str, Callable[[], Result]],
         name: str,
@@ -251,7 +255,7 @@ class Bench:
         run(work.warm_up())
         calls[name] = partial(run, work)
 
-    def _own(self, model: Checkpoint, dtype: str, missing: dict[str, str]) -> EmbriefEmbedder | EmbriefReranker | None:
+    def own(self, model: Checkpoint, dtype: str, missing: dict[str, str]) -> EmbriefEmbedder | EmbriefReranker | None:
         """Load embrief, or note why it cannot run in this number format."""
         kind = EmbriefReranker if model.kind == "reranker" else EmbriefEmbedder
         try:
@@ -271,7 +275,11 @@ class Bench:
         return timing
 
     def _load(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
-        measured = measure_fresh(model.folder, work, self.device, self.native, self.settings.threads, rounds)
+        starts = {
+            name: Started(name, str(model.folder), self.native, self.device)
+            for name in ("embrief", "sentence-transformers")
+        }
+        measured = measure_fresh(starts, work, self.settings.threads, rounds)
         short = _SHORT_NAMES[self.native]
         names = {"embrief": embrief_name(self.native), "sentence-transformers": f"ST {short}"}
         runs = [{"name": names[name], **values} for name, values in measured.items()]
@@ -301,7 +309,7 @@ class Bench:
             }
             for name, timing in timings.items()
         ]
-        return {"rounds": rounds, "runs": runs, "warnings": _disturbed(timings)}
+        return {"rounds": rounds, "runs": runs, "warnings": disturbed(timings)}
 
     def _cache(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
         computed = embrief_name(self.native)
@@ -340,68 +348,27 @@ class Bench:
             for name, timing in timings.items()
         ]
         note = "; ".join(f"one query {name} in {1000 * seconds:,.2f} ms" for name, seconds in single.items())
-        return {"runs": runs, "note": f"cosines to what was computed; {note}", "warnings": _disturbed(timings)}
+        return {"runs": runs, "note": f"cosines to what was computed; {note}", "warnings": disturbed(timings)}
 
-    def _peer(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
-        assert row.peer is not None
-        oracle = self._oracle(model, work)
-        missing: dict[str, str] = {}
-        open_runners: list[Any] = []
-        calls: dict[str, Callable[[], Result]] = {}
-        try:
-            for dtype in self.settings.dtypes:
-                own = self._own(model, dtype, missing)
-                if own is not None:
-                    open_runners.append(own)
-                    self._join(calls, embrief_name(dtype), own.run, work, missing)
-            name = row.key.removeprefix("peer ")
-            try:
-                peer = row.peer.load(model.folder)
-                open_runners.append(peer)
-                self._join(calls, name, partial(_embed, peer), work, missing)
-                timings = interleave(calls, rounds)
-            except Exception as error:
-                # Somebody else's library: what it says is the result of its row.
-                missing[name] = f"{type(error).__name__}: {error}"
-                timings = {}
-        finally:
-            for runner in open_runners:
-                runner.close()
-        ceiling = self.ceiling(row)
-        runs = _runs(row, model, work, timings, oracle, ceiling)
-        ours = timings.get(embrief_name(self.native))
-        for run in runs:
-            if ours is not None:
-                run["against"] = embrief_name(self.native)
-                run["vs_embrief"] = ours.median / timings[run["name"]].median
-        unavailable = [{"name": name, "unavailable": why} for name, why in missing.items()]
-        return {
-            "note": row.peer.note,
-            "ceiling": ceiling,
-            "ceiling_format": self.native,
-            "runs": [*runs, *unavailable],
-            "warnings": _disturbed(timings),
-        }
-
-    def _oracle(self, model: Checkpoint, work: Workload) -> Result:
-        """Return what sentence-transformers gives in float32; computed once for all peers and kept."""
+    def oracle(self, model: Checkpoint, work: Workload) -> Result:
+        """Return what sentence-transformers gives in float32; computed once for these texts and kept."""
         file = self._oracle_file(model, work)
         if file.is_file():
             kept: Result = np.load(file)
             return kept
-        plain = PlainEmbedder(model.folder, "float32", self.device)
+        plain = (PlainReranker if model.kind == "reranker" else PlainEmbedder)(model.folder, "float32", self.device)
         check_ids(work, plain)
         found: Result = self._once(plain, work, 8).result
         self._keep(model, work, found)
         return found
 
     def _keep(self, model: Checkpoint, work: Workload, oracle: Result) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         np.save(self._oracle_file(model, work), oracle)
 
     def _oracle_file(self, model: Checkpoint, work: Workload) -> Path:
         digest = hashlib.sha256(repr((str(model.folder), model.config, work.ids)).encode()).hexdigest()[:16]
-        return self._folder / f"oracle-{digest}.npy"
+        return self.folder / f"oracle-{digest}.npy"
 
 
 def _runs(
@@ -429,10 +396,6 @@ def expected_seconds(run: Callable[[Workload], Result], work: Workload) -> float
     run(one)
     measure(partial(run, one), timing)
     return timing.median * work.tokens / one.tokens
-
-
-def _embed(peer: PeerModel, work: Workload) -> Result:
-    return peer.embed([list(ids) for ids in work.ids], list(work.rendered))
 
 
 def _native(device: str) -> str:
@@ -473,11 +436,3 @@ def _padding(work: Workload) -> float:
         lengths = [len(work.ids[place]) for place in order[start : start + size]]
         padded += max(lengths) * len(lengths)
     return padded / work.tokens
-
-
-def _disturbed(timings: dict[str, Timing]) -> list[str]:
-    """Return a warning if other processes took a noticeable part of the machine."""
-    worst = max((share for timing in timings.values() for share in timing.foreign), default=0.0)
-    if worst <= FOREIGN_LIMIT:
-        return []
-    return [f"other processes used up to {worst:.0%} of the machine"]

@@ -15,7 +15,7 @@ HEAD = ("row", "what runs", "tokens/s", "vs default", "vs best", "of limit", "to
 def lines(results: Results) -> Iterator[tuple[str, ...]]:
     """Yield the cells of each line under `HEAD`. The first line of a row has its key, the others an empty cell."""
     for key, row in results.rows.items():
-        cells = {"load": _load_cells, "server": _server_cells}.get(row["how"], _cells)
+        cells = {"load": _load_cells, "start": _load_cells, "server": _server_cells}.get(row["how"], _cells)
         for number, run in enumerate(row["runs"]):
             first = key if number == 0 else ""
             if "unavailable" in run:
@@ -34,7 +34,7 @@ def _cells(run: dict[str, Any]) -> tuple[str, ...]:
     if run.get("faster") is not None:
         against = "", f"{run['faster']:,.0f}x of computing"
     if "vs_embrief" in run:
-        against = "", f"{run['vs_embrief']:.2f} of {run['against']}"
+        against = against[0], f"{run['vs_embrief']:.2f} of {run['against']}"
     limit = f"{run['of_ceiling']:.0%}" if "of_ceiling" in run else ""
     return speed, *against, limit, _error(run)
 

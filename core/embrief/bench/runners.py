@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from embrief.bench.workloads import Workload
     from embrief.cache.options import CacheOptions
     from embrief.facts.specs import RerankerSpec
+    from embrief.runtimes.base import RuntimeOptions
 
 Result = NDArray[np.float32]
 DEFAULT_BATCH = 32
@@ -45,10 +46,17 @@ class Runner(Protocol):
 class EmbriefEmbedder:
     """An `Embedder`."""
 
-    def __init__(self, folder: Path, dtype: str, device: str, cache: CacheOptions | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        dtype: str,
+        device: str,
+        cache: CacheOptions | None = None,
+        backend: str | RuntimeOptions = "engine",
+    ) -> None:
         from embrief import Embedder
 
-        self._model = Embedder(folder, dtype=dtype, device=device, truncate="error", cache=cache).load()
+        self._model = Embedder(model, backend=backend, dtype=dtype, device=device, truncate="error", cache=cache).load()
 
     def run(self, work: Workload, batch_size: int | None = None) -> Result:
         """Return vectors. There is no batch size: batches are cut by tokens."""
@@ -71,10 +79,10 @@ class EmbriefEmbedder:
 class EmbriefReranker:
     """A `Reranker`."""
 
-    def __init__(self, folder: Path, dtype: str, device: str) -> None:
+    def __init__(self, model: Path, dtype: str, device: str, backend: str | RuntimeOptions = "engine") -> None:
         from embrief import Reranker
 
-        self._model = Reranker(folder, dtype=dtype, device=device, truncate="error").load()
+        self._model = Reranker(model, backend=backend, dtype=dtype, device=device, truncate="error").load()
 
     def run(self, work: Workload, batch_size: int | None = None) -> Result:
         """Return probabilities. There is no batch size: batches are cut by tokens."""

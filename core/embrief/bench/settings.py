@@ -8,6 +8,8 @@ from typing import Literal
 DTYPES = ("bfloat16", "int8", "float32")
 SHORT_LAYERS = 7
 """Layers of the two long rows unless the caller says otherwise: a quarter of the model has the same ratios."""
+RUNTIME_LAYERS = 4
+"""Layers of the rows with all runtimes, which hold a dozen models in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Sizes:
     """Calls with one query each."""
     candidates: int = 50
     gemma: int = 32
-    peer: int = 64
-    """Chunks that a peer embeds: some take minutes for more."""
+    runtime: int = 12
+    """Texts or pairs for each runtime of this machine: there are many, and some are slow."""
     wrapper: int = 64
     batch: int = 32
     """Texts of the batch during which memory is watched."""
@@ -32,7 +34,7 @@ class Sizes:
 
 
 TINY = Sizes(
-    chunks=12, long=3, equal=4, queries=4, singles=2, candidates=5, gemma=4, peer=4, wrapper=4, batch=2, requests=2
+    chunks=12, long=3, equal=4, queries=4, singles=2, candidates=5, gemma=4, runtime=4, wrapper=4, batch=2, requests=2
 )
 
 

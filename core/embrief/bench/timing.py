@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embrief.bench.fresh_process import children
 from embrief.system.installed import is_installed
 
 FOREIGN_LIMIT = 0.05
@@ -30,6 +31,14 @@ class Timing:
     def median(self) -> float:
         """The middle of all rounds, in seconds."""
         return statistics.median(self.seconds)
+
+
+def disturbed(timings: Mapping[str, Timing]) -> list[str]:
+    """Return a warning if other processes took a noticeable part of the machine."""
+    worst = max((share for timing in timings.values() for share in timing.foreign), default=0.0)
+    if worst <= FOREIGN_LIMIT:
+        return []
+    return [f"other processes used up to {worst:.0%} of the machine"]
 
 
 def interleave(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
@@ -80,6 +89,7 @@ def _processor_times() -> tuple[float, float, float] | None:
     """Return seconds of (work of the machine, work and idling of the machine, work of this process)."""
     times = os.times()
     own = times.user + times.system + times.children_user + times.children_system
+    own += sum(map(_processor_time, children(os.getpid())))
     stat = Path("/proc/stat")
     if stat.is_file():
         tick = os.sysconf("SC_CLK_TCK")
@@ -94,3 +104,13 @@ def _processor_times() -> tuple[float, float, float] | None:
         machine = psutil.cpu_times()
         return sum(machine) - machine.idle, sum(machine), own
     return None
+
+
+def _processor_time(process: int) -> float:
+    """Return the seconds that a process has computed; 0 where it has ended."""
+    try:
+        # The name of the program may hold anything, up to the last bracket.
+        numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")

@@ -23,8 +23,8 @@ def bench(
         typer.Option(
             metavar="ROWS",
             help=(
-                "server, query, queries, u, rerank, gemma, gemma2, c, b, load, wrappers, cache or peers; with commas "
-                "between."
+                "server, query, queries, u, rerank, gemma, gemma2, c, b, load, wrappers, cache or runtimes; with "
+                "commas between."
             ),
         ),
     ] = None,
@@ -33,7 +33,10 @@ def bench(
         typer.Option(help="A real model instead of random weights: a name or a folder; may be given several times."),
     ] = None,
     layers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Layers of random weights; all, but 7 for b, c and wrappers.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Layers of random weights; all, but 7 for b, c and wrappers, 4 for runtimes."
+        ),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Such as 25m: what does not fit is left for the next run.")

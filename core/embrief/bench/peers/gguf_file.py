@@ -12,7 +12,7 @@ from embrief.system.installed import is_installed
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMATS = ("BF16", "F16", "Q8_0")
+FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q4_0")
 
 _TOP = {"embed_tokens": "token_embd", "norm": "output_norm"}
 _LAYER = {
@@ -104,7 +104,7 @@ def write_gguf(folder: Path, file: Path, form: str) -> None:
     places = {name: shard for shard, names in shards.items() for name in names}
     wanted = [(name, target) for name in places if (target := gguf_name(name))]
     form_type = gguf.GGMLQuantizationType[form]
-    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{form}"])
+    writer.add_file_type(gguf.LlamaFileType["ALL_F32" if form == "F32" else f"MOSTLY_{form}"])
     for name, target in wanted:
         shape = _shape(folder / places[name], name)
         if len(shape) == 1:
@@ -137,7 +137,9 @@ def _write_facts(writer: Any, config: dict[str, Any], folder: Path) -> None:
     writer.add_value_length(config["head_dim"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(float(config.get("rope_theta") or rope["rope_theta"]))
-    writer.add_pooling_type(gguf.PoolingType.LAST)
+    if (folder / "modules.json").is_file():
+        # A reranker's file says none: its score is taken from the logits.
+        writer.add_pooling_type(gguf.PoolingType.LAST)
     tokens, merges, special = read_vocabulary(
         json.loads((folder / "tokenizer.json").read_text("utf-8")), config["vocab_size"]
     )
