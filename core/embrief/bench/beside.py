@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import embrief
@@ -30,6 +27,8 @@ from embrief.errors import BackendError, EmbriefError, MissingDependencyError
 from embrief.system.installed import installed_version, is_installed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embrief.bench.checkpoint import Checkpoint
     from embrief.bench.measure import Bench
     from embrief.bench.runners import Result, Runner
@@ -60,9 +59,8 @@ class Variant:
 
 def variants() -> list[Variant]:
     """Return what is measured beside the engine, whether it is installed or not."""
-    four_bits = "q4_0" if _quantiser() is None else "q4_k_m"
     formats = {
-        "gguf": ("float32", "float16", "bfloat16", "q8_0", four_bits),
+        "gguf": ("float32", "float16", "bfloat16", "q8_0", "q4_0"),
         "onnx": ("float32", "int8"),
         "openvino": ("float32", "bfloat16", "int8"),
         "mistralrs": ("float32", "q8_0"),
@@ -228,41 +226,17 @@ def _gguf(dtype: str, model: Checkpoint, root: Path) -> Path:
         return file
     unfinished = file.with_name(f"{file.stem}.{os.getpid()}.tmp.gguf")
     try:
-        if form == "Q4_K_M":
-            _quantise(_gguf("bfloat16", model, root), unfinished, form)
-        else:
-            if not is_installed(_WRITER) or not is_installed("gguf"):
-                raise MissingDependencyError(
-                    "GGUF files of random weights are written in a checkout, with the package gguf: pip install gguf"
-                )
-            from embrief.bench.peers.gguf_file import write_gguf
+        if not is_installed(_WRITER) or not is_installed("gguf"):
+            raise MissingDependencyError(
+                "GGUF files of random weights are written in a checkout, with the package gguf: pip install gguf"
+            )
+        from embrief.bench.peers.gguf_file import write_gguf
 
-            write_gguf(model.folder, unfinished, form)
+        write_gguf(model.folder, unfinished, form)
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
     return file
-
-
-def _quantise(source: Path, target: Path, form: str) -> None:
-    program = _quantiser()
-    assert program is not None  # else nobody asks for this format
-    done = subprocess.run(  # noqa: S603 - a program of llama.cpp, and arguments made here
-        [program, str(source), str(target), form], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ValueError(f"llama-quantize wrote no {form} file: {last}")
-
-
-def _quantiser() -> str | None:
-    """Return the program llama-quantize: beside the library that is used, or on the path."""
-    name = "llama-quantize"
-    if library := os.environ.get("LLAMA_CPP_LIB_PATH"):
-        beside = Path(library).parent / "bin" / name
-        if beside.is_file():
-            return str(beside)
-    return shutil.which(name)
 
 
 @lru_cache(maxsize=8)
