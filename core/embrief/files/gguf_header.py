@@ -45,13 +45,15 @@ _TYPES: dict[int, tuple[str, int, int]] = {
     29: ("iq1_m", 256, 56), 30: ("bfloat16", 1, 2), 34: ("tq1_0", 256, 54), 35: ("tq2_0", 256, 66),
     39: ("mxfp4", 32, 17),
 }  # fmt: skip
-# `general.file_type`, where it says more than the most frequent type of the tensors.
-_MIXTURES = {
-    11: "q3_k_s", 12: "q3_k_m", 13: "q3_k_l", 14: "q4_k_s", 15: "q4_k_m", 16: "q5_k_s", 17: "q5_k_m", 21: "q2_k_s",
-    22: "iq3_xs", 27: "iq3_m", 29: "iq2_m",
+# What `general.file_type` means, by llama.h. A table of tokens is often kept finer than the layers, and in a small
+# model it is the largest part.
+_FILE_TYPES = {
+    0: "float32", 1: "float16", 2: "q4_0", 3: "q4_1", 7: "q8_0", 8: "q5_0", 9: "q5_1", 10: "q2_k", 11: "q3_k_s",
+    12: "q3_k_m", 13: "q3_k_l", 14: "q4_k_s", 15: "q4_k_m", 16: "q5_k_s", 17: "q5_k_m", 18: "q6_k", 19: "iq2_xxs",
+    20: "iq2_xs", 21: "q2_k_s", 22: "iq3_xs", 23: "iq3_xxs", 24: "iq1_s", 25: "iq4_nl", 26: "iq3_s", 27: "iq3_m",
+    28: "iq2_s", 29: "iq2_m", 30: "iq4_xs", 31: "iq1_m", 32: "bfloat16", 36: "tq1_0", 37: "tq2_0", 38: "mxfp4",
 }  # fmt: skip
-DTYPES = ("float32", "float16", "bfloat16", *(name for name, *_ in _TYPES.values() if "float" not in name),
-          *_MIXTURES.values())  # fmt: skip
+DTYPES = tuple(dict.fromkeys((*_FILE_TYPES.values(), *(name for name, *_ in _TYPES.values()))))
 """Number formats of GGUF files by the names that they have here."""
 _WRITTEN = {"f32": "float32", "fp32": "float32", "f16": "float16", "fp16": "float16", "bf16": "bfloat16"}
 _IN_NAME = re.compile(
@@ -113,14 +115,16 @@ class GgufHeader:
 
     @property
     def dtype(self) -> str:
-        """Return the number format of the weights: the one that most of their bytes are in."""
+        """Return the number format of the weights: what the file says, if layers are in it, else the most frequent."""
         sizes: Counter[str] = Counter()
         for tensor in self.tensors.values():
             if len(tensor.shape) > 1:
                 sizes[tensor.dtype] += math.prod(tensor.shape)
-        found = sizes.most_common(1)[0][0] if sizes else "float32"
-        said = _MIXTURES.get(self.count("general.file_type") or 0, "")
-        return said if said.startswith(found) or (found == "q6_k" and said.startswith("q5_k")) else found
+        said = _FILE_TYPES.get(-1 if (kind := self.count("general.file_type")) is None else kind, "")
+        # A mixture has tensors of its own kind: q4_k_m of q4_k, iq3_m of iq3_s.
+        if "float" not in said and any(said and name.startswith(said[:4]) for name in sizes):
+            return said
+        return sizes.most_common(1)[0][0] if sizes else "float32"
 
 
 class _Damaged(Exception):
