@@ -34,6 +34,10 @@ STATUS = (
     ("A record, its files and the runtimes agree", "tests/core/test_check_model.py"),
     ("int8 is right or refused on every processor", "tests/engine/test_engine_processors.py"),
     (
+        "Exports, GGUF files and mistral.rs give the model's own vectors; a damaged or altered file ends no process",
+        "tests/runtimes/",
+    ),
+    (
         "Servers: what they do to a text is put right or refused; every fault of theirs has a typed end",
         "tests/servers/",
     ),
