@@ -144,6 +144,51 @@ def test_force_replaces_an_export(graphs_once: None, copied: Export) -> None:
     assert [found.name for found in folder.parent.iterdir()] == [folder.name]
 
 
+def test_force_replaces_nothing_that_lies_beside_an_export(copied: Export) -> None:
+    folder = copied("gemma")
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ArgumentError, match=r"holds 'notes\.txt', which is no part of an export"):
+        export_model("embrief/tiny-embedding", folder, force=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert facts(folder)["record"] is None
+
+
+@pytest.mark.parametrize("to", [".", "../copy", "../copy/."])
+def test_a_folder_may_be_named_by_dots(
+    to: str, graphs_once: None, copied: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied("gemma")
+    monkeypatch.chdir(folder)
+    report = export_model("embrief/tiny-embedding", to, force=True)
+    assert report.folder == folder
+    assert facts(folder)["record"] == "embrief/tiny-embedding"
+    assert [found.name for found in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("to", ["a\0b", "x" * 5000])
+def test_a_folder_that_cannot_be_called_so(to: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="cannot be a path"):
+        export_model("embrief/tiny-embedding", tmp_path / to)
+
+
+def test_an_interrupted_replacement_leaves_what_was_there(
+    graphs_once: None, copied: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied("gemma")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.suffix == ".partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_model("embrief/tiny-embedding", folder, force=True)
+    assert facts(folder)["record"] is None
+    assert [found.name for found in folder.parent.iterdir()] == [folder.name]
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [

@@ -42,6 +42,8 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "openvino": ("model.xml", "model.bin"),
 }
 """The files that each format may have besides the tokenizer; the first is always there. No others are ever read."""
+ALL_FILES = frozenset({MARK, TOKENIZER, *(name for names in FILES.values() for name in names)})
+"""Of exports in any format."""
 DTYPES = ("float32", "int8")
 IDS, LENGTHS, RESULT = "ids", "lengths", "result"
 """What the graph takes and gives. Not `embedding`, which is the name of a value inside: ONNX Runtime refuses that."""
@@ -312,8 +314,7 @@ def _files(values: JsonObject, form: str) -> dict[str, tuple[int, str]]:
 
 @reads_folder
 def _stamp(folder: Path) -> Stamp:
-    known = (MARK, TOKENIZER, *(name for names in FILES.values() for name in names))
-    found = ((name, (folder / name).stat()) for name in known if (folder / name).is_file())
+    found = ((name, (folder / name).stat()) for name in sorted(ALL_FILES) if (folder / name).is_file())
     return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found)
 
 
