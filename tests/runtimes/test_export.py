@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +85,21 @@ def test_info_says_what_runs_it(exported: Export) -> None:
         found = embedder.info()
     assert (found["backend"], found["dtype"], found["device"]) == ("onnx", "float32", "cpu")
     assert found["prompts_from"] == "folder"
+
+
+def test_its_revision_is_that_of_its_weights(copied: Export) -> None:
+    folder = copied("tiny-embedding")
+    with Embedder(folder) as embedder:
+        assert embedder.info()["revision"] is None
+        assert embedder.spec.revision == ""
+    change(folder, weights="c" * 40, origin="embrief/tiny-embedding")
+    with Embedder(folder) as embedder:
+        assert embedder.space.weights == embedder.info()["revision"] == "c" * 40
+
+
+def test_nobody_is_sent_to_other_files(exported: Export) -> None:
+    with Embedder(exported("tiny-embedding")) as embedder:
+        assert "name one" not in embedder.info()["backend_reason"]
 
 
 def test_a_copy_elsewhere_is_the_same(copied: Export, exported: Export) -> None:
@@ -458,6 +475,81 @@ def test_the_command(graphs_once: None, tmp_path: Path) -> None:
     assert found["verdict"]["loaded"]
     assert found["parameters"] == 7_144_960
     assert list(found["weights_bytes"]) == ["float32"]
+
+
+HUB = """
+import json, sys
+from embrief import Embedder
+from embrief.cli import app
+from embrief.exporting import steps
+main, pinned, name, to, *options = sys.argv[1:]
+def write(facade, folder, **options):
+    spec, shared = facade.spec, facade._shared
+    print(json.dumps([shared.origin, shared.weights, type(facade).__name__]))
+    raise SystemExit(0)
+steps.write_export = write
+app(["export", name, "--to", to, *options])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "commit"),
+    [
+        ("acme/tiny", [], "main"),
+        ("acme/tiny", ["--revision", "PINNED"], "pinned"),
+        ("hf:acme/tiny@PINNED", [], "pinned"),
+        ("mine", ["--config", "CONFIG"], "pinned"),
+    ],
+)
+def test_the_commit_that_is_named_is_exported(
+    name: str, options: list[str], commit: str, qwen3_folder: Path, tmp_path: Path
+) -> None:
+    commits = {"main": "a" * 40, "pinned": "b" * 40}
+    cached = tmp_path / "hub" / "models--acme--tiny"
+    for each in commits.values():
+        shutil.copytree(qwen3_folder, cached / "snapshots" / each)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commits["main"])
+    config = tmp_path / "embrief.yaml"
+    config.write_text(f"models:\n  mine: {{provider: native, model_id: acme/tiny, revision: {commits['pinned']}}}\n")
+    known = {"PINNED": commits["pinned"], "CONFIG": str(config)}
+    words = [
+        name.replace("PINNED", commits["pinned"]),
+        str(tmp_path / "to"),
+        *(known.get(word, word) for word in options),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, *commits.values(), *words],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["acme/tiny", commits[commit], "Embedder"]
+
+
+def test_files_that_leave_open_what_they_are(
+    graphs_once: None, qwen3_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fine-tune as transformers alone saves it; it is like one record or another."""
+    from embrief.exporting import steps
+
+    source = Path(shutil.copytree(qwen3_folder, tmp_path / "saved"))
+    (source / "modules.json").unlink()
+    tokenizer = json.loads((source / "tokenizer.json").read_text("utf-8"))
+    (source / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}), "utf-8")
+    asked: list[type] = []
+
+    def write(facade: object, *args: object, **options: object) -> None:
+        asked.append(type(facade))
+        raise ArgumentError("enough")
+
+    monkeypatch.setattr(steps, "write_export", write)
+    # The folder has a prompt that the recorded reranker has no place for.
+    (source / "config_sentence_transformers.json").unlink(missing_ok=True)
+    for like in ("Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Reranker-0.6B"):
+        with pytest.raises(ArgumentError, match="enough"):
+            export_model(source, tmp_path / "to", like=like)
+    assert asked == [Embedder, Reranker]
 
 
 def test_doctor_finds_what_is_wrong(copied: Export) -> None:

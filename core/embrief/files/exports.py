@@ -48,7 +48,8 @@ DTYPES = ("float32", "int8")
 IDS, LENGTHS, RESULT = "ids", "lengths", "result"
 """What the graph takes and gives. Not `embedding`, which is the name of a value inside: ONNX Runtime refuses that."""
 
-_WEIGHTS = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_WEIGHTS = re.compile(rf"{_COMMIT.pattern}|sha256:[0-9a-f]{{64}}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _AGAIN = "export the model again"
 _MOST = 2**40
@@ -234,6 +235,8 @@ class ExportFolder(LocalModel):
         graph = self._read[1][FILES[export.format][0]][1] if export.dtype != "float32" else ""
         return replace(
             record or export.spec,
+            # The record may be of another commit than was exported.
+            revision=export.weights if _COMMIT.fullmatch(export.weights) else "",
             folder=None,
             parameters=export.parameters,
             format=export.format,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from embrief.errors import ArgumentError, InputTooLongError, ItemFailedError, ModelMismatchError
@@ -89,6 +88,7 @@ class ExportedModel(Batched):
             ModelMismatchError: A file is none of its kind.
         """
         from embrief.engine.tokens import TextTokenizer
+        from embrief.files.exports import ExportFolder
         from embrief.runtimes import torch_common
 
         folder = cast("Path", request.folder)
@@ -101,8 +101,18 @@ class ExportedModel(Batched):
             self._tokenizer.check_final_token(self.spec.final_token, self.spec.id)
         kind = request.device.partition(":")[0].lower()
         self.batch_tokens = _BATCH_TOKENS[kind] * (threads if kind == "cpu" else 1)
-        self._reopen: Callable[[], Session] | None = partial(open_session, folder)
-        self._session: Session | None = self._reopen()
+        local = ExportFolder(folder)
+        known = local.stamp()
+        self._session: Session | None = open_session(folder)
+
+        def reopen() -> Session:
+            # Another export may be there by now: its graph would give vectors that the facts here are not about.
+            local.check_unchanged(known)
+            session = open_session(folder)
+            local.check_unchanged(known)
+            return session
+
+        self._reopen: Callable[[], Session] | None = reopen
         _models.add(self)
 
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
