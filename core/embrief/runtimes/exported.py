@@ -32,8 +32,15 @@ _BATCH_TOKENS = {"cpu": 1024, "cuda": 16384, "gpu": 16384}
 """Per thread of a CPU; on a GPU in all."""
 
 
-def offer_export(spec: ModelSpec, ask: Ask, form: Format) -> Offer | Refusal:
-    """Offer an export in this format, as far as that does not depend on the device."""
+def offer_export(spec: ModelSpec, ask: Ask, form: Format, *, computes: Sequence[str] = ()) -> Offer | Refusal:
+    """Offer an export in this format, as far as that does not depend on the device.
+
+    Args:
+        spec: The model.
+        ask: What is asked for.
+        form: The format.
+        computes: Number formats in which the runtime can compute what its files hold in float32.
+    """
     if spec.elsewhere is not None:
         return Refusal("loads models from their files")
     if spec.format != form:
@@ -42,9 +49,17 @@ def offer_export(spec: ModelSpec, ask: Ask, form: Format) -> Offer | Refusal:
         )
     (artifact,) = spec.artifacts
     held = artifact.dtype or "float32"
-    if ask.dtype not in ("auto", held):
-        return Refusal(f"runs this export in {held}, which its files hold, not in {ask.dtype}", "request")
-    return Offer(device=ask.device, dtype=held, artifact=artifact, identity=artifact.revision)
+    known = (held, *computes) if held == "float32" else (held,)
+    if ask.dtype not in ("auto", *known):
+        return Refusal(
+            f"runs this export in {' or '.join(known)}, not in {ask.dtype}: its files hold {held}", "request"
+        )
+    return Offer(
+        device=ask.device,
+        dtype=held if ask.dtype == "auto" else ask.dtype,
+        artifact=artifact,
+        identity=artifact.revision,
+    )
 
 
 def verified(request: LoadRequest) -> Export:
