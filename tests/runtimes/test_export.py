@@ -457,6 +457,24 @@ def test_the_file_of_an_export_names_its_folder(exported: Export) -> None:
     assert str(folder) in str(raised.value)
 
 
+def test_the_name_of_a_folder_may_be_as_long_as_they_are(graphs_once: None, gemma_folder: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(gemma_folder, tmp_path / ("n" * 240)))
+    export_model(source, tmp_path / "export")
+    with Embedder(tmp_path / "export") as export, Embedder(source) as original:
+        assert export.space == original.space
+
+
+def test_what_could_not_be_opened_again_is_not_put_in_place(
+    graphs_once: None, gemma_folder: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(gemma_folder, tmp_path / "model"))
+    prompts = {"query": "q: ", "document": "d: ", "t" * 300 + "_query": "t: "}
+    (source / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}), "utf-8")
+    with pytest.raises(ModelMismatchError, match="'name' in"):
+        export_model(source, tmp_path / "export")
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_the_command(graphs_once: None, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
