@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +87,21 @@ def test_info_says_what_runs_it(exported: Export) -> None:
     assert found["prompts_from"] == "folder"
 
 
+def test_its_revision_is_that_of_its_weights(copied: Export) -> None:
+    folder = copied("tiny-embedding")
+    with Embedder(folder) as embedder:
+        assert embedder.info()["revision"] is None
+        assert embedder.spec.revision == ""
+    change(folder, weights="c" * 40, origin="embrief/tiny-embedding")
+    with Embedder(folder) as embedder:
+        assert embedder.space.weights == embedder.info()["revision"] == "c" * 40
+
+
+def test_nobody_is_sent_to_other_files(exported: Export) -> None:
+    with Embedder(exported("tiny-embedding")) as embedder:
+        assert "name one" not in embedder.info()["backend_reason"]
+
+
 def test_a_copy_elsewhere_is_the_same(copied: Export, exported: Export) -> None:
     with Embedder(copied("tiny-embedding")) as copy, Embedder(exported("tiny-embedding")) as export:
         assert copy.space == export.space
@@ -141,6 +158,51 @@ def test_force_replaces_an_export(graphs_once: None, copied: Export) -> None:
     assert facts(folder)["record"] == "embrief/tiny-embedding"
     assert report.folder == folder
     assert report.size == sum(file.stat().st_size for file in folder.iterdir())
+    assert [found.name for found in folder.parent.iterdir()] == [folder.name]
+
+
+def test_force_replaces_nothing_that_lies_beside_an_export(copied: Export) -> None:
+    folder = copied("gemma")
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ArgumentError, match=r"holds 'notes\.txt', which is no part of an export"):
+        export_model("embrief/tiny-embedding", folder, force=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert facts(folder)["record"] is None
+
+
+@pytest.mark.parametrize("to", [".", "../copy", "../copy/."])
+def test_a_folder_may_be_named_by_dots(
+    to: str, graphs_once: None, copied: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied("gemma")
+    monkeypatch.chdir(folder)
+    report = export_model("embrief/tiny-embedding", to, force=True)
+    assert report.folder == folder
+    assert facts(folder)["record"] == "embrief/tiny-embedding"
+    assert [found.name for found in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("to", ["a\0b", "x" * 5000])
+def test_a_folder_that_cannot_be_called_so(to: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="cannot be a path"):
+        export_model("embrief/tiny-embedding", tmp_path / to)
+
+
+def test_an_interrupted_replacement_leaves_what_was_there(
+    graphs_once: None, copied: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied("gemma")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.suffix == ".partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_model("embrief/tiny-embedding", folder, force=True)
+    assert facts(folder)["record"] is None
     assert [found.name for found in folder.parent.iterdir()] == [folder.name]
 
 
@@ -395,6 +457,24 @@ def test_the_file_of_an_export_names_its_folder(exported: Export) -> None:
     assert str(folder) in str(raised.value)
 
 
+def test_the_name_of_a_folder_may_be_as_long_as_they_are(graphs_once: None, gemma_folder: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(gemma_folder, tmp_path / ("n" * 240)))
+    export_model(source, tmp_path / "export")
+    with Embedder(tmp_path / "export") as export, Embedder(source) as original:
+        assert export.space == original.space
+
+
+def test_what_could_not_be_opened_again_is_not_put_in_place(
+    graphs_once: None, gemma_folder: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(gemma_folder, tmp_path / "model"))
+    prompts = {"query": "q: ", "document": "d: ", "t" * 300 + "_query": "t: "}
+    (source / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}), "utf-8")
+    with pytest.raises(ModelMismatchError, match="'name' in"):
+        export_model(source, tmp_path / "export")
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_the_command(graphs_once: None, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
@@ -413,6 +493,81 @@ def test_the_command(graphs_once: None, tmp_path: Path) -> None:
     assert found["verdict"]["loaded"]
     assert found["parameters"] == 7_144_960
     assert list(found["weights_bytes"]) == ["float32"]
+
+
+HUB = """
+import json, sys
+from embrief import Embedder
+from embrief.cli import app
+from embrief.exporting import steps
+main, pinned, name, to, *options = sys.argv[1:]
+def write(facade, folder, **options):
+    spec, shared = facade.spec, facade._shared
+    print(json.dumps([shared.origin, shared.weights, type(facade).__name__]))
+    raise SystemExit(0)
+steps.write_export = write
+app(["export", name, "--to", to, *options])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "commit"),
+    [
+        ("acme/tiny", [], "main"),
+        ("acme/tiny", ["--revision", "PINNED"], "pinned"),
+        ("hf:acme/tiny@PINNED", [], "pinned"),
+        ("mine", ["--config", "CONFIG"], "pinned"),
+    ],
+)
+def test_the_commit_that_is_named_is_exported(
+    name: str, options: list[str], commit: str, qwen3_folder: Path, tmp_path: Path
+) -> None:
+    commits = {"main": "a" * 40, "pinned": "b" * 40}
+    cached = tmp_path / "hub" / "models--acme--tiny"
+    for each in commits.values():
+        shutil.copytree(qwen3_folder, cached / "snapshots" / each)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commits["main"])
+    config = tmp_path / "embrief.yaml"
+    config.write_text(f"models:\n  mine: {{provider: native, model_id: acme/tiny, revision: {commits['pinned']}}}\n")
+    known = {"PINNED": commits["pinned"], "CONFIG": str(config)}
+    words = [
+        name.replace("PINNED", commits["pinned"]),
+        str(tmp_path / "to"),
+        *(known.get(word, word) for word in options),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, *commits.values(), *words],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["acme/tiny", commits[commit], "Embedder"]
+
+
+def test_files_that_leave_open_what_they_are(
+    graphs_once: None, qwen3_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fine-tune as transformers alone saves it; it is like one record or another."""
+    from embrief.exporting import steps
+
+    source = Path(shutil.copytree(qwen3_folder, tmp_path / "saved"))
+    (source / "modules.json").unlink()
+    tokenizer = json.loads((source / "tokenizer.json").read_text("utf-8"))
+    (source / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}), "utf-8")
+    asked: list[type] = []
+
+    def write(facade: object, *args: object, **options: object) -> None:
+        asked.append(type(facade))
+        raise ArgumentError("enough")
+
+    monkeypatch.setattr(steps, "write_export", write)
+    # The folder has a prompt that the recorded reranker has no place for.
+    (source / "config_sentence_transformers.json").unlink(missing_ok=True)
+    for like in ("Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Reranker-0.6B"):
+        with pytest.raises(ArgumentError, match="enough"):
+            export_model(source, tmp_path / "to", like=like)
+    assert asked == [Embedder, Reranker]
 
 
 def test_doctor_finds_what_is_wrong(copied: Export) -> None:

@@ -153,7 +153,7 @@ def test_a_document_that_is_cut_keeps_the_template(form: str, exported: Export) 
 
 def test_another_format_or_device_is_refused(form: str, exported: Export) -> None:
     folder = exported("tiny-embedding", form)
-    with pytest.raises(ArgumentError, match="in float32, which its files hold"):
+    with pytest.raises(ArgumentError, match=r"in float32.*, not in int8: its files hold float32"):
         Embedder(folder, dtype="int8")
     with pytest.raises(ArgumentError, match="float16"):
         Embedder(folder, dtype="float16")
@@ -309,4 +309,30 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_computes(form: str, exported: Export) -> None:
     done = _in_child(FORK, exported("tiny-embedding", form))
+    assert done.stdout.strip() == "7", done.stderr
+
+
+REPLACED = """
+import os, shutil, sys, warnings
+warnings.simplefilter("ignore")
+from embrief import Embedder, ModelMismatchError
+embedder = Embedder(sys.argv[1])
+embedder.embed_documents(["a"])
+shutil.copytree(sys.argv[2], sys.argv[1], dirs_exist_ok=True)
+child = os.fork()
+if child == 0:
+    try:
+        embedder.embed_documents(["a"])
+    except ModelMismatchError:
+        os._exit(7)
+    os._exit(8)
+embedder.embed_documents(["a"])
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_takes_no_other_export_for_its_own(copied: Export, exported: Export) -> None:
+    """It opens the graph again, and another may be there by now: one of another width would be the least harm."""
+    done = _in_child(REPLACED, copied("tiny-embedding"), exported("tiny-embedding", "onnx", "int8"))
     assert done.stdout.strip() == "7", done.stderr

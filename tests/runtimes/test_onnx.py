@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embrief import Embedder, ModelMismatchError, export_model
+from embrief import BackendError, Embedder, ModelMismatchError, export_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -127,6 +127,22 @@ def test_a_graph_of_another_kind_is_refused(beside: Callable[[str], Path]) -> No
     mend(folder)
     with Embedder(folder) as export, pytest.raises(ModelMismatchError, match="as no export does"):
         export.embed_documents(["a"])
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_that_cannot_be_used_is_not_the_cpu(
+    device: str, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build for CUDA says that it has it wherever it is installed, and computes on the CPU where it has not."""
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    with (
+        Embedder(exported("tiny-embedding"), device=device) as export,
+        pytest.raises(BackendError, match=r"cannot use 'cuda.* pass device='cpu'"),
+    ):
+        export.load()
 
 
 def test_a_file_cut_short_in_use_ends_no_process(beside: Callable[[str], Path]) -> None:

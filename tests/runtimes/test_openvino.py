@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embrief import Embedder
+from embrief import ArgumentError, Embedder
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxscript")
@@ -45,6 +45,11 @@ def test_bfloat16_only_where_it_is_asked_for(exported: Callable[..., Path]) -> N
         assert (exact.info()["dtype"], faster.info()["dtype"]) == ("float32", "bfloat16")
         assert exact.fingerprint != faster.fingerprint
         assert exact.space == faster.space
+
+
+def test_what_was_asked_for_is_what_is_refused(exported: Callable[..., Path]) -> None:
+    with pytest.raises(ArgumentError, match="in int8, not in bfloat16: its files hold int8"):
+        Embedder(exported("tiny-embedding", "openvino", "int8"), dtype="bfloat16")
 
 
 def test_openvino_alone_runs_it(exported: Callable[..., Path]) -> None:

@@ -23,6 +23,10 @@ def export(
     dtype: Annotated[
         str, typer.Option(help="float32, or int8 for the weights of the layers: smaller, and vectors move.")
     ] = "float32",
+    revision: Annotated[str | None, typer.Option(help="The commit on the hub; by default the recorded one.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="The recorded model whose prompts and limits files are for that have none.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an export that is there. Nothing else is replaced.")
     ] = False,
@@ -38,9 +42,12 @@ def export(
     def say(step: str) -> None:
         typer.echo(f"{step} ...", err=True)
 
-    name = meant_here(model).model
-    done = export_model(name, to, format=file_format, dtype=dtype, force=force, on_step=say)
-    typer.echo(f"{name} is in {done.folder}: {done.format}, {done.dtype}, {size(done.size)}")
+    # By the name that was typed: a commit may stand in it, or in the configuration behind it.
+    _ = meant_here(model)
+    done = export_model(
+        model, to, format=file_format, dtype=dtype, revision=revision, like=like, force=force, on_step=say
+    )
+    typer.echo(f"{model} is in {done.folder}: {done.format}, {done.dtype}, {size(done.size)}")
     if done.kind == "embedder":
         typer.echo(f"least cosine with the original: {done.agreement:.6f}")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from embrief.errors import (
     MissingDependencyError,
     WrongKindError,
 )
-from embrief.files.exports import DTYPES, FILES, ExportFolder
-from embrief.files.foreign import folder_of
+from embrief.files.exports import ALL_FILES, DTYPES, FILES, ExportFolder
+from embrief.files.foreign import folder_of, path_of
 from embrief.system.installed import install_command, installed_version, is_installed
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def export_model(
     *,
     format: str = "onnx",
     dtype: str = "float32",
+    revision: str | None = None,
+    like: str | None = None,
     force: bool = False,
     on_step: Callable[[str], None] | None = None,
 ) -> ExportReport:
@@ -61,11 +64,13 @@ def export_model(
     run beside the original before the folder is put in place.
 
     Args:
-        model: A recorded name, a folder, or an id on the hub, of a model that the engine runs.
+        model: A recorded or configured name, a folder, or an id on the hub, of a model that the engine runs.
         to: The folder to write.
         format: `"onnx"`, or `"openvino"`.
         dtype: `"float32"`, or `"int8"` for the weights of the layers' products.
-        force: Whether an export that is there is replaced. Other folders never are.
+        revision: The commit on the hub, as of `Embedder`.
+        like: The record to take prompts and limits from, for files that leave open what they are; as of `Embedder`.
+        force: Whether an export that is there is replaced. Folders that hold anything else never are.
         on_step: Called with a sentence at the beginning of each step.
 
     Raises:
@@ -82,11 +87,12 @@ def export_model(
         raise ArgumentError(f"format={format!r} cannot be; use one of {', '.join(map(repr, FILES))}")
     if dtype not in DTYPES:
         raise ArgumentError(f"dtype={dtype!r} cannot be exported; use one of {', '.join(map(repr, DTYPES))}")
-    target = Path(to).expanduser()
+    # Without dots: what is being written lies beside it, under a name made of its own.
+    target = Path(os.path.abspath(path_of(to, "to")))  # noqa: PTH100 - a link stays one, and is refused
     _check_target(target, force=force)
     _check_installed(format, dtype)
     say = on_step or (lambda step: None)
-    with _open(model) as facade:
+    with _open(str(model), revision, like) as facade:
         partial = target.with_name(f".{target.name}-{secrets.token_hex(4)}.partial")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +116,11 @@ def _check_target(target: Path, *, force: bool) -> None:
         raise ArgumentError(f"{target} exists; name another folder, or replace an export that is there with force=True")
     if target.is_symlink() or not ExportFolder.recognises(target):
         raise ArgumentError(f"{target} is no export, and nothing else is replaced; name another folder")
+    if others := sorted(entry.name for entry in target.iterdir() if entry.name not in ALL_FILES):
+        raise ArgumentError(
+            f"{target} holds {others[0]!r}, which is no part of an export and would be lost; move it, or name another "
+            "folder"
+        )
 
 
 def _check_installed(format: str, dtype: str) -> None:
@@ -123,19 +134,26 @@ def _versions() -> dict[str, str]:
     return {name: version for name in _TOLD if (version := installed_version(name)) is not None}
 
 
-def _open(model: str | Path) -> Embedder | Reranker:
+def _open(name: str, revision: str | None, like: str | None) -> Embedder | Reranker:
     """Open the original, on the engine in float32."""
+    from embrief.discovery.plugins import plugins
     from embrief.facades.embedder import Embedder
     from embrief.facades.reranker import Reranker
+    from embrief.facts.specs import RerankerSpec
 
-    name = str(model)
     if (folder := folder_of(name)) is not None and ExportFolder.recognises(folder):
         raise ArgumentError(f"{folder} is an export already; export the model that it was made from")
+
+    def opened(kind: type[Embedder] | type[Reranker]) -> Embedder | Reranker:
+        return kind(name, backend="engine", device="cpu", dtype="float32", revision=revision, like=like)
+
+    if like is not None and isinstance(plugins().catalog.find_model(like), RerankerSpec):
+        return opened(Reranker)
     try:
-        embedder = Embedder(name, backend="engine", device="cpu", dtype="float32")
+        embedder = opened(Embedder)
         _ = embedder.spec
     except (WrongKindError, AmbiguousModelError):
-        return Reranker(name, backend="engine", device="cpu", dtype="float32")
+        return opened(Reranker)
     return embedder
 
 
@@ -148,7 +166,8 @@ def _put(partial: Path, target: Path, *, force: bool) -> None:
         target.rename(old)
     try:
         partial.rename(target)
-    except OSError:
+    except BaseException:
+        # Also where somebody interrupts it: what was there is there again.
         if replaced:
             old.rename(target)
         raise

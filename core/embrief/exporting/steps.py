@@ -13,8 +13,9 @@ from embrief.errors import ModelMismatchError, NotEnoughSpaceError
 from embrief.exporting import graphs
 from embrief.facts.prompts import Rendered, RenderedTexts, pair_template
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.files.exports import FILES, TOKENIZER, Export
+from embrief.files.exports import FILES, TOKENIZER, Export, read_export
 from embrief.files.modules import lower_cases, transformer_folder
+from embrief.files.spec_json import spec_to_json
 from embrief.runtimes.base import LoadRequest, RunOptions
 from embrief.runtimes.onnx import Onnx, OnnxRuntime
 from embrief.runtimes.openvino import OpenVino, OpenVinoRuntime
@@ -104,6 +105,9 @@ def write_export(
     if shared.local is not None:
         shared.local.check_unchanged(shared._known)
     export.write(folder)
+    # What cannot be opened again is no export.
+    if spec_to_json(read_export(folder)[0].spec) != spec_to_json(spec):
+        raise ModelMismatchError(f"the facts about {spec.id} cannot be written down, so nothing was; please report it")
     return export
 
 

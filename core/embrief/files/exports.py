@@ -42,11 +42,14 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "openvino": ("model.xml", "model.bin"),
 }
 """The files that each format may have besides the tokenizer; the first is always there. No others are ever read."""
+ALL_FILES = frozenset({MARK, TOKENIZER, *(name for names in FILES.values() for name in names)})
+"""Of exports in any format."""
 DTYPES = ("float32", "int8")
 IDS, LENGTHS, RESULT = "ids", "lengths", "result"
 """What the graph takes and gives. Not `embedding`, which is the name of a value inside: ONNX Runtime refuses that."""
 
-_WEIGHTS = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_WEIGHTS = re.compile(rf"{_COMMIT.pattern}|sha256:[0-9a-f]{{64}}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _AGAIN = "export the model again"
 _MOST = 2**40
@@ -232,6 +235,8 @@ class ExportFolder(LocalModel):
         graph = self._read[1][FILES[export.format][0]][1] if export.dtype != "float32" else ""
         return replace(
             record or export.spec,
+            # The record may be of another commit than was exported.
+            revision=export.weights if _COMMIT.fullmatch(export.weights) else "",
             folder=None,
             parameters=export.parameters,
             format=export.format,
@@ -312,8 +317,7 @@ def _files(values: JsonObject, form: str) -> dict[str, tuple[int, str]]:
 
 @reads_folder
 def _stamp(folder: Path) -> Stamp:
-    known = (MARK, TOKENIZER, *(name for names in FILES.values() for name in names))
-    found = ((name, (folder / name).stat()) for name in known if (folder / name).is_file())
+    found = ((name, (folder / name).stat()) for name in sorted(ALL_FILES) if (folder / name).is_file())
     return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found)
 
 

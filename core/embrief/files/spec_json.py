@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _MOST_TOKENS = 2**24
 _MOST_VALUES = 2**16
 _LONGEST = 2**16
-_LONGEST_NAME = 200
+_LONGEST_NAME = 255
+"""Characters; a model that lies in a folder is called as that is, and systems allow as many."""
 T = TypeVar("T")
 
 

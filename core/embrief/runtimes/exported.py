@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from embrief.errors import ArgumentError, InputTooLongError, ItemFailedError, ModelMismatchError
@@ -33,8 +32,15 @@ _BATCH_TOKENS = {"cpu": 1024, "cuda": 16384, "gpu": 16384}
 """Per thread of a CPU; on a GPU in all."""
 
 
-def offer_export(spec: ModelSpec, ask: Ask, form: Format) -> Offer | Refusal:
-    """Offer an export in this format, as far as that does not depend on the device."""
+def offer_export(spec: ModelSpec, ask: Ask, form: Format, *, computes: Sequence[str] = ()) -> Offer | Refusal:
+    """Offer an export in this format, as far as that does not depend on the device.
+
+    Args:
+        spec: The model.
+        ask: What is asked for.
+        form: The format.
+        computes: Number formats in which the runtime can compute what its files hold in float32.
+    """
     if spec.elsewhere is not None:
         return Refusal("loads models from their files")
     if spec.format != form:
@@ -43,9 +49,17 @@ def offer_export(spec: ModelSpec, ask: Ask, form: Format) -> Offer | Refusal:
         )
     (artifact,) = spec.artifacts
     held = artifact.dtype or "float32"
-    if ask.dtype not in ("auto", held):
-        return Refusal(f"runs this export in {held}, which its files hold, not in {ask.dtype}", "request")
-    return Offer(device=ask.device, dtype=held, artifact=artifact, identity=artifact.revision)
+    known = (held, *computes) if held == "float32" else (held,)
+    if ask.dtype not in ("auto", *known):
+        return Refusal(
+            f"runs this export in {' or '.join(known)}, not in {ask.dtype}: its files hold {held}", "request"
+        )
+    return Offer(
+        device=ask.device,
+        dtype=held if ask.dtype == "auto" else ask.dtype,
+        artifact=artifact,
+        identity=artifact.revision,
+    )
 
 
 def verified(request: LoadRequest) -> Export:
@@ -89,6 +103,7 @@ class ExportedModel(Batched):
             ModelMismatchError: A file is none of its kind.
         """
         from embrief.engine.tokens import TextTokenizer
+        from embrief.files.exports import ExportFolder
         from embrief.runtimes import torch_common
 
         folder = cast("Path", request.folder)
@@ -101,8 +116,18 @@ class ExportedModel(Batched):
             self._tokenizer.check_final_token(self.spec.final_token, self.spec.id)
         kind = request.device.partition(":")[0].lower()
         self.batch_tokens = _BATCH_TOKENS[kind] * (threads if kind == "cpu" else 1)
-        self._reopen: Callable[[], Session] | None = partial(open_session, folder)
-        self._session: Session | None = self._reopen()
+        local = ExportFolder(folder)
+        known = local.stamp()
+        self._session: Session | None = open_session(folder)
+
+        def reopen() -> Session:
+            # Another export may be there by now: its graph would give vectors that the facts here are not about.
+            local.check_unchanged(known)
+            session = open_session(folder)
+            local.check_unchanged(known)
+            return session
+
+        self._reopen: Callable[[], Session] | None = reopen
         _models.add(self)
 
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:

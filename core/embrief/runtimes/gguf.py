@@ -111,6 +111,8 @@ class GgufRuntime(Runtime):
         for item in spec.artifacts:
             if item.format == "gguf" and item.dtype is not None:
                 there.setdefault(item.dtype, item)
+        if spec.format not in ("safetensors", "gguf"):
+            return Refusal(f"reads GGUF, and these files are {spec.format}", "files")
         if not there:
             return Refusal("knows no GGUF file of it: name one with backend=Gguf(file=...)", "files")
         local = spec.format == "gguf"

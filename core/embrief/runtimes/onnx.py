@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import ArgumentError, ModelMismatchError
+from embrief.errors import ArgumentError, BackendError, ModelMismatchError
 from embrief.runtimes.base import Refusal, Runtime, RuntimeOptions
 from embrief.runtimes.exported import ExportedModel, offer_export, thread_count, verified
 from embrief.system.installed import install_command
@@ -111,13 +111,20 @@ class _Session:
         kind, _, number = device.partition(":")
         provider: Any = (_PROVIDERS[kind], {"device_id": number}) if number else _PROVIDERS[kind]
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=[provider])
+            # Its own way out of an error prints to the program's output, and tries again on the CPU.
+            self._session = onnxruntime.InferenceSession(data, options, providers=[provider], enable_fallback=0)
         except Exception as error:
             # The library has a dozen classes for what a graph may lack, none of them public.
             raise ModelMismatchError(
                 f"ONNX Runtime {onnxruntime.__version__} does not take {graph} ({str(error)[:200]}); export the model "
                 "again, or install the release that it was exported with"
             ) from error
+        if _PROVIDERS[kind] not in (there := self._session.get_providers()):
+            # Without a word, where a library of NVIDIA's or the driver is missing or too old.
+            raise BackendError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot use {device!r} here and took {', '.join(there)}; pass "
+                "device='cpu', or install the CUDA libraries and the driver that this release of it asks for"
+            )
         names = [item.name for item in self._session.get_inputs()], [item.name for item in self._session.get_outputs()]
         if names != ([IDS, LENGTHS], [RESULT]):
             raise ModelMismatchError(f"{graph} takes and gives {names}, as no export does; export the model again")

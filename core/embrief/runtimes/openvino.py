@@ -48,12 +48,9 @@ class OpenVinoRuntime(Runtime):
 
     def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
         """Offer exports in this format, on the CPU, or on a GPU of Intel's where it is asked for."""
-        faster = ask.dtype == "bfloat16"
-        offer = offer_export(spec, replace(ask, dtype="float32") if faster else ask, "openvino")
+        offer = offer_export(spec, ask, "openvino", computes=("bfloat16",))
         if isinstance(offer, Refusal):
             return offer
-        if faster:
-            offer = replace(offer, dtype="bfloat16")
         return replace(offer, device=_device(ask.device)) if ask.final else offer
 
     def load(self, request: LoadRequest) -> Model:
