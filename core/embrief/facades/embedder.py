@@ -259,7 +259,7 @@ class Embedder(Facade[EmbeddingSpec]):
             offer.dtype,
             str(self.max_tokens),
             cut,
-            *self._identity,
+            *self._identity(self._shared),
         )
         return "ef1-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

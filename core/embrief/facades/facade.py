@@ -324,10 +324,9 @@ class Facade(Generic[S]):
                 "nothing; leave it out, or use a runtime that takes prompts"
             )
 
-    @property
-    def _identity(self) -> list[str]:
-        """Return what an offer adds to fingerprints; nothing for the runtimes that there were first."""
-        shared = self._shared
+    @staticmethod
+    def _identity(shared: SharedModel[Any]) -> list[str]:
+        """Return what a model's offer adds to fingerprints; nothing for the runtimes that there were first."""
         parts = [shared.made_from, "" if shared.offer.renders == "core" else shared.offer.renders]
         return parts if any(parts) else []
 
