@@ -29,11 +29,11 @@ from embrief.system.installed import installed_version, is_installed
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from embrief import RuntimeOptions
     from embrief.bench.checkpoint import Checkpoint
     from embrief.bench.measure import Bench
     from embrief.bench.runners import Result, Runner
     from embrief.bench.workloads import Workload
-    from embrief.runtimes.base import RuntimeOptions
 
 STARTS = 2
 """Processes per runtime: loading takes seconds, and there are many."""

@@ -18,10 +18,10 @@ from embrief.system.installed import install_command, is_installed
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from embrief import RuntimeOptions
     from embrief.bench.workloads import Workload
     from embrief.cache.options import CacheOptions
     from embrief.facts.specs import RerankerSpec
-    from embrief.runtimes.base import RuntimeOptions
 
 Result = NDArray[np.float32]
 DEFAULT_BATCH = 32
