@@ -331,12 +331,15 @@ class GgufFile(LocalModel):
         """Return the model once per number format.
 
         Raises:
-            WeightsUnavailableError, ModelMismatchError: A file that does not say its format in its name is damaged.
+            WeightsUnavailableError, ModelMismatchError: The file is damaged; in a folder, one that does not say its
+                format in its name.
             ArgumentError: Two files are in one format, so that they are of two models.
         """
         found: dict[str, Artifact] = {}
         for files in complete(self._names, str(self.path)):
-            dtype = dtype_in_name(files[0]) or read_header(self.folder / files[0]).dtype
+            dtype = dtype_in_name(files[0]) if self.path.is_dir() else None
+            # One file is in the format that it is in, whatever its name says: Q4_K_XL, for instance, is none.
+            dtype = dtype or read_model([self.folder / name for name in files]).dtype
             if dtype in found:
                 raise ArgumentError(
                     f"{self.path} has more than one GGUF file in {dtype} ({found[dtype].files[0]}, {files[0]}), so it "

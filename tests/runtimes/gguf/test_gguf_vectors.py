@@ -370,6 +370,16 @@ def test_a_relative_path_is_of_the_folder_where_it_was_given(tmp_path, monkeypat
     assert one != Gguf(file="model.gguf")
 
 
+@pytest.mark.parametrize("name", ["model-UD-Q4_K_XL.gguf", "model-Q8_0.gguf"])
+def test_one_file_is_in_the_format_that_it_is_in_whatever_its_name_says(name, files, tmp_path):
+    file = shutil.copy(files["qwen3"], tmp_path / name)
+    embedder = Embedder(file)
+    assert embedder.info()["dtype"] == "float32"
+    assert embedder.encode(["x"], role="query").vectors.shape == (1, 48)
+    with pytest.raises(ArgumentError, match="has no q8_0 of it; there are float32"):
+        Embedder(file, dtype="q8_0")
+
+
 def test_two_files_in_one_format_are_two_models(files, tmp_path):
     for name in ("one-Q8_0.gguf", "other-Q8_0.gguf"):
         shutil.copy(files["qwen3"], tmp_path / name)
