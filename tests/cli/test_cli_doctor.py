@@ -53,6 +53,7 @@ def fake_torch(monkeypatch, *, gpus=0, mps=False, native=True, cpu=()):
     torch = types.ModuleType("torch")
     torch.cuda = types.SimpleNamespace(
         current_device=lambda: 0,
+        _is_in_bad_fork=lambda: False,
         is_available=lambda: gpus > 0,
         device_count=lambda: gpus,
         is_bf16_supported=lambda including_emulation=True: native or including_emulation,

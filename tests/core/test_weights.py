@@ -485,6 +485,51 @@ def test_a_gguf_file_is_found_by_its_format_whatever_it_is_called(hub: Hub, tmp_
     assert files == {"Qwen3-Embedding-0.6B-Q8_0.gguf"}
 
 
+@pytest.mark.parametrize("how", ["reference", "configuration"])
+def test_a_name_that_means_gguf_files_pulls_one_of_these(how: str, hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[GGUF_REPOSITORY] = {OTHER: gguf_repository(tmp_path / "gguf")}
+    name, more, due = "gguf:Qwen/Qwen3-Embedding-0.6B", [], "f16"
+    if how == "configuration":
+        file = tmp_path / "embrief.yaml"
+        file.write_text(
+            "models:\n  small:\n    provider: gguf\n    model_id: Qwen/Qwen3-Embedding-0.6B\n    dtype: q8_0\n", "utf-8"
+        )
+        name, more, due = "small", ["--config", str(file)], "Q8_0"
+    code = f"from embrief.cli import main\nsys.argv = ['embrief', 'pull', {name!r}, *{more!r}]\nmain()"
+    assert f"at revision {OTHER} is here" in run(code, hub, tmp_path / "home").stdout
+    assert {Path(path).name for path in hub.requests if "/resolve/" in path} == {f"Qwen3-Embedding-0.6B-{due}.gguf"}
+
+
+def test_a_gguf_file_stays_here_where_another_was_fetched_from_a_newer_commit(hub: Hub, tmp_path: Path) -> None:
+    """And it names what is kept of its vectors: the next file of that name may be another one."""
+    repository = gguf_repository(tmp_path / "gguf")
+    hub.repositories[GGUF_REPOSITORY] = {OTHER: repository}
+    # Nothing is loaded: that the package can be found is enough.
+    stub = tmp_path / "stub"
+    (stub / "llama_cpp").mkdir(parents=True)
+    (stub / "llama_cpp" / "__init__.py").touch()
+    code = (
+        f"sys.path.append({str(stub)!r})"
+        + """
+from embrief import Embedder
+made = Embedder("gguf:Qwen/Qwen3-Embedding-0.6B", dtype="q8_0", device="cpu")
+print(made.info()["artifact"], made.fingerprint)
+"""
+    )
+    before = run(code, hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout.split()
+    run(f"{PULL}pull('--dtype', 'q8_0')", hub, tmp_path / "home")
+    one = run(code, hub, tmp_path / "home").stdout.split()
+    hub.repositories[GGUF_REPOSITORY] = {PINNED: repository, OTHER: repository}
+    run(f"{PULL}pull('--dtype', 'float16')", hub, tmp_path / "home")
+    # A part of a third, broken off.
+    snapshot = next((tmp_path / "home").rglob(f"snapshots/{OTHER}"))
+    (snapshot / "Qwen3-Embedding-0.6B-Q4_K_M-00001-of-00002.gguf").write_bytes(b"GGUF")
+    other = run(code, hub, tmp_path / "home", HF_HUB_OFFLINE="1").stdout.split()
+    assert (before[0], one[0]) == (f"{GGUF_REPOSITORY}@main", f"{GGUF_REPOSITORY}@{OTHER}")
+    assert other == one
+    assert before[1] != one[1]
+
+
 def test_the_finest_gguf_file_is_taken_where_none_is_named(hub: Hub, tmp_path: Path) -> None:
     hub.repositories[GGUF_REPOSITORY] = {OTHER: gguf_repository(tmp_path / "gguf")}
     run(f"{PULL}pull()", hub, tmp_path / "home")

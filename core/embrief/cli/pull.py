@@ -40,7 +40,7 @@ def pull(
     """Download a model: safetensors, or with --backend gguf one GGUF file."""
     from embrief.discovery.plugins import catalog
     from embrief.facades import arguments
-    from embrief.serving.choosing import to_fetch, to_fetch_for
+    from embrief.serving.choosing import named, to_fetch, to_fetch_for
 
     arguments.revision(revision)
     meant = meant_here(model, also_on_servers=tokenizer)
@@ -52,14 +52,18 @@ def pull(
     if tokenizer:
         _pull_tokenizer(model, found, revision, cache_dir)
         return
-    if backend is None and dtype != "auto":
+    recorded = found is not None and revision in (None, found.revision)
+    # What names a runtime, such as gguf:NAME, means the files that it reads.
+    runtime = backend if backend is not None or not recorded else meant.backend
+    if runtime is None and dtype != "auto":
         raise ArgumentError(f"--dtype {dtype} chooses among GGUF files; add --backend gguf")
-    if backend is not None:
-        if found is None or revision not in (None, found.revision):
+    if runtime is not None:
+        if found is None or not recorded:
             raise ArgumentError(f"--backend {backend} is for recorded models at their recorded commit; {model} is none")
-        artifact = to_fetch_for(known, found, backend, dtype)
+        wanted = dtype if dtype != "auto" else meant.keywords.get("dtype", dtype)
+        artifact = to_fetch_for(known, found, runtime, wanted)
         if artifact is None:
-            raise ArgumentError(f"the backend {backend!r} needs no files of {found.id}")
+            raise ArgumentError(f"the backend {named(known, runtime).name!r} needs no files of {found.id}")
         _pull(ModelSource.of(model, found, cache_dir=cache_dir, artifact=artifact))
         return
     artifact = to_fetch(known, found) if found is not None else None

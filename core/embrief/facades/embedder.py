@@ -259,7 +259,7 @@ class Embedder(Facade[EmbeddingSpec]):
             offer.dtype,
             str(self.max_tokens),
             cut,
-            *self._identity(offer),
+            *self._identity(self._shared),
         )
         return "ef1-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -282,13 +282,14 @@ class Embedder(Facade[EmbeddingSpec]):
         from embrief.serving.cached import Cached
 
         spec, offer = shared.spec, shared.offer
+        shared.pin()
         model = (
             # Files are known by their digest, wherever they are.
             shared.origin,
             shared.weights,
             spec.pooling or UNKNOWN_POOLING,
             shared.backend.name,
-            offer.identity,
+            shared.made_from,
             offer.renders,
             offer.dtype,
             "code" if self._settings.trust_remote_code else "",

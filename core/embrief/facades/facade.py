@@ -24,7 +24,7 @@ from embrief.facades import arguments
 from embrief.facades.configured import applied
 from embrief.facts.specs import EmbeddingSpec, Kind, RerankerSpec, Truncate
 from embrief.files import foreign
-from embrief.runtimes.base import Offer, Output, RunOptions, RuntimeOptions
+from embrief.runtimes.base import Output, RunOptions, RuntimeOptions
 from embrief.serving.loading import SharedModel, shared_model
 from embrief.serving.resolving import ModelChoice
 
@@ -325,9 +325,9 @@ class Facade(Generic[S]):
             )
 
     @staticmethod
-    def _identity(offer: Offer) -> list[str]:
-        """Return what an offer adds to fingerprints; nothing for the runtimes that there were first."""
-        parts = [offer.identity, "" if offer.renders == "core" else offer.renders]
+    def _identity(shared: SharedModel[Any]) -> list[str]:
+        """Return what a model's offer adds to fingerprints; nothing for the runtimes that there were first."""
+        parts = [shared.made_from, "" if shared.offer.renders == "core" else shared.offer.renders]
         return parts if any(parts) else []
 
     def _options(self, spec: S, dim: int | None = None) -> RunOptions:

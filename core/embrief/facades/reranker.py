@@ -163,7 +163,7 @@ class Reranker(Facade[RerankerSpec]):
             "refused" if settings.truncate == "error" else "cut",
             pair.head,
             pair.tail,
-            *self._identity(offer),
+            *self._identity(self._shared),
         )
         return "rf1-" + hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

@@ -104,7 +104,7 @@ class FallbackEmbedder(Embedder):
         parts = [self.space.id, str(self.max_tokens), "refused" if self._settings.truncate == "error" else "cut"]
         for member in self._chain.members:
             shared = member.embedder._shared
-            own = [shared.backend.name, shared.offer.dtype, *self._identity(shared.offer)]
+            own = [shared.backend.name, shared.offer.dtype, *self._identity(shared)]
             parts.append("\0".join(own))
         return "ef1-" + hashlib.sha256("\0\0".join(parts).encode()).hexdigest()[:32]
 

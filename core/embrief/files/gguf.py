@@ -8,7 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from embrief.errors import AmbiguousModelError, ModelMismatchError, WeightsUnavailableError, WrongKindError
+from embrief.errors import (
+    AmbiguousModelError,
+    ArgumentError,
+    ModelMismatchError,
+    WeightsUnavailableError,
+    WrongKindError,
+)
 from embrief.facts.formats import EIGHT, bits
 from embrief.facts.specs import Artifact, EmbeddingSpec, RerankerSpec
 from embrief.files.gguf_header import GgufHeader, dtype_in_name, is_gguf_file, parts_of, read_header
@@ -153,6 +159,9 @@ def _check_model(header: GgufHeader, spec: ModelSpec) -> None:
     if _need(header, "context_length") < spec.max_tokens:
         wrong.append(f"it holds {_need(header, 'context_length')} tokens, and the limit is {spec.max_tokens}")
     tokens = header.texts("tokenizer.ggml.tokens") or []
+    # By default each is what its architecture is. A model that was trained otherwise is another one.
+    key = f"{header.text('general.architecture')}.attention.causal"
+    compare("causal attention", header.flag(key), None if header.flag(key) is None else spec.architecture == "qwen3")
     table = header.tensors.get("token_embd.weight")
     if table is None or table.shape != (len(tokens), width):
         shape = None if table is None else table.shape
@@ -272,12 +281,14 @@ def select(names: Sequence[str], dtype: str, place: str) -> tuple[str, ...]:
     Raises:
         WeightsUnavailableError: There is none; the message lists what there is.
     """
-    models = complete([name for name in names if name.lower().endswith(".gguf") and not _is_tower(name)], place)
-    found = [files for files in models if dtype_in_name(files[0]) == dtype]
+    models = [name for name in names if name.lower().endswith(".gguf") and not _is_tower(name)]
+    fitting = [name for name in models if dtype_in_name(name) == dtype]
+    # Of the others parts may be missing: a download that was broken off is not in the way of another format.
+    found = complete(fitting, place) if fitting else []
     if len(found) != 1:
-        there = ", ".join(files[0] for files in models)
-        problem = f"has no GGUF file in {dtype}" if not found else f"has {len(found)} GGUF files in {dtype}"
-        raise WeightsUnavailableError(f"{place} {problem}; it has {there}: name a format by dtype=, or pass a file")
+        problem = f"has {len(found)} GGUF files in {dtype}" if found else f"has no GGUF file in {dtype}"
+        there = f"it has {', '.join(models)}: name a format by dtype=, or pass a file" if models else "nor in another"
+        raise WeightsUnavailableError(f"{place} {problem}; {there}")
     return found[0]
 
 
@@ -320,12 +331,22 @@ class GgufFile(LocalModel):
         """Return the model once per number format.
 
         Raises:
-            WeightsUnavailableError, ModelMismatchError: A file that does not say its format in its name is damaged.
+            WeightsUnavailableError, ModelMismatchError: The file is damaged; in a folder, one that does not say its
+                format in its name.
+            ArgumentError: Two files are in one format, so that they are of two models.
         """
-        return tuple(
-            Artifact("gguf", "", "", files, dtype_in_name(files[0]) or read_header(self.folder / files[0]).dtype)
-            for files in complete(self._names, str(self.path))
-        )
+        found: dict[str, Artifact] = {}
+        for files in complete(self._names, str(self.path)):
+            dtype = dtype_in_name(files[0]) if self.path.is_dir() else None
+            # One file is in the format that it is in, whatever its name says: Q4_K_XL, for instance, is none.
+            dtype = dtype or read_model([self.folder / name for name in files]).dtype
+            if dtype in found:
+                raise ArgumentError(
+                    f"{self.path} has more than one GGUF file in {dtype} ({found[dtype].files[0]}, {files[0]}), so it "
+                    "is not one model in several formats; name one of its files"
+                )
+            found[dtype] = Artifact("gguf", "", "", files, dtype)
+        return tuple(found.values())
 
     def check(self) -> None:
         """Refuse a file that is damaged; in a folder, the first."""

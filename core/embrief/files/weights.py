@@ -235,8 +235,13 @@ def find_cached(source: ModelSource) -> CachedModel | None:
     """Return the asked revision if it is complete on this machine."""
     revision = _commit(source)
     if source.gguf is not None:
-        folder = _repository_folder(source.id, source.cache_dir) / "snapshots" / (revision or "none")
-        return None if _missing(source, folder) else _cached(source.id, folder, list(gguf_files(source, folder)))
+        snapshots = _repository_folder(source.id, source.cache_dir) / "snapshots"
+        folders = [snapshots / (revision or "none")]
+        if revision != source.revision and snapshots.is_dir():
+            # The branch has moved since, and another file was fetched from where it points now.
+            folders += sorted(snapshots.iterdir())
+        folder = next((folder for folder in folders if not _missing(source, folder)), None)
+        return None if folder is None else _cached(source.id, folder, list(gguf_files(source, folder)))
     if source.files:
         folder = _repository_folder(source.id, source.cache_dir) / "snapshots" / (revision or "none")
         return None if _missing(source, folder) else _cached(source.id, folder, list(source.files))

@@ -273,7 +273,8 @@ class Llama:
     def _free_context(self) -> None:
         if self._context:
             self._api.llama_free(self._context)
-            self._context = None
+        # Without a context there is room for nothing: where the next one fails, the call after it makes another.
+        self._context, self._capacity = None, 0
 
     def close(self) -> None:
         """Free the model."""

@@ -21,7 +21,7 @@ from embrief.system import exiting
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from embrief.llama.library import Wanted
 
@@ -122,12 +122,13 @@ class Child:
 class InChild:
     """A model in a process of its own, which is started again after it ended."""
 
-    def __init__(self, wanted: Wanted, label: str) -> None:
+    def __init__(self, wanted: Wanted, label: str, check: Callable[[], None] = lambda: None) -> None:
         """Start the process and load the model.
 
         Args:
             wanted: What to load.
             label: The model's name, for messages.
+            check: Called after every load: raises if the file is not the one that was described.
 
         Raises:
             ModelMismatchError: llama.cpp does not load the file, or ends over it.
@@ -136,6 +137,7 @@ class InChild:
         """
         self._wanted = wanted
         self._label = label
+        self._check = check
         self._child: Child | None = None
         self._ended = 0
         self._lock = threading.Lock()
@@ -152,7 +154,10 @@ class InChild:
         try:
             told, _ = child.ask({"ask": "load", "wanted": asdict(self._wanted)})
             _raise(told, self._label)
+            # Also after an abort, hours later: another file of that name would make vectors of another space.
+            self._check()
         except EndedError as error:
+            self._ended += 1
             self._drop()
             raise ModelMismatchError(
                 f"llama.cpp {error}\n(while it loaded {self._label}); fetch or convert the file again"
@@ -231,14 +236,19 @@ class InChild:
 class InThisProcess:
     """A model in this process: faster to start, and an abort of llama.cpp ends the program."""
 
-    def __init__(self, wanted: Wanted, label: str) -> None:
-        """Load the model. Errors as of `InChild`."""
+    def __init__(self, wanted: Wanted, label: str, check: Callable[[], None] = lambda: None) -> None:
+        """Load the model. Arguments and errors as of `InChild`."""
         self._label = label
         self._lock = threading.Lock()
         try:
             self._llama = Llama(wanted)
         except (LlamaError, ImportError, MemoryError) as error:
             raise _typed(error, label) from error
+        try:
+            check()
+        except BaseException:
+            self._llama.close()
+            raise
 
     def run(self, rows: Sequence[array[int]]) -> bytes:
         """Return float32 values. Errors as of `InChild`."""
@@ -267,6 +277,8 @@ def can_offload() -> bool:
         return bool(told["can"])
     except EndedError as error:
         raise MissingDependencyError(f"llama.cpp's library {error}") from None
+    except LlamaError as error:
+        raise MissingDependencyError(f"llama.cpp's library cannot be loaded: {error}") from None
     finally:
         child.close()
 

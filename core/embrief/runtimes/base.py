@@ -58,6 +58,10 @@ class RuntimeOptions:
         """Return the values as plain JSON."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
+    def stamp(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Return names, sizes and times of the files that these options name. Others are another model."""
+        return ()
+
 
 _PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@]*@", re.IGNORECASE)
 
@@ -142,6 +146,8 @@ class LoadRequest:
     trust_remote_code: bool = False
     options: RuntimeOptions = RuntimeOptions()
     artifact: Artifact | None = None
+    identity: str = ""
+    """What the offer said of itself beside format and artifact. Models that differ in it are loaded apart."""
 
 
 class Runtime(ABC):

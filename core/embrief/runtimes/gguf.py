@@ -51,12 +51,28 @@ class Gguf(RuntimeOptions):
         super().__post_init__()
         if self.file is not None and not isinstance(self.file, str):
             raise ArgumentTypeError(f"Gguf(file=...) is a path as a string, not {type(self.file).__name__}")
+        if self.file is not None:
+            try:
+                # What it means now: it is opened later, and again after an abort, perhaps from another folder.
+                object.__setattr__(self, "file", str(Path(self.file).expanduser().absolute()))
+            except (OSError, RuntimeError) as error:
+                raise ArgumentError(f"Gguf(file={self.file!r}) cannot be a path: {error}") from error
         if self.process not in _PROCESSES:
             raise ArgumentError(f"Gguf(process={self.process!r}) is none of {', '.join(map(repr, _PROCESSES))}")
         for name, least in (("threads", 1), ("gpu_layers", 0)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise ArgumentError(f"Gguf({name}={value!r}) is a whole number of at least {least}")
+
+    def stamp(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Return name, size and times of `file`; nothing where it is not there, which is told when it is opened."""
+        if self.file is None:
+            return ()
+        try:
+            stat = Path(self.file).stat()
+        except (OSError, ValueError):
+            return ()
+        return ((self.file, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns),)
 
 
 class GgufRuntime(Runtime):
@@ -94,7 +110,7 @@ class GgufRuntime(Runtime):
         if spec.format == "gguf":
             return Refusal("runs the file that the model's name is; leave file= out", "request")
         try:
-            files = with_parts(Path(name).expanduser())
+            files = with_parts(Path(name))
             header = read_model(files)
             plan(header, spec)
         except (EmbriefError, OSError) as error:

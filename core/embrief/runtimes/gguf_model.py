@@ -13,7 +13,7 @@ import numpy as np
 from embrief.errors import BackendError, ItemFailedError, ModelMismatchError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.facts.values import Dense, Scores
-from embrief.files.gguf import plan, read_model, select, with_parts
+from embrief.files.gguf import evidence, plan, read_model, select, with_parts
 from embrief.files.json_files import LARGE, read_object
 from embrief.files.weights import TOKENIZER, cached_file
 from embrief.llama.library import Wanted
@@ -38,6 +38,12 @@ _BATCH_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 16384}
 them in smaller batches."""
 
 
+_CHANGED = (
+    "changed since its facts were read: its vectors would pass for those of the file before. When it is written, make "
+    "a new embedder or reranker"
+)
+
+
 class _GgufModel(Batched):
     """What embedder and reranker have in common."""
 
@@ -47,7 +53,11 @@ class _GgufModel(Batched):
         options = request.options if isinstance(request.options, Gguf) else Gguf()
         spec = request.spec
         self._label = spec.id
-        header = read_model(_files(request, options))
+        files = _files(request, options)
+        known = evidence(files)
+        if options.file is not None and request.identity not in ("", known):
+            raise ModelMismatchError(f"{files[0]} {_CHANGED}")
+        header = read_model(files)
         self._plan = found = plan(header, spec)
         if request.artifact is not None and header.dtype != request.dtype:
             raise ModelMismatchError(
@@ -58,7 +68,12 @@ class _GgufModel(Batched):
         self._tokenizer = _tokenizer(found.vocabulary, spec, header.file)
         self.batch_tokens = _BATCH_TOKENS[request.device.partition(":")[0]]
         kind = InChild if options.process == "child" else InThisProcess
-        self._runner: Runner = kind(self._wanted(found, request, options), spec.id)
+
+        def check() -> None:
+            if evidence(files) != known:
+                raise ModelMismatchError(f"{files[0]} {_CHANGED}")
+
+        self._runner: Runner = kind(self._wanted(found, request, options), spec.id, check)
 
     def _wanted(self, found: Plan, request: LoadRequest, options: Gguf) -> Wanted:
         return Wanted(
@@ -134,7 +149,7 @@ class GgufReranker(_GgufModel):
 
 def _files(request: LoadRequest, options: Gguf) -> list[Path]:
     if options.file is not None:
-        return with_parts(Path(options.file).expanduser())
+        return with_parts(Path(options.file))
     folder, artifact = request.folder, request.artifact
     assert folder is not None  # it has offered files
     assert artifact is not None

@@ -114,7 +114,7 @@ def to_fetch(catalog: Catalog, spec: ModelSpec) -> Artifact | None:
     return spec.safetensors if spec.elsewhere is None else None
 
 
-def to_fetch_for(catalog: Catalog, spec: ModelSpec, backend: str, dtype: str) -> Artifact | None:
+def to_fetch_for(catalog: Catalog, spec: ModelSpec, backend: str | RuntimeOptions, dtype: str) -> Artifact | None:
     """Return what has to be on this machine to use a model in a certain runtime, installed or not.
 
     Raises:

@@ -17,7 +17,7 @@ from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.folders import Stamp, check_weights
 from embrief.files.forms import SafetensorsFolder, local_model
 from embrief.files.identify import verify_files
-from embrief.runtimes.base import LoadRequest, Model, Runtime
+from embrief.runtimes.base import LoadRequest, Model, Runtime, RuntimeOptions
 from embrief.serving.lanes import Lane
 from embrief.serving.resolving import ModelChoice, ResolvedModel, runtime_errors
 from embrief.serving.scheduler import Served, Worker, forget_other_workers
@@ -168,24 +168,26 @@ class SharedModel(ResolvedModel[S]):
             self.choice.trust_remote_code,
             chosen.ask.options,
             offer.artifact,
+            offer.identity,
         )
         known = self._known if self.local is not None else ()
         return _acquire((backend.name, request, self._stamp), partial(_load, backend, request, self.local, known))
 
 
 _shared_lock = threading.RLock()
-_shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp], SharedModel[Any]] = weakref.WeakValueDictionary()
+_shared: weakref.WeakValueDictionary[tuple[ModelChoice, Stamp, Stamp], SharedModel[Any]] = weakref.WeakValueDictionary()
 
 
 def shared_model(choice: ModelChoice) -> SharedModel[Any]:
     """Return the one `SharedModel` of a choice, checked."""
     # A folder that merely has the name of a record is not that model.
     found = choice.declared or plugins().catalog.resolve(choice.model, pinned=choice.revision is not None)
-    key = (choice, local_model(found).stamp() if isinstance(found, Path) else ())
+    stamp = local_model(found).stamp() if isinstance(found, Path) else ()
+    key = (choice, stamp, choice.backend.stamp() if isinstance(choice.backend, RuntimeOptions) else ())
     with _shared_lock:
         model = _shared.get(key)
         if model is None:
-            model = SharedModel(*key)
+            model = SharedModel(choice, stamp)
             model.check()
             _shared[key] = model
         return model

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from embrief.discovery.plugins import plugins
-from embrief.errors import AmbiguousModelError, ArgumentError, EmbriefError, UnknownModelError, WrongKindError
+from embrief.errors import (
+    AmbiguousModelError,
+    ArgumentError,
+    EmbriefError,
+    UnknownModelError,
+    WeightsUnavailableError,
+    WrongKindError,
+)
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.files.forms import SafetensorsFolder, local_model
@@ -231,8 +238,35 @@ class ResolvedModel(Generic[S]):
         artifact = self.artifact
         if artifact is None or artifact.is_safetensors or not artifact.repo:
             return {}
+        return {"artifact": f"{artifact.repo}@{self._commit_of(artifact)}"}
+
+    def _commit_of(self, artifact: Artifact) -> str:
+        """Return the commit of files at a branch: what was loaded, else what is here; the branch if nothing is."""
+        if COMMIT.fullmatch(artifact.revision):
+            return artifact.revision
+        # Another process may move the branch.
+        if (used := self.__dict__.get("artifact_folder")) is not None:
+            return str(used.name)
         here = find_cached(self._source(None, artifact))
-        return {"artifact": f"{artifact.repo}@{artifact.revision if here is None else here.revision}"}
+        return artifact.revision if here is None else here.revision
+
+    def pin(self) -> None:
+        """Fetch files that a branch names, so that `made_from` has their commit. What a cache keeps is named by it."""
+        artifact = self.artifact
+        if artifact is None or artifact.is_safetensors or not artifact.repo or COMMIT.fullmatch(artifact.revision):
+            return
+        # Without them what was computed elsewhere may still be known.
+        with suppress(WeightsUnavailableError):
+            _ = self.artifact_folder
+
+    @property
+    def made_from(self) -> str:
+        """Return the final offer's identity, with the commit of files that are on this machine instead of a branch."""
+        identity, artifact = self.offer.identity, self.artifact
+        if artifact is None or artifact.is_safetensors or not artifact.repo:
+            return identity
+        branch = f"{artifact.repo}@{artifact.revision}"
+        return identity.replace(branch, f"{artifact.repo}@{self._commit_of(artifact)}") if identity else identity
 
     def _source(self, revision: str | None, artifact: Artifact | None = None) -> ModelSource:
         choice = self.choice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,9 @@ import numpy as np
 import pytest
 
 from embrief import Embedder
-from embrief.errors import BackendError
+from embrief.errors import BackendError, MissingDependencyError, ModelMismatchError
 from embrief.llama import process
-from embrief.llama.library import Wanted
+from embrief.llama.library import Llama, Wanted
 from embrief.llama.process import InChild
 from embrief.runtimes.gguf import Gguf
 
@@ -28,14 +29,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("llama")]
 PATIENCE = 60.0
 
 
+def wanted(files: dict[str, Path]) -> Wanted:
+    return Wanted(
+        file=str(files["qwen3"]), pooling="last", width=48, causal=True, context=1024, threads=1, gpu_layers=0
+    )
+
+
 @pytest.fixture
 def runner(files: dict[str, Path]):
-    made = InChild(
-        Wanted(
-            file=str(files["qwen3"]), pooling="last", width=48, causal=True, context=1024, threads=1, gpu_layers=0
-        ),
-        "tiny",
-    )  # fmt: skip
+    made = InChild(wanted(files), "tiny")
     yield made
     made.close()
 
@@ -113,6 +115,68 @@ def test_processes_are_not_started_for_ever(runner):
             runner.run(ROWS)
     with pytest.raises(BackendError, match="times in a row"):
         runner.run(ROWS)
+
+
+def test_loads_that_end_count_too(runner, monkeypatch):
+    os.kill(runner.pid, signal.SIGKILL)
+    with pytest.raises(BackendError, match="SIGKILL"):
+        runner.run(ROWS)
+    monkeypatch.setattr(process, "_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    for _ in range(process._STARTS - 1):
+        with pytest.raises(ModelMismatchError, match="ended with 3"):
+            runner.run(ROWS)
+    with pytest.raises(BackendError, match="times in a row"):
+        runner.run(ROWS)
+
+
+def test_after_an_abort_another_file_of_that_name_is_refused(files, tmp_path, qwen3_model):
+    """Its vectors would belong to a space that is named after the first."""
+    for place, declared in (("own.gguf", False), ("declared.gguf", True)):
+        file = Path(shutil.copy(files["qwen3"], tmp_path / place))
+        before = set(process._all)
+        embedder = Embedder(qwen3_model, backend=Gguf(file=str(file))) if declared else Embedder(file)
+        embedder.encode(["x"], role="query")
+        (made,) = set(process._all) - before
+        content = bytearray(file.read_bytes())
+        content[-200] ^= 1
+        file.write_bytes(content)
+        os.kill(made.pid, signal.SIGKILL)
+        with pytest.raises(BackendError, match="SIGKILL"):
+            embedder.encode(["y"], role="query")
+        with pytest.raises(ModelMismatchError, match="changed since its facts were read"):
+            embedder.encode(["z"], role="query")
+
+
+def test_a_declared_file_that_is_written_again_before_it_is_loaded_is_refused(files, tmp_path, qwen3_model):
+    file = Path(shutil.copy(files["qwen3"], tmp_path / "declared.gguf"))
+    embedder = Embedder(qwen3_model, backend=Gguf(file=str(file)))
+    before = embedder.fingerprint
+    content = bytearray(file.read_bytes())
+    content[-200] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelMismatchError, match="changed since its facts were read"):
+        embedder.encode(["x"], role="query")
+    del embedder
+    again = Embedder(qwen3_model, backend=Gguf(file=str(file)))
+    again.encode(["x"], role="query")
+    assert again.fingerprint != before
+
+
+def test_after_a_lack_of_memory_shorter_texts_run(files, monkeypatch):
+    made = Llama(wanted(files))
+    expected = made.run(ROWS)
+    monkeypatch.setattr(made._api, "llama_init_from_model", lambda *_: None)
+    with pytest.raises(MemoryError, match="no room for 1024 tokens"):
+        made.run([array("i", [1] * 1000)])
+    monkeypatch.undo()
+    assert made.run(ROWS) == expected
+    made.close()
+
+
+def test_a_library_that_is_not_there_is_a_missing_dependency(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match="library cannot be loaded"):
+        process.can_offload()
 
 
 def test_what_the_library_would_abort_over_is_refused_first(runner):

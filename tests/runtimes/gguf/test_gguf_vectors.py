@@ -258,6 +258,7 @@ def test_a_score_head_with_other_labels_is_refused(reranker_file_folder, tmp_pat
         ("tokenizer.ggml.pre", "llama-bpe", "reads texts as 'gpt2' with 'llama-bpe'"),
         ("tokenizer.ggml.model", "bert", "reads texts as 'bert'"),
         ("general.architecture", "bert", "architecture 'bert'"),
+        ("qwen3.attention.causal", False, "causal attention is False, due is True"),
     ],
 )
 def test_another_tokenizer_or_architecture_is_refused(fact, value, told, qwen3_folder, tmp_path):
@@ -358,6 +359,32 @@ def test_a_gpu_that_the_library_does_not_use_is_refused(files):
 def test_options_that_cannot_be_are_refused(wrong):
     with pytest.raises((ArgumentError, embrief.ArgumentTypeError)):
         Gguf(**wrong)
+
+
+def test_a_relative_path_is_of_the_folder_where_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = Gguf(file="model.gguf")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert one.file == str(tmp_path / "model.gguf")
+    assert one != Gguf(file="model.gguf")
+
+
+@pytest.mark.parametrize("name", ["model-UD-Q4_K_XL.gguf", "model-Q8_0.gguf"])
+def test_one_file_is_in_the_format_that_it_is_in_whatever_its_name_says(name, files, tmp_path):
+    file = shutil.copy(files["qwen3"], tmp_path / name)
+    embedder = Embedder(file)
+    assert embedder.info()["dtype"] == "float32"
+    assert embedder.encode(["x"], role="query").vectors.shape == (1, 48)
+    with pytest.raises(ArgumentError, match="has no q8_0 of it; there are float32"):
+        Embedder(file, dtype="q8_0")
+
+
+def test_two_files_in_one_format_are_two_models(files, tmp_path):
+    for name in ("one-Q8_0.gguf", "other-Q8_0.gguf"):
+        shutil.copy(files["qwen3"], tmp_path / name)
+    with pytest.raises(ArgumentError, match=r"more than one GGUF file in q8_0 \(one-Q8_0.gguf, other-Q8_0.gguf\)"):
+        Embedder(f"gguf:{tmp_path}")
 
 
 def test_a_configured_name_may_mean_a_file_from_the_folder_of_the_configuration(files, tmp_path, monkeypatch):
