@@ -203,7 +203,7 @@ def test_doctor_makes_what_is_made_of_several_models_and_of_defaults(write, more
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("EMBRIEF_DEVICE", "gpu", "the variable EMBRIEF_DEVICE: device='gpu' is not known; use "),
+        ("EMBRIEF_DEVICE", "tpu", "the variable EMBRIEF_DEVICE: device='tpu' is not known; use "),
         ("EMBRIEF_SERVER_URL", "nonsense", "EMBRIEF_SERVER_URL is no address: write "),
         ("EMBRIEF_SERVER_URL", "tei+http://u:p@h", "EMBRIEF_SERVER_URL='http://...@h' has a user or a password"),
         ("EMBRIEF_DEFAULT_EMBEDDING_MODEL", "nosuch", "where none is named: no model has the name 'nosuch'"),

@@ -34,7 +34,7 @@ def parity(
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare a model on a server with the same one elsewhere.
+    """Compare a model with the same one elsewhere.
 
     Names the cause of a difference. Exits with 1 if the vectors differ; then nothing is kept either.
     """

@@ -37,7 +37,7 @@ def pull(
     ] = "auto",
     config: ConfigFile = None,
 ) -> None:
-    """Download a model: safetensors, or with --backend gguf one GGUF file."""
+    """Download a model: safetensors, or one GGUF file."""
     from embrief.discovery.plugins import catalog
     from embrief.facades import arguments
     from embrief.serving.choosing import named, to_fetch, to_fetch_for

@@ -28,7 +28,7 @@ class Configured(BaseModel):
     device: str = "auto"
     """`"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`."""
     dtype: str = "auto"
-    """`"auto"`, `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`."""
+    """`"auto"`, `"float32"`, `"bfloat16"`, `"float16"`, `"int8"`, or a name that a runtime has for its own."""
     max_tokens: int | None = None
     """Tokens per text or pair that reach the model; by default what the model's authors use."""
     truncate: Literal["warn", "error", "silent"] = "warn"

@@ -60,7 +60,7 @@ class Configured(BaseModel):
     device: str = Field(default="auto", frozen=True)
     """`"auto"`, `"cpu"`, `"cuda"`, `"cuda:<n>"` or `"mps"`."""
     dtype: str = Field(default="auto", frozen=True)
-    """`"auto"`, `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`."""
+    """`"auto"`, `"float32"`, `"bfloat16"`, `"float16"`, `"int8"`, or a name that a runtime has for its own."""
     max_tokens: int | None = Field(default=None, frozen=True)
     """Tokens per text or pair that reach the model; by default what the model's authors use."""
     truncate: Literal["warn", "error", "silent"] = Field(default="warn", frozen=True)

@@ -30,7 +30,7 @@ def test_index_and_retrieve(fake: FakeRuntime, index: VectorStoreIndex) -> None:
     core = Embedder(fake.qwen3)
     scores = core.embed_documents(TEXTS) @ core.embed_query(QUERY)
     assert [node.score for node in found] == pytest.approx(sorted(scores.tolist(), reverse=True), abs=1e-6)
-    assert found[0].text == TEXTS[0]
+    assert found[0].text == TEXTS[int(scores.argmax())]
 
 
 async def test_index_and_retrieve_async(fake: FakeRuntime, heartbeat) -> None:
