@@ -425,6 +425,7 @@ def randomize_gemma2(model) -> None:
 
 def write_gemma2(folder: Path, corpus: list[str], *, towers: bool) -> Path:
     """Write an embedder laid out like google/embeddinggemma-2: with its towers, or its text model alone."""
+    pytest.importorskip("transformers.models.embedding_gemma2")
     import torch
     from transformers import EmbeddingGemma2Config, EmbeddingGemma2TextConfig
     from transformers.models.embedding_gemma2 import modeling_embedding_gemma2 as gemma2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from embrief.bench.measure import Bench
@@ -85,6 +86,9 @@ def _run_rows(bench: Bench, rows: Sequence[Row], results: Results, out: Path, en
             continue
         if row.how == "server" and not is_installed("httpx"):
             say(f"{row.key}: models on servers need httpx: {install_command('openai')}")
+            continue
+        if row.model == "gemma2" and find_spec("transformers.models.embedding_gemma2") is None:
+            say(f"{row.key}: the installed transformers is older than EmbeddingGemma 2")
             continue
         if not bench.has_model(row):
             say(f"{row.key}: none of the models is for it")
