@@ -75,8 +75,8 @@ class Artifact:
     repo: str
     """Id on the hub; empty for files that lie on this machine."""
     revision: str
-    """Full commit id, or a branch where nobody has written down a commit: what is fetched first stays. Empty for files
-    that lie on this machine."""
+    """Full commit id, or a branch where nobody has written down a commit: what is fetched first stays. Of files that
+    lie on this machine it is empty, or a digest where files of one format differ by what made them."""
     files: tuple[str, ...] = ()
     """What to fetch, as paths in the repository. Empty for safetensors: what transformers reads, configuration and
     tokenizer included. Empty for GGUF: the file whose name says `dtype`."""
