@@ -114,7 +114,7 @@ $(VENV)/.done-torch: $(VENV)/.done-venv .ci/install_torch.py constraints.txt
 
 $(VENV)/.done-test: $(VENV)/.done-torch $(PINS)
 	@echo "Installing the libraries that the tests use (about 430 MB, a few minutes)"
-	@$(PIP) -e ".[all,test,test-stores]"
+	@$(PIP) -e ".[all,test,test-stores,test-clients]"
 	@touch "$@"
 
 $(VENV)/.done-dev: $(VENV)/.done-venv $(PINS)

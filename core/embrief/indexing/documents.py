@@ -1,0 +1,55 @@
+"""What indexing hands on from step to step: files found, documents read, passages cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["code", "html", "markdown", "pdf", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that is to be read."""
+
+    path: Path
+    """Where it is, absolute."""
+    name: str
+    """What it is called in the collection: its path below the folder that was given, with slashes."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a file says."""
+
+    text: str
+    """What is cut into passages: of text, Markdown and code the whole file, of HTML and PDF the text that was found."""
+    kind: Kind
+    language: str = ""
+    """The grammar that cuts it, such as `python`; empty: none."""
+    title: str | None = None
+    """What it calls itself."""
+    lines: tuple[int, ...] = ()
+    """Of HTML: the line of the file that each line of the text is from, counted from 1; empty: they are the same."""
+    pages: tuple[int, ...] = ()
+    """Of PDF: where each page's text begins, in characters; empty: there are no pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document that is embedded by itself."""
+
+    text: str
+    """Exactly these characters of the document."""
+    start_line: int
+    """First line, in the file, counted from 1; of a page of a PDF."""
+    end_line: int
+    """Last line, inclusive."""
+    page: int | None = None
+    """Of PDF: the page that it begins on, counted from 1."""
+    title: str | None = None
+    """What a model with a place for titles is told: the document's title and the headings above the passage, or the
+    file's name and what the code defines."""
