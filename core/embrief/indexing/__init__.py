@@ -1,1 +1,1 @@
-"""Files of a folder as passages in a collection, kept current, and searching it: for the shell, the server, assistants."""
+"""Files of a folder as passages in a collection, kept current, and searched: for the shell, servers, assistants."""
