@@ -48,6 +48,19 @@ def test_a_tokenizer_is_a_file_or_a_folder(qwen3_folder: Path, qwen3_model: str)
         assert (without.token_counts, without.truncated) == (None, None)
 
 
+def test_counting_alone_asks_for_no_vector(qwen3_folder: Path, qwen3_model: str) -> None:
+    texts = ["abc", "", "a longer one " * 40]
+    with LoopbackServer(anything) as server:
+        counting = Embedder(qwen3_model, backend=at(server, tokenizer=str(qwen3_folder)), truncate="silent")
+        counted = counting.with_settings(max_tokens=20).count_tokens(texts, role="query")
+        assert Embedder(qwen3_model, backend=at(server)).count_tokens(texts, role="query") is None
+        assert sent(server) == []
+        told = counting.encode(texts, role="query").token_counts
+    assert counted is not None
+    assert told is not None
+    assert counted.tolist() == told.tolist()
+
+
 def test_the_hubs_cache_is_looked_at_first(
     qwen3_folder: Path, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -649,6 +649,49 @@ class Embedder(Facade[EmbeddingSpec]):
                 with placed(places):
                     served.check([inputs[place] for place in places], options)
 
+    def count_tokens(
+        self,
+        texts: Sequence[Input],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+    ) -> NDArray[np.int64] | None:
+        """Return how long texts are for the model, without running it. Loads it.
+
+        Args:
+            texts: Any number of texts, also none.
+            role: As in `encode`.
+            titles: As in `encode`.
+            instruction: As in `encode`.
+            task: As in `encode`.
+
+        Returns:
+            (n,) tokens of each text, prompt and special tokens included, nothing cut off. `None`: the runtime cannot
+            tell without running them, as a server whose tokenizer is not on this machine.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: As of `encode`.
+        """
+        spec = self.spec
+        items = arguments.contents(texts, "texts", spec)
+        rendered = self._render(spec, items, role, PromptChoice(instruction, task), titles)
+        return self._served(self._shared).count(rendered, self._options(spec)) if items else np.empty(0, np.int64)
+
+    async def acount_tokens(
+        self,
+        texts: Sequence[Input],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+    ) -> NDArray[np.int64] | None:
+        """`count_tokens` without blocking the event loop."""
+        call = partial(self.count_tokens, texts, role=role, titles=titles, instruction=instruction, task=task)
+        return await self._shared.lanes[role == "query"].run(call)
+
     async def acheck_documents(
         self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> None:

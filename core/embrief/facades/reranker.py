@@ -302,6 +302,35 @@ class Reranker(Facade[RerankerSpec]):
         ranked = self.rerank(query, [text(item) for item in candidates], instruction=instruction, top_n=top_n)
         return _with_items(candidates, ranked)
 
+    def count_tokens(
+        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+    ) -> NDArray[np.int64] | None:
+        """Return how long each document is with the query, template included, without running the model. Loads it.
+
+        Args:
+            query: As in `score`.
+            documents: As in `score`.
+            instruction: As in `score`.
+
+        Returns:
+            (n,) tokens, nothing cut off. `None`: the runtime cannot tell without running them.
+
+        Raises:
+            ArgumentTypeError: As of `score`.
+        """
+        request = self._plan_query(query, documents, instruction).request
+        if not request.inputs:
+            return np.empty(0, np.int64)
+        return self._served(self._shared).count(request.inputs, request.options)
+
+    async def acount_tokens(
+        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+    ) -> NDArray[np.int64] | None:
+        """`count_tokens` without blocking the event loop."""
+        return await self._shared.lanes[False].run(
+            partial(self.count_tokens, query, documents, instruction=instruction)
+        )
+
     async def ascore(
         self, query: str, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.float32]:

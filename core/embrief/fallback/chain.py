@@ -26,6 +26,9 @@ from embrief.parity.check import EIGHT_BITS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embrief.facades.embedder import Embedder
     from embrief.facts.prompts import Rendered
     from embrief.runtimes.base import Model, Output, RunOptions
@@ -96,6 +99,10 @@ class Chain:
     def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
         """Refuse inputs that may not be cut, by the first member that can tell."""
         self._first(lambda served: served.check(inputs, options), len(inputs))
+
+    def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
+        """Return the lengths of inputs, by the first member that can tell."""
+        return self._first(lambda served: served.count(inputs, options), len(inputs))[0]
 
     def run(self, request: Request) -> Output:
         """Return what the first member that can makes of a request."""

@@ -121,6 +121,16 @@ class FallbackReranker(Reranker):
                 return member.reranker.score(query, documents, instruction=instruction)
         raise turns.nobody()
 
+    def count_tokens(
+        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+    ) -> NDArray[np.int64] | None:
+        """`Reranker.count_tokens` by the first member that can be loaded. Another one may count otherwise."""
+        turns = Turns(self._on_event, len(documents))
+        for member in turns.willing(self._able(instruction, turns)):
+            with turns.watched(member):
+                return member.reranker.count_tokens(query, documents, instruction=instruction)
+        raise turns.nobody()
+
     async def ascore(
         self, query: str, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.float32]:

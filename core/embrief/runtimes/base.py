@@ -471,6 +471,14 @@ class Checking(Protocol):
         """Raise what `run` would raise about the lengths of these inputs, and compute nothing."""
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """What a loaded model that is not `Batched` may offer, so that texts can be cut into parts of a known length."""
+
+    def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
+        """Return (n,) tokens of each input, prompt and special tokens included; `None`: that is not known here."""
+
+
 def batches(sizes: Sequence[int], budget: int, *, padded: bool) -> Iterator[list[int]]:
     """Yield positions in batches of similar size that stay within the token budget; a larger row goes alone.
 

@@ -25,6 +25,7 @@ All texts of a block are computed as one array of characters; nothing is done pe
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -215,6 +216,12 @@ class HashBackend:
             if (long := counts > options.max_tokens).any():
                 index = int(long.argmax())
                 raise too_long(rows.start + index, int(counts[index]), options)
+
+    def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64]:
+        """Return the number of words and signs of each text."""
+        texts = _texts(inputs)
+        found = [_Block(texts[rows], sys.maxsize).token_counts for rows in _blocks(texts, self._dim)]
+        return np.concatenate([np.empty(0, np.int64), *found])
 
     def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
         """Return one hashed vector per text, as wide as `options.dim` asks. Its tokens are words and signs."""

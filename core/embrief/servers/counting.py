@@ -159,9 +159,7 @@ def fit(
                 if size + 8 > options.max_tokens:
                     raise _uncountable(index, spec, options)
         return Fitted(bodies, None, None, sum(size // _BYTES_PER_TOKEN + 1 for size in sizes))
-    found = tokens.encoded([item.head for item in inputs], bodies)
-    behind = {tail: tokens.length(tail) + tokens.missing for tail in {item.tail for item in inputs}}
-    counts = np.array([len(each) + behind[item.tail] for each, item in zip(found, inputs, strict=True)], np.int64)
+    counts, behind = lengths(inputs, tokens)
     truncated = counts > options.max_tokens
     sizes = counts.tolist()
     for index in np.flatnonzero(truncated).tolist():
@@ -174,6 +172,16 @@ def fit(
             raise _full(item, index, tokens, behind[item.tail], spec, options)
         bodies[index], sizes[index] = part[0], part[1] + behind[item.tail]
     return Fitted(bodies, counts, truncated, sum(sizes))
+
+
+def lengths(inputs: Sequence[Rendered], tokens: Tokens) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Return (n,) tokens of each input before any cut, and how many there are behind the body, by tail."""
+    import numpy as np
+
+    found = tokens.encoded([item.head for item in inputs], [item.words for item in inputs])
+    behind = {tail: tokens.length(tail) + tokens.missing for tail in {item.tail for item in inputs}}
+    counts = [len(each) + behind[item.tail] for each, item in zip(found, inputs, strict=True)]
+    return np.array(counts, np.int64), behind
 
 
 def _full(

@@ -24,7 +24,7 @@ from embrief.facts.prompts import group_by_query, pair_template
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.runtimes.base import Output, Remote
 from embrief.servers.answers import CROWDED, in_order, items_of, vectors
-from embrief.servers.counting import Tokens, fit, over_the_servers_limit
+from embrief.servers.counting import Tokens, fit, lengths, over_the_servers_limit
 from embrief.servers.http import Again, Client, Words
 from embrief.servers.options import ServerOptions
 from embrief.system import exiting
@@ -165,6 +165,10 @@ class ServerModel(Remote):
     def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
         """Raise what can be told of the lengths of texts without asking the server."""
         self.fitted(inputs, options)
+
+    def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
+        """Return the length of each text by the model's tokenizer; `None` where it is not at hand."""
+        return None if self.tokens is None else lengths(inputs, self.tokens)[0]
 
     def fitted(self, inputs: Sequence[Rendered], options: RunOptions) -> Fitted:
         """Return the texts of a request, cut where they are too long and may be.

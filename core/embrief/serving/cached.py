@@ -68,6 +68,10 @@ class Cached:
         """Refuse inputs that may not be cut, as the model does."""
         self.inner().check(inputs, options)
 
+    def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
+        """Return the lengths of inputs, as the model does."""
+        return self.inner().count(inputs, options)
+
     def run(self, request: Request) -> Output:
         """Return what the model makes, or made, of a request.
 

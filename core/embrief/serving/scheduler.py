@@ -11,18 +11,22 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from embrief.errors import BackendError, ClosedError, EmbriefError
-from embrief.runtimes.base import Batched, Checking, Model, Output, Remote
+from embrief.runtimes.base import Batched, Checking, Counting, Model, Output, Remote
 from embrief.serving.jobs import Away, Call, Job, Request, Room, Row, Rows, is_out_of_memory, runtime_error
 from embrief.system import exiting
 from embrief.system.log import logger
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered
     from embrief.runtimes.base import Prepared, RunOptions
@@ -54,6 +58,9 @@ class Served(Protocol):
 
     def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
         """Refuse inputs that may not be cut, as far as that can be told without running them."""
+
+    def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
+        """Return (n,) tokens of each input before any cut, without running them; `None`: the runtime cannot tell."""
 
 
 class Worker:
@@ -161,6 +168,13 @@ class Worker:
             self._prepared(backend, inputs, options)
         elif isinstance(backend, Checking):
             backend.check(inputs, options)
+
+    def count(self, inputs: Sequence[Any], options: RunOptions) -> NDArray[np.int64] | None:
+        """Return the lengths of inputs, as far as the runtime can tell without running them. Loads the model."""
+        backend = self.load()
+        if isinstance(backend, Batched):
+            return self._prepared(backend, inputs, replace(options, refuse_long=False)).token_counts
+        return backend.count(inputs, options) if isinstance(backend, Counting) else None
 
     @staticmethod
     def _prepared(backend: Batched, inputs: Sequence[Any], options: RunOptions) -> Prepared:

@@ -32,6 +32,8 @@ from embrief.runtimes.hashing import HashBackend
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from numpy.typing import NDArray
+
     from embrief.facts.prompts import Rendered
     from embrief.facts.specs import Kind
     from embrief.facts.values import Values
@@ -190,6 +192,9 @@ class _FakeEmbedder:
 
     def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
         self._model.check(inputs, options)
+
+    def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64]:
+        return self._model.count(inputs, options)
 
     def close(self) -> None:
         """Nothing is held."""
