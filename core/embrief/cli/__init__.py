@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 import embrief
-from embrief.cli.terminal import terminal
+from embrief.cli import terminal
 from embrief.errors import EmbriefError
 
 
@@ -40,6 +40,7 @@ COMMANDS = {
     "bench": Later("embrief.cli.bench", "bench", "Compare with sentence-transformers."),
     "eval": Later("embrief.cli.evaluate", "app", "Measure retrieval on your data or on published sets."),
     "cache": Later("embrief.cli.cache", "app", "Look after the file of cached embeddings."),
+    "daemon": Later("embrief.cli.daemon", "app", "Keep models open for the next search."),
 }
 """The commands by name, in the order of the help."""
 
@@ -69,7 +70,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except EmbriefError as error:
-            typer.echo(f"error: {error}", file=terminal().err)
+            typer.echo(f"error: {error}", file=terminal.terminal().err)
             raise typer.Exit(1) from error
 
 
@@ -109,14 +110,19 @@ for _name, _later in COMMANDS.items():
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    typer.echo(f"warning: {message}", file=terminal().err)
+    typer.echo(f"warning: {message}", file=terminal.terminal().err)
+
+
+def show_warnings() -> None:
+    """Show warnings as one line each, where the command that they are about prints."""
+    warnings.showwarning = _show_warning
 
 
 def main() -> None:
-    """Run the command line: the entry point of the `embrief` script."""
+    """Run the command line in this process."""
     for stream in (sys.stdout, sys.stderr):
         # A docstring may hold what an old terminal's encoding lacks; a question mark is better than a crash.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    warnings.showwarning = _show_warning
+    show_warnings()
     app()
