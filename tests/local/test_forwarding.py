@@ -171,7 +171,12 @@ def test_a_process_that_dies_in_the_middle_is_told(serving, monkeypatch, capfd):
 
 def start(*words):
     return subprocess.Popen(
-        [sys.executable, "-m", "embrief", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "embrief", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # In the background of a shell the tests themselves may be deaf to it.
+        preexec_fn=None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
