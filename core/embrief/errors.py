@@ -278,6 +278,14 @@ class SpaceMismatchError(EmbriefError, ValueError):
     """Vectors of one space meet vectors of another; comparing them would be meaningless."""
 
 
+class StoreError(EmbriefError, RuntimeError):
+    """A store could not be opened, read or written; its own error is the cause."""
+
+
+class StoreInUseError(StoreError):
+    """A store in a folder is open in another process."""
+
+
 class NewerFormatError(ArgumentError):
     """Something stored was written by a newer release of embrief and holds what this one does not know: upgrade."""
 
