@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import chromadb
+from chromadb.config import Settings
 
 from embrief.errors import EmbriefError, StoreError
 from embrief.indexing.collection import Collection, missing
@@ -28,7 +29,7 @@ _PAGE = 4096
 
 def open_chroma(place: Place, embedder: Embedder | None, lock: FolderLock | None) -> Collection:
     """Open a collection; see `open_collection`."""
-    settings = chromadb.Settings(anonymized_telemetry=False)
+    settings = Settings(anonymized_telemetry=False)
     with _told(place):
         if place.folder is None:
             server = parse_address(place.to, "to")

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from embrief.errors import ArgumentError, MissingDependencyError, SpaceMismatchError
 from embrief.indexing.lock import FolderLock
@@ -67,10 +67,9 @@ def store_name(given: str | None) -> StoreName:
         return found
     if given not in STORES:
         raise ArgumentError(f"store={given!r} is not known; use {' or '.join(STORES)}")
-    name = cast("StoreName", given)
-    if not is_installed(STORES[name]):
-        raise MissingDependencyError(f"{name} is not installed: {install_command(name)}")
-    return name
+    if not is_installed(STORES[given]):
+        raise MissingDependencyError(f"{given} is not installed: {install_command(given)}")
+    return given
 
 
 class Collection(ABC):

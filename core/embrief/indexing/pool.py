@@ -57,7 +57,7 @@ class Pool(Generic[K, T]):
         with self._lock:
             if self._closed:
                 raise ClosedError("the workspace was closed")
-            slot = self._slots.setdefault(key, _Slot())
+            slot: _Slot[T] = self._slots.setdefault(key, _Slot())
             slot.users += 1
         try:
             with slot.lock:
@@ -66,11 +66,14 @@ class Pool(Generic[K, T]):
                 value = slot.value
             yield value
         finally:
-            with self._lock:
-                slot.users -= 1
-                slot.last = time.monotonic()
-                closed = self._closed
-            self.shrink(0.0 if closed else idle_seconds)
+            self._leave(slot, idle_seconds)
+
+    def _leave(self, slot: _Slot[T], idle_seconds: float | None) -> None:
+        with self._lock:
+            slot.users -= 1
+            slot.last = time.monotonic()
+            closed = self._closed
+        self.shrink(0.0 if closed else idle_seconds)
 
     def shrink(self, idle_seconds: float | None) -> float | None:
         """Close what nobody has used for so long, and what is too much.

@@ -217,8 +217,12 @@ def _info(data: Any) -> CollectionInfo:
     if data["store"] not in STORES or not all(isinstance(data[name], str) for name in ("name", "to", "model")):
         raise ValueError("no entry")
     base = CollectionInfo(checked_name(data["name"]), cast("StoreName", data["store"]), data["to"], data["model"])
-    texts = {name: data[name] for name in ("revision", "space", "updated") if isinstance(data.get(name), str)}
-    counts = {name: data[name] for name in ("files", "passages", "limit") if isinstance(data.get(name), int)}
-    patterns = {name: tuple(map(str, data.get(name) or ())) for name in ("include", "exclude")}
+    texts: dict[str, Any] = {
+        name: data[name] for name in ("revision", "space", "updated") if isinstance(data.get(name), str)
+    }
+    counts: dict[str, Any] = {
+        name: data[name] for name in ("files", "passages", "limit") if isinstance(data.get(name), int)
+    }
+    include, exclude = (tuple(map(str, data.get(name) or ())) for name in ("include", "exclude"))
     roots = tuple((str(name), str(root)) for name, root in data["roots"].items())
-    return replace(base, **texts, **counts, **patterns, roots=roots)
+    return replace(base, **texts, **counts, include=include, exclude=exclude, roots=roots)

@@ -310,7 +310,7 @@ class _Run:
         """Return how long texts are for the model, with all that stands around them."""
         counts = self._embedder.count_tokens(texts, role="document", titles=list(titles) if self._titled else None)
         if counts is not None:
-            return counts.tolist()
+            return [int(count) for count in counts]
         self.report.estimated = True
         pairs = zip(texts, titles, strict=True)
         return [
