@@ -153,6 +153,18 @@ class NotEnoughSpaceError(EmbriefError, OSError):
     """The disk that holds the cache has less room than the download needs."""
 
 
+class UnreadableFileError(EmbriefError, OSError):
+    """A file that was to be indexed says nothing that can be read; the message has its name and the remedy.
+
+    Attributes:
+        reason: Why, in a few words that many such files can be counted by: "damaged", "encrypted", "no text".
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class MissingDependencyError(EmbriefError, ImportError):
     """An optional package is needed and not installed; the message holds the command that installs it."""
 
