@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from embrief.errors import ArgumentError
+from embrief.indexing.decoding import decode
+from embrief.indexing.lines import Lines
 from embrief.indexing.updating import file_digest
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ TOP_K = 10
 LEAST_CANDIDATES = 20
 CANDIDATES_PER_HIT = 4
 _MOST_CONTEXT = 1000
-_NO_LINES = ("html", "pdf")
-"""Kinds whose passages are not the lines of the file."""
+_NO_LINES = {"html", "pdf", "ipynb"}
+"""Kinds and file types whose passages are not the lines of the file."""
 
 State = Literal["current", "changed", "gone", "unknown"]
 
@@ -68,6 +70,31 @@ class Hit:
     or its lines are not what was indexed (HTML, PDF)."""
     id: str = ""
     """Of the passage, in the store."""
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the text is exactly the lines of the file, and not text that was found in it."""
+        return self.kind not in _NO_LINES and self.filetype not in _NO_LINES
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        context = self.context
+        return {
+            "path": self.path,
+            "file": None if self.file is None else str(self.file),
+            "start_line": self.start_line,
+            "end_line": self.end_line,
+            "page": self.page,
+            "title": self.title,
+            "kind": self.kind,
+            "filetype": self.filetype,
+            "score": self.score,
+            "rerank_score": self.rerank_score,
+            "state": self.state,
+            "text": self.text,
+            "context": None if context is None else {"start_line": context.start_line, "lines": list(context.lines)},
+            "id": self.id,
+        }
 
 
 def search(
@@ -215,11 +242,12 @@ def _digest(file: Path) -> str | None:
 
 
 def _context(file: Path, hit: Hit, around: int) -> Context | None:
-    if hit.kind in _NO_LINES:
+    if not hit.has_lines:
         return None
     try:
-        lines = file.read_bytes().decode("utf-8-sig", "replace").splitlines()
-    except OSError:
+        lines = Lines(decode(file.read_bytes()))
+    except (OSError, ValueError):
         return None
     first = max(hit.start_line - around, 1)
-    return Context(first, tuple(lines[first - 1 : hit.end_line + around]))
+    last = min(hit.end_line + around, len(lines))
+    return Context(first, tuple(lines[number] for number in range(first, last + 1)))

@@ -161,6 +161,47 @@ class Workspace:
                 roots={name: Path(root) for name, root in info.roots},
             )
 
+    def target(
+        self,
+        paths: Sequence[Path] = (),
+        collection: str | None = None,
+        *,
+        cwd: Path | None = None,
+        to: str | None = None,
+        store: str | None = None,
+        model: str | None = None,
+    ) -> CollectionInfo:
+        """Return the collection that an update would be for, perhaps a new one, and its model. Opens nothing.
+
+        Args:
+            paths: As of `update`.
+            collection: As of `update`.
+            cwd: As of `update`.
+            to: As of `update`.
+            store: As of `update`.
+            model: As of `update`.
+
+        Raises:
+            ArgumentError: A path is not there, a value cannot be, or it could be several collections.
+            MissingDependencyError: The store is not installed.
+        """
+        here = (cwd or Path.cwd()).resolve()
+        name = table.default_name(roots_of(paths, cwd)) if collection is None else table.checked_name(collection)
+        there = None if to is None else table.place_text(to, here)
+        kind = None if store is None else store_name(store)
+        known = [
+            info
+            for info in table.known()
+            if info.name == name and there in (None, info.to) and kind in (None, info.store)
+        ]
+        if known:
+            found = known[0] if len(known) == 1 else table.choose(name, to=there, store=kind)
+        else:
+            kind = kind or store_name(None)
+            usual = table.folder() / name / kind
+            found = CollectionInfo(name, kind, str(usual) if there is None else there, model="")
+        return replace(found, model=named_here(model, here) if model else found.model or usual_embedding())
+
     def update(
         self,
         paths: Sequence[Path] = (),
@@ -200,15 +241,13 @@ class Workspace:
             StoreInUseError: Another process has the collection open.
             EmbriefError: The model or the store failed.
         """
-        here = (cwd or Path.cwd()).resolve()
-        roots = updating.resolved([here / path for path in paths] or [here])
-        before = self._target(collection, roots, to, store, here)
-        name = named_here(model, here) if model else before.model or usual_embedding()
+        roots = roots_of(paths, cwd)
+        before = self.target(paths, collection, cwd=cwd, to=to, store=store, model=model)
         stop = stop or threading.Event()
-        with self.embedder(name) as embedder, self._open(before.place, embedder) as opened:
+        with self.embedder(before.model) as embedder, self._open(before.place, embedder) as opened:
             opened.require(embedder)
             info = replace(
-                _described(before, name, embedder, roots),
+                _described(before, embedder, roots),
                 include=tuple(include),
                 exclude=tuple(exclude),
                 limit=limit,
@@ -299,26 +338,6 @@ class Workspace:
             yield found
         self._wake()
 
-    def _target(
-        self, collection: str | None, roots: Sequence[Path], to: str | None, store: str | None, here: Path
-    ) -> CollectionInfo:
-        """Return the collection that an update is for, perhaps a new one."""
-        name = table.default_name(roots) if collection is None else table.checked_name(collection)
-        there = None if to is None else table.place_text(to, here)
-        kind = None if store is None else store_name(store)
-        known = [
-            info
-            for info in table.known()
-            if info.name == name and there in (None, info.to) and kind in (None, info.store)
-        ]
-        if len(known) > 1:
-            return table.choose(name, to=there, store=kind)
-        if known:
-            return known[0]
-        kind = kind or store_name(None)
-        usual = table.folder() / name / kind
-        return CollectionInfo(name, kind, str(usual) if there is None else there, model="")
-
     def _wake(self) -> None:
         """See to it that idle things are closed in time."""
         if not self._idle_seconds:
@@ -375,6 +394,16 @@ def _model_of(collection: Collection) -> str:
     return stored_model(collection.space.model, collection.space.weights, where=str(collection.place))
 
 
+def roots_of(paths: Sequence[Path], cwd: Path | None) -> list[Path]:
+    """Return folders and files with their real paths; without any, the working folder.
+
+    Raises:
+        ArgumentError: One is not there.
+    """
+    here = cwd or Path.cwd()
+    return updating.resolved([here / path for path in paths] or [here])
+
+
 def named_here(model: str, here: Path) -> str:
     """Return a model's name, and a folder that is named relative to `here` with its whole path."""
     if plugins().catalog.find_model(model) is not None or model in current_config().models:
@@ -383,12 +412,12 @@ def named_here(model: str, here: Path) -> str:
     return model if folder is None else os.fspath(folder)
 
 
-def _described(before: CollectionInfo, model: str, embedder: Embedder, roots: Sequence[Path]) -> CollectionInfo:
+def _described(before: CollectionInfo, embedder: Embedder, roots: Sequence[Path]) -> CollectionInfo:
     space = embedder.space
     known = dict(before.roots)
     known.update((table.root_name(root), str(root)) for root in roots)
     revision = "" if space.model == LOCAL else space.weights
-    return replace(before, model=model, revision=revision, space=space.id, roots=tuple(known.items()))
+    return replace(before, revision=revision, space=space.id, roots=tuple(known.items()))
 
 
 _workspaces: weakref.WeakSet[Workspace] = weakref.WeakSet()
