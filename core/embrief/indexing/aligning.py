@@ -53,7 +53,9 @@ def align(lines: Sequence[str], written: Written) -> tuple[int, ...]:
     """
     keys = [_letters(line) for line in lines]
     places: list[int | None] = [None] * len(keys)
-    for index, place in _rising([(i, p) for i, key in enumerate(keys) if (p := _once(key, written.letters)) is not None]):
+    for index, place in _rising(
+        [(i, p) for i, key in enumerate(keys) if (p := _once(key, written.letters)) is not None]
+    ):
         places[index] = place
     # Above the first anchor the nearest one counts: menus at the top of a page repeat its headings.
     first = next((index for index, place in enumerate(places) if place is not None), 0)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from embrief.errors import MissingDependencyError, UnreadableFileError
 from embrief.indexing.aligning import Written, align
 from embrief.indexing.documents import Document
+from embrief.indexing.lines import Lines
 from embrief.system.installed import install_command
 
 _UNSEEN = {"script", "style", "template", "noscript", "title", "svg", "math", "object", "iframe"}
@@ -33,10 +34,9 @@ def read_html(text: str, name: str) -> Document:
     page.feed(text)
     page.close()
     main = _main_text(text)
-    found = main.splitlines() if main else []
-    written = Written(page.pieces)
-    if main and any(line.strip() for line in found):
-        lines = align(found, written)
+    if main and main.strip():
+        found = list(Lines(main))
+        lines = align(found, Written(page.pieces))
         said = "\n".join(found)
     else:
         seen = page.seen()

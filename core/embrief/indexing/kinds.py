@@ -29,6 +29,7 @@ _LANGUAGES = {
     "cpp": ".cc .cpp .cxx .c++ .h .hh .hpp .hxx .h++ .ipp .cu .cuh",
     "css": ".css",
     "go": ".go",
+    "html": ".svelte .vue",
     "java": ".java",
     "javascript": ".js .cjs .mjs .jsx",
     "json": ".json .jsonc .geojson .webmanifest",
@@ -43,9 +44,15 @@ _BY_SUFFIX = {suffix: language for language, suffixes in _LANGUAGES.items() for 
 # Code without a grammar here is cut as text; it still counts as code.
 _OTHER_CODE = set(
     ".clj .cljs .coffee .dart .elm .erl .ex .exs .f90 .fs .fsx .groovy .hs .jl .kt .kts .lisp .lua .m .mm .ml .mli .nim "
-    ".pas .pl .pm .proto .ps1 .r .scala .sql .svelte .swift .tf .v .vb .vue .zig .scss .sass .less .graphql".split()
+    ".pas .pl .pm .proto .ps1 .r .scala .sql .swift .tf .v .vb .zig .scss .sass .less .graphql".split()
 )
-_BY_NAME = {"gemfile": "ruby", "rakefile": "ruby", "vagrantfile": "ruby", "sconstruct": "python", "sconscript": "python"}
+_BY_NAME = {
+    "gemfile": "ruby",
+    "rakefile": "ruby",
+    "vagrantfile": "ruby",
+    "sconstruct": "python",
+    "sconscript": "python",
+}
 _SHELLS = {"sh": "bash", "bash": "bash", "zsh": "bash", "dash": "bash", "ksh": "bash", "node": "javascript"}
 
 

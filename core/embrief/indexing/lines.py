@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 _END = re.compile(r"\r\n|\n|\r")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -60,18 +61,10 @@ class Heading:
 def headings(lines: Lines) -> list[Heading]:
     """Return the headings of a Markdown text, in order: lines with `#` and underlined ones, outside of code."""
     found: list[Heading] = []
-    fence = ""
     before = ""
-    start = _after_front_matter(lines)
-    for number in range(start, len(lines) + 1):
-        line = lines[number]
-        opened = _FENCE.match(line)
-        if fence:
-            if opened and opened[1].startswith(fence) and not line.strip(" `~"):
-                fence = ""
+    for number, line, part in _parts(lines):
+        if part != "text":
             before = ""
-        elif opened:
-            fence, before = opened[1], ""
         elif mark := _HEADING.match(line):
             found.append(Heading(number, len(mark[1]), _plain(mark[2] or "")))
             before = ""
@@ -81,6 +74,31 @@ def headings(lines: Lines) -> list[Heading]:
         else:
             before = "" if _NO_PARAGRAPH.match(line) else line
     return [heading for heading in found if heading.words]
+
+
+def fences(lines: Lines) -> tuple[set[int], set[int]]:
+    """Return the lines of a Markdown text that open blocks of code, and those that close them."""
+    parts = [(number, part) for number, _, part in _parts(lines)]
+    return {number for number, part in parts if part == "open"}, {number for number, part in parts if part == "close"}
+
+
+def _parts(lines: Lines) -> Iterator[tuple[int, str, Literal["text", "open", "code", "close"]]]:
+    """Yield the lines below the front matter with what they are part of."""
+    fence = ""
+    for number in range(_after_front_matter(lines), len(lines) + 1):
+        line = lines[number]
+        mark = _FENCE.match(line)
+        if fence:
+            if mark and mark[1].startswith(fence) and not line.strip(" \t`~"):
+                fence = ""
+                yield number, line, "close"
+            else:
+                yield number, line, "code"
+        elif mark:
+            fence = mark[1]
+            yield number, line, "open"
+        else:
+            yield number, line, "text"
 
 
 def front_matter_title(lines: Lines) -> str | None:

@@ -50,7 +50,9 @@ def read_notebook(text: str, name: str) -> Document:
     document = "\n".join(said)
     found = headings(Lines(document))
     # The last, empty row ends no line of its own.
-    return Document(document, "markdown", title=found[0].words if found else None, lines=tuple(lines[: len(Lines(document))]))
+    return Document(
+        document, "markdown", title=found[0].words if found else None, lines=tuple(lines[: len(Lines(document))])
+    )
 
 
 def _cells(book: Any) -> Iterator[tuple[str, str]]:
@@ -106,7 +108,11 @@ class _File:
         places = [
             place
             for ascii_only in (False, True)
-            if (place := self._text.find(json.dumps(row, ensure_ascii=ascii_only)[1:-1], self._at, None if end < 0 else end))
+            if (
+                place := self._text.find(
+                    json.dumps(row, ensure_ascii=ascii_only)[1:-1], self._at, None if end < 0 else end
+                )
+            )
             >= 0
         ]
         return min(places, default=-1)
