@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import embrief
-from embrief.cli import bench, cache, demo, doctor, evaluate, export, models, parity, plugins, pull
+from embrief.cli import bench, cache, demo, doctor, evaluate, export, index, models, parity, plugins, pull, search
 from embrief.errors import EmbriefError
 
 
@@ -57,6 +57,8 @@ def _start(
 
 for _command in (
     demo.demo,
+    index.index,
+    search.search,
     models.models,
     plugins.plugins,
     pull.pull,

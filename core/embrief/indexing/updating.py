@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 512
 """Of a passage, prompt and special tokens included."""
+CUTTING = 1
+"""Raised where a release reads or cuts files in another way, so that they are indexed again."""
 BLOCK = 256
 """Passages that are embedded and stored at a time."""
 BYTES_PER_TOKEN = 2
@@ -209,6 +211,7 @@ class _Run:
         self._collection, self._embedder, self._stop = collection, embedder, stop
         self._on_progress = on_progress or (lambda progress: None)
         self._titled = takes_titles(embedder)
+        self._max_tokens = min(MAX_TOKENS, embedder.max_tokens)
         self._settings = settings_digest(embedder)
         self._block: list[tuple[_Waiting, StoredPassage]] = []
         self._failed: set[FileKey] = set()
@@ -287,7 +290,7 @@ class _Run:
             digest = now
         else:
             raise ArgumentError("it changes while it is read; the next update tries again")
-        pieces = split(document, self._tokens, MAX_TOKENS)
+        pieces = split(document, self._tokens, self._max_tokens)
         return [
             StoredPassage(
                 key=key,
@@ -372,7 +375,8 @@ def takes_titles(embedder: Embedder) -> bool:
 
 def settings_digest(embedder: Embedder) -> str:
     """Return a digest of all that decides how a file becomes passages and vectors."""
-    said = "\0".join([str(LAYOUT), str(MAX_TOKENS), embedder.space.id, str(takes_titles(embedder))])
+    limit = min(MAX_TOKENS, embedder.max_tokens)
+    said = f"{LAYOUT} {CUTTING} {limit} {embedder.space.id} {takes_titles(embedder)}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
