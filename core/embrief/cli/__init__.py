@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import embrief
-from embrief.cli import bench, cache, demo, doctor, evaluate, export, models, parity, plugins, pull
+from embrief.cli import bench, cache, demo, doctor, evaluate, export, models, parity, plugins, pull, serve
 from embrief.errors import EmbriefError
 
 
@@ -64,6 +64,7 @@ for _command in (
     doctor.doctor,
     parity.parity,
     bench.bench,
+    serve.serve,
 ):
     app.command()(_command)
 app.add_typer(evaluate.app, name="eval")

@@ -323,6 +323,12 @@ class Embedder(Facade[EmbeddingSpec]):
         """Return an embedder with another width, on the same loaded model. `None` is the model's own default."""
         return self._view(dim=arguments.positive(dim, "dim"))
 
+    def without_cache(self) -> Self:
+        """Return an embedder that asks the model itself, on the same loaded model."""
+        twin = self._view(cache=None)
+        twin._store = None
+        return twin
+
     def render(
         self,
         text: str,
