@@ -76,6 +76,16 @@ async def test_a_request_says_the_role_in_its_own_words(client, said, role):
     assert answer["role"] == role
 
 
+async def test_plain_texts_get_no_prompt(client):
+    embedder = Embedder(TINY)
+    for role in ("query", "document"):
+        rendered = embedder.render("red", role=role)
+        answer = await embedded(client, model="tiny:plain", input=[rendered])
+        np.testing.assert_allclose(vectors(answer), embedder.encode(["red"], role=role).vectors, atol=1e-6)
+    got = await client.post("/v1/embeddings", json={"model": "tiny:plain", "input": "a", "instruction": "Find"})
+    assert got.status_code == 400
+
+
 async def test_an_instruction_makes_queries_of_texts(client):
     answer = await embedded(client, input=["red"], instruction="Find planets")
     own = Embedder(TINY).embed_queries(["red"], instruction="Find planets")
@@ -148,6 +158,7 @@ async def test_the_item_at_fault_has_its_index(client):
 async def test_models_are_listed_with_the_names_of_their_roles(client):
     got = (await client.get("/v1/models")).json()
     assert [item["id"] for item in got["data"]] == [
-        "tiny", "hash", "tiny:query", "tiny:document", "hash:query", "hash:document", "rank",
+        "tiny", "hash", "tiny:query", "tiny:document", "tiny:plain", "hash:query", "hash:document", "hash:plain",
+        "rank",
     ]  # fmt: skip
     assert {item["object"] for item in got["data"]} == {"model"}

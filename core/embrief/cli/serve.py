@@ -6,16 +6,18 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path  # noqa: TC003 - typer reads it
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from embrief.cli.completion import model_names
 from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
 from embrief.cli.paths import expanded
-from embrief.errors import ArgumentError, MissingDependencyError
+from embrief.errors import MissingDependencyError
 from embrief.server.settings import HOST, LIMITS, PORT, Limits
 from embrief.system.installed import install_command, is_installed
+
+_Role = Literal["document", "query", "plain"]
 
 
 def _with_limits(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,14 +79,12 @@ def serve(
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Let other machines in without a key.")] = False,
     default_role: Annotated[
-        str, typer.Option(metavar="ROLE", help="What texts are whose request does not say: document or query.")
+        _Role, typer.Option(help="What texts are whose request does not say it; plain: they have their prompts.")
     ] = "document",
     lazy: Annotated[bool, typer.Option("--lazy", help="Load models with the first request, not at the start.")] = False,
 ) -> None:
     """Serve models over HTTP, to clients of OpenAI, TEI, Cohere, Jina and Ollama."""
     _check_installed()
-    if default_role not in ("document", "query"):
-        raise ArgumentError(f"--default-role {default_role} is not known; use document or query")
     # Inside the function: a command's help needs no server.
     from embrief.config.process import current_config
     from embrief.registry import Registry
@@ -100,7 +100,7 @@ def serve(
         keys=keys_of(key_file),
         insecure=insecure,
         limits=limits,
-        default_role="query" if default_role == "query" else "document",
+        default_role=default_role,
         lazy=lazy,
     )
     check(settings)

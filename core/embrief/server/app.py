@@ -25,7 +25,7 @@ from embrief.server.work import encoded
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from embrief.facts.specs import Role
+    from embrief.server.asking import Said
     from embrief.server.keys import Keys
     from embrief.server.models import ServedModels
 
@@ -48,7 +48,7 @@ def create_app(
     limits: Limits | None = None,
     keys: Keys | None = None,
     hosts: Hosts | None = None,
-    default_role: Role = "document",
+    default_role: Said = "document",
     lazy: bool = False,
     mounted: Sequence[Mounted] = (),
     own: Callable[[], object] | None = None,

@@ -17,7 +17,6 @@ from embrief.system.log import logger
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embrief.server.metrics import Metrics
     from embrief.server.models import Served, ServedModels
 
 PROBE_QUERY, PROBE_DOCUMENT = "Is anybody there?", "Somebody is there."
@@ -53,9 +52,9 @@ class State:
 class Readiness:
     """Loads models, and compares what a probe text gives with what it gave at first."""
 
-    def __init__(self, models: ServedModels, metrics: Metrics) -> None:
+    def __init__(self, models: ServedModels) -> None:
         """Load nothing."""
-        self._models, self._metrics = models, metrics
+        self._models = models
         self.states = {served.name: State() for served in models.all()}
 
     async def load_all(self) -> None:
@@ -88,9 +87,7 @@ class Readiness:
                 state.state, state.reason = ("failed", _told(error)) if failed else ("waiting", "")
                 raise
             state.state, state.reason, state.checked = "ready", "", time.monotonic()
-            tokens = served.facade.info()["batch_tokens"]
-            if tokens:
-                self._metrics.batch(served.name, tokens)
+            served.batch_tokens = served.facade.info()["batch_tokens"]
 
     async def check(self, *, load: bool) -> bool:
         """Return whether all models answer as they did.

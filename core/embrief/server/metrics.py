@@ -6,10 +6,18 @@ import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from embrief.facades.embedder import Embedder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.core import Metric
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from embrief.server.models import ServedModels
     from embrief.server.shapes import Shapes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -20,7 +28,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class Metrics:
     """The numbers of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: ServedModels) -> None:
         """Count from zero, apart from other servers of the process."""
         self._registry = registry = CollectorRegistry()
         self.seconds = Histogram(
@@ -40,9 +48,7 @@ class Metrics:
         self._texts = Counter("embrief_texts", "Texts embedded.", ["model", "role"], registry=registry)
         self._tokens = Counter("embrief_tokens", "Tokens of texts embedded, as counted.", ["model"], registry=registry)
         self._pairs = Counter("embrief_pairs", "Documents scored.", ["model"], registry=registry)
-        self._batch = Gauge(
-            "embrief_batch_tokens", "Tokens that one batch of a model may have.", ["model"], registry=registry
-        )
+        registry.register(_Models(models))
 
     def waiting(self, count: int) -> None:
         """Note how many requests there are."""
@@ -66,13 +72,33 @@ class Metrics:
         """Note documents that were scored."""
         self._pairs.labels(model).inc(documents)
 
-    def batch(self, model: str, tokens: int) -> None:
-        """Note a model's budget per batch."""
-        self._batch.labels(model).set(tokens)
-
     def text(self) -> bytes:
         """Return all of it, as Prometheus reads it."""
         return generate_latest(self._registry)
+
+
+class _Models(Collector):
+    """What models tell when somebody asks."""
+
+    def __init__(self, models: ServedModels) -> None:
+        self._models = models
+
+    def describe(self) -> list[Metric]:
+        """Say nothing before it is asked for: models may not be loaded yet."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the numbers of all models."""
+        batch = GaugeMetricFamily("embrief_batch_tokens", "Tokens that one batch may have.", labels=["model"])
+        looked = CounterMetricFamily("embrief_cache_texts", "Texts looked up in the cache.", labels=["model", "found"])
+        for served in self._models.all():
+            if tokens := served.batch_tokens:
+                batch.add_metric([served.name], tokens)
+            counts = served.facade.cache_counts if isinstance(served.facade, Embedder) else None
+            for found, count in zip(("yes", "no"), counts or (), strict=False):
+                looked.add_metric([served.name, found], count)
+        yield batch
+        yield looked
 
 
 class Measured:

@@ -16,11 +16,11 @@ from embrief.registry import Registry
 from embrief.server.failures import refused
 
 if TYPE_CHECKING:
-    from embrief.facts.specs import Role
+    from embrief.server.asking import Said
 
 F = TypeVar("F", Embedder, Reranker)
 
-ROLES: Mapping[str, Role] = {"query": "query", "document": "document"}
+ROLES: tuple[Said, ...] = ("query", "document", "plain")
 """What may stand behind a name, after a colon, for clients that can say nothing else: `NAME:query`."""
 _VIEWS = 64
 _ASSIGNED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
@@ -34,6 +34,8 @@ class Served(Generic[F]):
     facade: F
     any_space: Embedder | None = None
     """Also asked where the caller takes vectors of another space: the chain with its last members."""
+    batch_tokens: int | None = None
+    """Tokens that a batch may have; `None` before it is loaded, and where the runtime does not tell."""
     _views: OrderedDict[tuple[tuple[str, Any], ...], F] = field(default_factory=OrderedDict)
 
     def view(self, **settings: Any) -> F:
@@ -88,7 +90,7 @@ class ServedModels:
         """Return all models."""
         return [*self.embedders.values(), *self.rerankers.values()]
 
-    def embedder(self, name: str | None) -> tuple[Served[Embedder], Role | None]:
+    def embedder(self, name: str | None) -> tuple[Served[Embedder], Said | None]:
         """Return the embedding model of a name, and the role that the name says.
 
         Args:
@@ -102,8 +104,9 @@ class ServedModels:
         if name in self.embedders:
             return self.embedders[name], None
         plain, colon, role = name.rpartition(":")
-        if colon and role in ROLES and plain in self.embedders:
-            return self.embedders[plain], ROLES[role]
+        for said in ROLES:
+            if colon and role == said and plain in self.embedders:
+                return self.embedders[plain], said
         raise self._unknown(name, self.embedders, self.rerankers, "a reranker, which embeds nothing")
 
     def reranker(self, name: str | None) -> Served[Reranker]:

@@ -18,7 +18,7 @@ from embrief.server.keys import VARIABLE
 from embrief.server.settings import HOST, PORT, Limits
 
 if TYPE_CHECKING:
-    from embrief.facts.specs import Role
+    from embrief.server.asking import Said
     from embrief.server.keys import Keys
     from embrief.server.models import ServedModels
 
@@ -35,7 +35,7 @@ class Settings:
     insecure: bool = False
     """Whether it may listen to other machines without keys."""
     limits: Limits = field(default_factory=Limits)
-    default_role: Role = "document"
+    default_role: Said = "document"
     lazy: bool = False
     mounted: Sequence[Mounted] = ()
 

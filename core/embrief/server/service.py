@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from embrief.facts.specs import Role
+from embrief.server.asking import Said
 from embrief.server.health import Readiness
 from embrief.server.keys import Caller
 from embrief.server.metrics import Metrics
@@ -15,11 +15,11 @@ from embrief.server.settings import Limits
 class Service:
     """Models, limits and numbers of one server."""
 
-    def __init__(self, models: ServedModels, limits: Limits, default_role: Role) -> None:
+    def __init__(self, models: ServedModels, limits: Limits, default_role: Said) -> None:
         """Load nothing."""
         self.models, self.limits, self.default_role = models, limits, default_role
-        self.metrics = Metrics()
-        self.readiness = Readiness(models, self.metrics)
+        self.metrics = Metrics(models)
+        self.readiness = Readiness(models)
 
 
 def _service(request: Request) -> Service:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from embrief.errors import DegradedAnswerError
+from embrief.errors import EmbriefError
 from embrief.server.failures import refused
 
 if TYPE_CHECKING:
@@ -39,25 +39,25 @@ async def embed(service: Service, served: Served[Embedder], texts: Sequence[str]
 
     Raises:
         Refused: There are more texts or tokens than a request may have.
-        DegradedAnswerError: Only a model of another space could answer, and the request does not take that.
         EmbriefError: As of `Embedder.encode`.
     """
     _check_count(len(texts), service.limits.max_items, "texts", "max_items")
-    await service.readiness.loaded(served)
+    instead = served.any_space if ask.other_spaces else None
+    try:
+        await service.readiness.loaded(served)
+    except EmbriefError:
+        if instead is None:
+            raise
     embedder = served.view(dim=ask.dim, truncate=ask.truncate)
     limit = service.limits.max_request_tokens
-    # A tokenizer makes no more tokens than bytes; so short requests are not tokenised twice.
+    # A tokenizer makes no more tokens than bytes (but of a few ligatures): short requests are not tokenised twice.
     prompt = embedder.render("", role=ask.role, instruction=ask.instruction, task=ask.task)
     if _bytes(texts, len(prompt.encode("utf-8", "surrogatepass"))) > limit:
         counts = await embedder.acount_tokens(texts, role=ask.role, instruction=ask.instruction, task=ask.task)
         _check_tokens(counts, limit)
-    asked = served.any_space if ask.other_spaces and served.any_space is not None else embedder
-    if asked is not embedder:
-        asked = asked.with_settings(**_changes(ask))
+    asked = embedder if instead is None else instead.with_settings(**_changes(ask))
     result = await asked.aencode(texts, role=ask.role, instruction=ask.instruction, task=ask.task)
-    if result.degraded and not ask.other_spaces:
-        raise DegradedAnswerError("only a model of another space could answer")
-    service.metrics.embedded(served.name, ask.role, len(texts), tokens_of(result.token_counts))
+    service.metrics.embedded(served.name, ask.said, len(texts), tokens_of(result.token_counts))
     return result
 
 

@@ -69,7 +69,7 @@ async def embeddings(body: EmbeddingsRequest, service: ServiceOf) -> Response:
         "model": body.model or served.name,
         "usage": {"prompt_tokens": total, "total_tokens": total},
         "space": result.space.id,
-        "role": ask.role,
+        "role": ask.said,
     }
     return await answer(content, numbers=result.vectors.size)
 
