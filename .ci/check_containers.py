@@ -74,7 +74,12 @@ def main() -> int:
         (folder / "run/secrets/embrief_keys").write_text(f"{key}\n", "utf-8")
         replay(folder)
         # A read-only root: what is written goes to these two.
-        env = {**os.environ, "XDG_DATA_HOME": f"{place}/data", "XDG_CACHE_HOME": f"{place}/tmp", "HOME": f"{place}/home"}
+        env = {
+            **os.environ,
+            "XDG_DATA_HOME": f"{place}/data",
+            "XDG_CACHE_HOME": f"{place}/tmp",
+            "HOME": f"{place}/home",
+        }
         port = 18080
         with subprocess.Popen(command(folder, port), env=env, cwd=place) as server:
             try:
