@@ -25,7 +25,7 @@ unexport PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quick examples lint format types docs extras lowest wheel llama infinity load pictures clean distclean check
+.PHONY: help demo test quick examples lint format types docs extras lowest wheel llama infinity chromium load pictures clean distclean check
 
 help:  ## Show this list
 	@echo "make demo        ask the Python standard library a question (no model download)"
@@ -99,6 +99,9 @@ load: check $(VENV)/.done-test
 
 pictures: check $(VENV)/.done-test
 	@"$(PY)" .ci/make_pictures.py $(ARGS)
+
+chromium:
+	@sh .ci/install_chromium.sh
 
 infinity: check $(VENV)/.done-venv
 	@"$(PY)" .ci/make_infinity.py $(ARGS)
