@@ -107,25 +107,28 @@ def test_a_command_is_answered_by_the_process_and_imports_almost_nothing(answeri
         (["index"], 2, "No such command"),
     ],
 )
-def test_every_end_is_as_if_it_had_run_here(answering, words, code, error, capfd):
+def test_every_end_is_as_if_it_had_run_here(answering, call, words, code, error, capfd):
     with warnings.catch_warnings():
         warn_each_time()
         for _ in range(2):
-            assert client.forward(list(words)) == code
-            said = capfd.readouterr()
-            assert error in said.err
-            assert bool(said.err) == bool(error)
+            *found, last = call(arguments=words).rest()
+            assert last == {"exit": code}
+            said = "".join(frame.get("err", "") for frame in found)
+            assert error in said
+            assert bool(said) == bool(error)
+    # Nothing of it in the process's own streams.
+    assert capfd.readouterr() == ("", "")
     assert answering.status()["served"] == 2
 
 
-def test_an_error_of_the_library_is_one_line(serving, capfd):
+def test_an_error_of_the_library_is_one_line(serving, call, capfd):
     """With the commands of embrief themselves, since those show such errors."""
     with serving(run_command):
-        assert client.forward(["pull", "qwen3-next"]) == 1
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error: 'qwen3-next' is not")
-    assert said.err.count("\n") == 1
+        _, said, last = call(arguments=["pull", "qwen3-next"]).rest()
+    assert last == {"exit": 1}
+    assert said["err"].startswith("error: 'qwen3-next' is not")
+    assert said["err"].count("\n") == 1
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--config", "f.yaml"], ["--config=f.yaml"], ["x", "--help"]])

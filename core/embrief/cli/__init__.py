@@ -31,6 +31,8 @@ class Later(NamedTuple):
 
 COMMANDS = {
     "demo": Later("embrief.cli.demo", "demo", "Ask the Python standard library."),
+    "embed": Later("embrief.cli.embed", "embed", "Embed lines, each as it comes."),
+    "rerank": Later("embrief.cli.rerank", "rerank", "Score pairs of query and document, each as it comes."),
     "models": Later("embrief.cli.models", "models", "List known models, and which are on this machine."),
     "plugins": Later("embrief.cli.plugins", "plugins", "List plugins, integrations and runtimes."),
     "pull": Later("embrief.cli.pull", "pull", "Download a model: safetensors, or one GGUF file."),

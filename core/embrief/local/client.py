@@ -143,10 +143,6 @@ def _show(stream: TextIO, text: str) -> bool:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        # What is left in the buffer would be complained of at exit.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    except OSError:
         return False
     return True
