@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 import embrief
-from embrief.cli import app, lines, rows
-from embrief.cli.lines import Keys, read_items
+from embrief.cli import app, items, rows
+from embrief.cli.items import Keys, read_items
 
 WAIT = 60
 """Seconds against hangs."""
@@ -107,7 +107,7 @@ def test_a_numpy_file_has_a_row_per_line(tmp_path, count):
 
 def test_a_numpy_file_can_be_read_after_each_block(tmp_path):
     out = tmp_path / "v.npy"
-    row = rows.Row(lines.Item(0, "x"), np.ones(3, np.float32))
+    row = rows.Row(items.Item(0, "x"), np.ones(3, np.float32))
     with rows.writer("npy", out, "embedding", 3) as writer:
         assert np.load(out).shape == (0, 3)
         for count in (2, 5):
@@ -208,7 +208,7 @@ def test_files_are_checked_before_anything_is_computed_or_written(tmp_path, monk
 
 
 def test_a_line_without_end_is_not_kept(monkeypatch):
-    monkeypatch.setattr(lines, "LONGEST", 100)
+    monkeypatch.setattr(items, "LONGEST", 100)
     given = b"x" * 100 + b"\n" + b"y" * 5000 + b"\nlast\n"
     done = run("embed", *HASH, "--on-error", "skip", given=given)
     assert [row.get("error", "")[:30] for row in parsed(done)] == ["", "stdin:2: is longer than 0 MiB", ""]
@@ -302,8 +302,8 @@ def test_a_pair_that_is_none_is_refused(line, query, message):
 def test_many_lines_take_the_memory_of_a_block(tmp_path):
     """Seen by the process itself: ten times as many lines, and not a megabyte more for every ten thousand."""
     script = (
-        "import sys; sys.argv[0] = 'embrief'\nfrom embrief.cli import main\n"
-        "try: main()\nfinally: print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0], file=sys.stderr)"
+        "import sys; sys.argv[0] = 'embrief'\nfrom embrief.cli import main\ntry: main()\nfinally:\n"
+        "    status = open('/proc/self/status').read(); print(status.partition('VmHWM:')[2].split()[0], file=sys.stderr)"
     )
     peaks = []
     for count in (8_000, 80_000):
@@ -338,8 +338,8 @@ class Endless(io.RawIOBase):
 def test_reading_goes_no_further_than_what_is_asked_for(monkeypatch):
     read = Endless(1000)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(read, 64)))
-    items = read_items([lines.STDIN], "text", Keys("text"))
-    assert next(items).text == "the 999th line of many"
+    found = read_items([items.STDIN], "text", Keys("text"))
+    assert next(found).text == "the 999th line of many"
     assert read.left > 990
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embrief.cli.lines import Keys
+from embrief.cli.items import Keys
 from embrief.cli.naming import ConfigFile, given
 from embrief.cli.offline import offline_models
 from embrief.cli.piping import Batch, Files, Format, Input, OnError, Out, Pipe, one_of
@@ -17,7 +17,7 @@ from embrief.system.installed import install_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from embrief.cli.lines import Item
+    from embrief.cli.items import Item
     from embrief.facts.specs import Truncate
 
 _TRUNCATE: dict[str, Truncate] = {"warn": "silent", "silent": "silent", "error": "error"}

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from embrief.cli.lines import FORMS, STDIN, Item, Keys, all_files, check_all, read_items
+from embrief.cli.items import FORMS, STDIN, Item, Keys, all_files, check_all, read_items
 from embrief.cli.rows import FORMATS, Row, ended_in_order, writer
 from embrief.errors import ArgumentError, EmbriefError, IndexedError
 from embrief.facades.progress import Progress, progress_bar

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embrief.cli.lines import Item
+    from embrief.cli.items import Item
 
 FORMATS = ("jsonl", "npy")
 TERMINATED = 143
