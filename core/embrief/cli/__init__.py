@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -47,8 +48,9 @@ COMMANDS = {
 """The commands by name, in the order of the help."""
 
 
+@cache
 def _load(name: str) -> Any:
-    """Import a command and return what typer makes of it."""
+    """Import a command and return what typer makes of it. Once: a process may run it for many."""
     later = COMMANDS[name]
     found = getattr(import_module(later.module), later.attribute)
     # In a group of its own, whose markup mode the command takes.
