@@ -51,6 +51,9 @@ def search(
         raise typer.BadParameter("too late")
     if fail == "warning":
         warnings.warn("take care", embrief.PluginWarning, stacklevel=1)
+    if fail == "snowman":
+        print("\N{SNOWMAN}\udce4", file=here.out)
+        return
     if fail == "wait":
         print("waiting", file=here.out, flush=True)
         assert here.stop.wait(WAIT)
@@ -135,6 +138,17 @@ def test_an_error_of_the_library_is_one_line(serving, call, capfd):
 def test_help_and_other_configurations_are_for_the_process_that_was_asked(answering, words):
     assert client.forward(["search", *words]) is None
     assert answering.status()["served"] == 0
+
+
+def test_a_process_is_not_started_for_a_command_that_runs_without_it(folder, capsys):
+    assert client.forward(["search", "--daemon", "x", "--config", "f.yaml"]) is None
+    assert capsys.readouterr().err.startswith("warning: this command has --config")
+    assert not folder.exists()
+
+
+def test_characters_that_the_terminal_lacks_are_question_marks(answering):
+    done = typed("search", "x", "--fail", "snowman", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "??\n", "")
 
 
 def test_what_stands_behind_two_dashes_is_no_option(answering, capfd):
