@@ -98,10 +98,19 @@ def test_a_command_is_answered_by_the_process_and_imports_almost_nothing(answeri
     assert answering.status()["served"] == 1
 
 
+def test_a_command_that_no_process_runs_asks_for_none(folder):
+    script = (
+        "import sys\nsys.argv = ['embrief', '--help']\n"
+        "from embrief.__main__ import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT)
+    assert "Commands:" in done.stdout
+    assert {name for name in done.stderr.split() if name.startswith("embrief.local.")} == set()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
-        (["search"], 2, "Missing argument"),
         (["search", "x", "--top", "0"], 2, "--top"),
         (["search", "x", "--nonsense"], 2, "--nonsense"),
         (["search", "x", "--fail", "exit"], 9, ""),

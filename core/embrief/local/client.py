@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from embrief.local.places import Place
 
-COMMANDS = ("search", "index")
-"""The commands that a process runs for others."""
 START = "--daemon"
 """The option that starts the process if there is none."""
 _COLD = ("--help", "--config")
