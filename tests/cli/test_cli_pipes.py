@@ -277,6 +277,7 @@ def test_pairs_are_scored_in_order(tmp_path):
     assert run("rerank", *model, "--format", "npy", "--out", out, given=given).exit_code == 0
     assert np.load(out).shape == (3,)
     assert np.allclose(np.load(out), expected, atol=1e-5)
+    assert np.array_equal(np.array([row["score"] for row in found], np.float32), np.load(out))
     # A query for all, and lines that are documents.
     alone = parsed(run("rerank", *model, "--query", "red planet", given=b"Mars\na recipe for soup\n"))
     assert np.allclose([row["score"] for row in alone], expected[[0, 2]], atol=1e-5)
@@ -333,6 +334,13 @@ class Endless(io.RawIOBase):
         line = f"the {self.left}th line of many\n".encode()
         buffer[: len(line)] = line
         return len(line)
+
+
+def test_a_text_is_what_stands_between_line_ends(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"\xef\xbb\xbfone\r\n two \n\n\xef\xbb\xbfthree\rfour\x0bfive")
+    found = [item.text for item in read_items([file], "auto", Keys("text"))]
+    assert found == ["one", " two ", "", "\ufeffthree\rfour\x0bfive"]
 
 
 def test_reading_goes_no_further_than_what_is_asked_for(monkeypatch):
@@ -403,6 +411,8 @@ def test_what_is_interrupted_leaves_whole_lines(tmp_path, number, code, format):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent by number")
 def test_a_signal_waits_until_a_block_is_written():
     done = []
+    # The tests may run in the background of a shell, where Ctrl-C is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), rows.whole():  # noqa: PT012 - the block is what is tested
         os.kill(os.getpid(), signal.SIGINT)
         done.append("written")
@@ -417,6 +427,10 @@ def test_a_signal_waits_until_a_block_is_written():
         done.append("too late")
     assert len(done) == 2
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with rows.whole():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
 
 
 def test_the_model_is_the_one_that_the_environment_names(monkeypatch):

@@ -163,7 +163,9 @@ def whole() -> Iterator[None]:
             _end(number, frame)
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What is ignored, as behind `nohup`, stays ignored.
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield
     finally:
@@ -176,7 +178,8 @@ def whole() -> Iterator[None]:
 @contextmanager
 def ended_in_order() -> Iterator[None]:
     """Let SIGTERM end the block as an exception does, so that what was written is finished."""
-    if threading.current_thread() is not threading.main_thread():
+    ignored = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, _end)
