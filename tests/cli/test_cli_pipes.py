@@ -86,6 +86,17 @@ def test_queries_are_embedded_as_queries_and_documents_as_documents():
     assert not np.allclose(query[0]["embedding"], document[0]["embedding"], atol=1e-3)
 
 
+def test_numbers_in_json_are_the_same_float32(tmp_path):
+    numbers = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    numbers[0] = [1e-38, -0.0, 1, 3.4e38, 1e-45, 0.1, 1 / 3, 16777217]
+    for key, width, values in (("embedding", 8, numbers), ("score", None, numbers.ravel())):
+        out = tmp_path / f"{key}.jsonl"
+        with rows.writer("jsonl", out, key, width) as writer:
+            writer.write([rows.Row(items.Item(place, "x"), row) for place, row in enumerate(values)])
+        found = [json.loads(line)[key] for line in out.read_text().splitlines()]
+        assert np.array_equal(np.array(found, np.float32), values)
+
+
 def test_blocks_change_nothing():
     given = "\n".join(f"text {number}" for number in range(50)).encode()
     outputs = {run("embed", *HASH, "--batch", batch, given=given).stdout for batch in (1, 7, 50, 1000)}
@@ -358,7 +369,8 @@ def test_a_full_disk_is_told():
     assert done.stderr == "error: /dev/full: cannot be written (No space left on device)\n"
 
 
-def start(*words, **options):
+def start(*words, unbuffered=False):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.Popen(
         [sys.executable, "-m", "embrief", *words],
         stdin=subprocess.PIPE,
@@ -366,7 +378,7 @@ def start(*words, **options):
         stderr=subprocess.PIPE,
         # In the background of a shell the tests themselves may be deaf to it.
         preexec_fn=None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
+        env={**environment, "PYTHONUNBUFFERED": "1"} if unbuffered else environment,
     )
 
 
@@ -406,6 +418,20 @@ def test_what_is_interrupted_leaves_whole_lines(tmp_path, number, code, format):
         assert len(np.load(out)) == 200
     else:
         assert [json.loads(line)["index"] for line in out.read_text().splitlines()] == list(range(200))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_signal_in_the_middle_of_a_write_leaves_whole_lines(tmp_path, unbuffered):
+    """A block that is larger than what a pipe holds, and nobody reads it when the signal comes."""
+    file = tmp_path / "many.txt"
+    file.write_text("a line\n" * 5000)
+    with start("embed", *HASH, str(file), "--batch", "5000", unbuffered=unbuffered) as process:
+        first = process.stdout.readline()
+        os.kill(process.pid, signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(WAIT) == 130
+    assert [json.loads(line)["index"] for line in (first + rest).splitlines()] == list(range(5000))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent by number")

@@ -85,6 +85,14 @@ def _is_regular(file: BinaryIO) -> bool:
         return False
 
 
+def _write(file: BinaryIO, data: bytes) -> None:
+    # Stdout without a buffer (PYTHONUNBUFFERED) takes a part when a signal comes.
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+    file.flush()
+
+
 class _Lines:
     def __init__(self, file: BinaryIO, key: str, width: int | None) -> None:
         self._file = file
@@ -107,8 +115,7 @@ class _Lines:
             more = f", {json.dumps(row.more)[1:-1]}" if row.more else ""
             lines.append(f'{json.dumps(head)[:-1]}, "{self._key}": {shown}{more}}}')
         with whole():
-            self._file.write("".join(f"{line}\n" for line in lines).encode("ascii"))
-            self._file.flush()
+            _write(self._file, "".join(f"{line}\n" for line in lines).encode("ascii"))
 
 
 class _Npy:
@@ -130,8 +137,7 @@ class _Npy:
         said = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
         head = b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little")
         self._file.seek(self._start)
-        self._file.write(head + said.ljust(_HEADER - 11).encode("ascii") + b"\n")
-        self._file.flush()
+        _write(self._file, head + said.ljust(_HEADER - 11).encode("ascii") + b"\n")
 
     def write(self, rows: Sequence[Row]) -> None:
         import numpy as np
@@ -141,8 +147,7 @@ class _Npy:
             if values:
                 size = 4 * (self._width or 1)
                 self._file.seek(self._start + _HEADER + size * self._count)
-                self._file.write(np.stack(values).astype("<f4").tobytes())
-                self._file.flush()
+                _write(self._file, np.stack(values).astype("<f4").tobytes())
                 self._count += len(values)
                 self._header()
         for row in rows:
