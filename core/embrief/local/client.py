@@ -5,6 +5,7 @@ This runs before anything else is imported, so it takes little from the standard
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from embrief.local.places import Place
 
-COMMANDS = ("search", "index")
-"""The commands that a process runs for others."""
 START = "--daemon"
 """The option that starts the process if there is none."""
 _COLD = ("--help", "--config")
@@ -40,7 +39,9 @@ def forward(arguments: list[str]) -> int | None:
     start = START in words
     if start:
         arguments.remove(START)
-    if any(word.partition("=")[0] in _COLD for word in words):
+    if cold := [name for name in _COLD if any(word.partition("=")[0] == name for word in words)]:
+        if start:
+            _warn(f"this command has {cold[0]}, so it runs without the process that {START} starts")
         return None
     try:
         place = places.own_place()
@@ -52,7 +53,7 @@ def forward(arguments: list[str]) -> int | None:
             return None
         connection = reach(place)
     except LocalProcessError as error:
-        print(f"warning: {error}", file=sys.stderr)  # noqa: T201 - this is the command's own terminal
+        _warn(str(error))
         return None
     if connection is None:
         return None
@@ -61,6 +62,10 @@ def forward(arguments: list[str]) -> int | None:
             return _run(connection, arguments)
         except KeyboardInterrupt:
             return INTERRUPTED
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)  # noqa: T201 - this is the command's own terminal
 
 
 def reach(place: Place, *, port: bool | None = None) -> socket.socket | None:
@@ -91,6 +96,10 @@ def _run(connection: socket.socket, arguments: list[str]) -> int | None:
     if first != {"accepted": True}:
         return None
     connection.settimeout(None)
+    for stream in (sys.stdout, sys.stderr):
+        # A question mark is better than a crash, here as where the command runs by itself.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     shown = False
     while True:
         try:
@@ -112,7 +121,6 @@ def _run(connection: socket.socket, arguments: list[str]) -> int | None:
 
 
 def _request(arguments: list[str]) -> dict[str, Any]:
-    # Looked up as rich does, which this must not import.
     terminal = sys.stdout.isatty()
     return {
         "protocol": frames.PROTOCOL,
@@ -121,7 +129,7 @@ def _request(arguments: list[str]) -> dict[str, Any]:
         "arguments": arguments,
         "folder": os.getcwd(),  # noqa: PTH109 - a text is wanted
         "width": _width(),
-        "colour": terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb",
+        "colour": terminal and "NO_COLOR" not in os.environ,
         "out": [terminal, sys.stdout.encoding or "utf-8"],
         "err": [sys.stderr.isatty(), sys.stderr.encoding or "utf-8"],
     }
@@ -143,10 +151,6 @@ def _show(stream: TextIO, text: str) -> bool:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        # What is left in the buffer would be complained of at exit.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    except OSError:
         return False
     return True
