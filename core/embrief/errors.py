@@ -153,6 +153,18 @@ class NotEnoughSpaceError(EmbriefError, OSError):
     """The disk that holds the cache has less room than the download needs."""
 
 
+class UnreadableFileError(EmbriefError, OSError):
+    """A file that was to be indexed says nothing that can be read; the message has its name and the remedy.
+
+    Attributes:
+        reason: Why, in a few words that many such files can be counted by: "damaged", "encrypted", "no text".
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class MissingDependencyError(EmbriefError, ImportError):
     """An optional package is needed and not installed; the message holds the command that installs it."""
 
@@ -274,8 +286,20 @@ class ClosedError(EmbriefError, RuntimeError):
     """The facade was closed and then used."""
 
 
+class LocalProcessError(EmbriefError, RuntimeError):
+    """The process that holds models open cannot be started, or what is in its place must not be trusted."""
+
+
 class SpaceMismatchError(EmbriefError, ValueError):
     """Vectors of one space meet vectors of another; comparing them would be meaningless."""
+
+
+class StoreError(EmbriefError, RuntimeError):
+    """A store could not be opened, read or written; its own error is the cause."""
+
+
+class StoreInUseError(StoreError):
+    """A store in a folder is open in another process."""
 
 
 class NewerFormatError(ArgumentError):

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from embrief.cache.store import Store, Tally
     from embrief.facts.prompts import Content, Input
     from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import Output, RuntimeOptions
+    from embrief.runtimes.base import Output, RuntimeOptions, Token
     from embrief.serving.loading import SharedModel
     from embrief.serving.scheduler import Served
 
@@ -699,6 +699,34 @@ class Embedder(Facade[EmbeddingSpec]):
         """`count_tokens` without blocking the event loop."""
         call = partial(self.count_tokens, texts, role=role, titles=titles, instruction=instruction, task=task)
         return await self._shared.lanes[role == "query"].run(call)
+
+    def tokenize(
+        self,
+        texts: Sequence[Input],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+    ) -> list[list[Token]] | None:
+        """Return the tokens that the model reads, prompt and special tokens included, nothing cut off. Loads it.
+
+        Args:
+            texts: Any number of texts, also none.
+            role: As in `encode`.
+            titles: As in `encode`.
+            instruction: As in `encode`.
+            task: As in `encode`.
+
+        Returns:
+            Tokens per text, with their places in `render(...)`. `None`: the runtime does not tell them.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: As of `encode`.
+        """
+        items = arguments.contents(texts, "texts", self.spec)
+        rendered = self._render(self.spec, items, role, PromptChoice(instruction, task), titles)
+        return self._served(self._shared).tokenize(rendered) if items else []
 
     async def acheck_documents(
         self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None

@@ -28,14 +28,16 @@ class Document:
     """What a file says."""
 
     text: str
-    """What is cut into passages: of text, Markdown and code the whole file, of HTML and PDF the text that was found."""
+    """What is cut into passages: of text, Markdown and code the whole file but its byte order mark; of HTML, PDF and
+    notebooks the text that was found."""
     kind: Kind
     language: str = ""
     """The grammar that cuts it, such as `python`; empty: none."""
     title: str | None = None
     """What it calls itself."""
     lines: tuple[int, ...] = ()
-    """Of HTML: the line of the file that each line of the text is from, counted from 1; empty: they are the same."""
+    """Of HTML and notebooks: the line of the file that each line of the text is from, counted from 1, never falling;
+    empty: they are the same."""
     pages: tuple[int, ...] = ()
     """Of PDF: where each page's text begins, in characters; empty: there are no pages."""
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from embrief.cache.keys import Keys
     from embrief.cache.store import Store, Tally
     from embrief.facts.prompts import Rendered
-    from embrief.runtimes.base import Model, RunOptions
+    from embrief.runtimes.base import Model, RunOptions, Token
     from embrief.serving.lanes import Lane
     from embrief.serving.scheduler import Served
 
@@ -74,6 +74,10 @@ class Cached:
     def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
         """Return the lengths of inputs, as the model does."""
         return self.inner().count(inputs, options)
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]] | None:
+        """Return the tokens of inputs, as the model does."""
+        return self.inner().tokenize(inputs)
 
     def run(self, request: Request) -> Output:
         """Return what the model makes, or made, of a request.
