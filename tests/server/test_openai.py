@@ -195,3 +195,12 @@ def test_the_client_of_openai(server):
             client.embeddings.create(input="red", model="absent")
         with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length"):
             client.embeddings.create(input=[[1, 2]], model="tiny")
+
+
+async def test_fields_that_are_null_are_not_there(client):
+    names = ("model", "dimensions", "encoding_format", "user", "input_type", "prompt_name", "instruction", "truncate")
+    got = await client.post("/v1/embeddings", json={"input": "red", **dict.fromkeys(names)})
+    assert got.status_code == 200
+    assert isinstance(got.json()["data"][0]["embedding"], list)
+    got = await client.post("/v1/embeddings/generate", json={"text": "red", "model": None, "use_fallback": None})
+    assert got.status_code == 200
