@@ -105,6 +105,7 @@ def test_a_collection_that_index_did_not_make_is_refused(tmp_path, store):
         client.create_collection("newer", metadata={**stamp(embedder.space), LAYOUT_KEY: 2}, embedding_function=None)
     else:
         from qdrant_client import QdrantClient, models
+
         from qdrant_embrief import create_collection
 
         client = QdrantClient(path=str(tmp_path / "store"))
