@@ -286,6 +286,10 @@ class ClosedError(EmbriefError, RuntimeError):
     """The facade was closed and then used."""
 
 
+class LocalProcessError(EmbriefError, RuntimeError):
+    """The process that holds models open cannot be started, or what is in its place must not be trusted."""
+
+
 class SpaceMismatchError(EmbriefError, ValueError):
     """Vectors of one space meet vectors of another; comparing them would be meaningless."""
 

@@ -1,16 +1,20 @@
 """What all commands share: start-up cost, version, help, errors."""
 
+import importlib
+import inspect
+import json
 import os
 import subprocess
 import sys
 import warnings
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import embrief
 from embrief import cli
-from embrief.cli import app
+from embrief.cli import COMMANDS, app
 from embrief.cli.output import plain, size
 
 HEAVY = (
@@ -38,6 +42,45 @@ def test_help_lists_every_command():
     assert all(f"  {name} " in text for name in ("demo", "models", "plugins", "pull", "export", "doctor"))
     # Cut off by a narrow terminal, a summary says little.
     assert "..." not in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_of_each_command_what_it_says_of_itself(name):
+    later = COMMANDS[name]
+    found = getattr(importlib.import_module(later.module), later.attribute)
+    own = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
+    assert own.splitlines()[0] == later.help
+    assert later.help in run(name, "--help").output
+
+
+def commands_in_memory(*arguments):
+    script = (
+        "import sys; sys.argv[0] = 'embrief'\nfrom embrief.cli import COMMANDS, main\ntry: main()\nfinally:\n"
+        "    import json; modules = {later.module for later in COMMANDS.values()} & set(sys.modules)\n"
+        "    print(json.dumps(sorted(modules)), file=sys.stderr)"
+    )
+    return json.loads(python(script, *arguments).stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "modules"),
+    [
+        ([], []),
+        (["--help"], []),
+        (["--version"], []),
+        (["nonsense"], []),
+        (["cache", "--help"], ["embrief.cli.cache"]),
+        (["cache", "stats", "--help"], ["embrief.cli.cache"]),
+        (["pull", "--help"], ["embrief.cli.pull"]),
+        (["plugins"], ["embrief.cli.plugins"]),
+    ],
+)
+def test_a_command_is_imported_when_it_is_wanted(arguments, modules):
+    assert commands_in_memory(*arguments) == modules
+
+
+def test_a_typing_error_gets_a_suggestion():
+    assert "Did you mean 'doctor'?" in run("doctr").output
 
 
 def test_starting_imports_nothing_heavy():
@@ -105,6 +148,7 @@ def test_sizes_are_readable(count, text):
     ("words", "offered"),
     [
         ("embrief do", ["doctor"]),
+        ("embrief ", list(COMMANDS)),
         ("embrief pull Qwen/Qwen3-Rer", [f"Qwen/Qwen3-Reranker-{size}" for size in ("0.6B", "4B", "8B")]),
         ("embrief eval comp", ["compare"]),
         ("embrief eval data --instr", ["--instruction"]),

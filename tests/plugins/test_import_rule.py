@@ -42,6 +42,11 @@ STORE_FILES = {
     "indexing/chroma_store.py": {"chromadb"},
     "indexing/qdrant_store.py": {"qdrant_client", "qdrant_embrief"},
 }
+# The server's own files are imported only where it runs, but for the table of its limits; its routes are declared in
+# the framework's words, which must be real names when a file is imported.
+SERVER = "server"
+SERVER_BASE = BASE | {"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}
+SERVER_LIGHT = ("server/__init__.py", "server/settings.py")
 
 # What a wrapper may import from the core: names that are promised to third parties as well.
 PUBLIC_MODULES = {"embrief", "embrief.errors", "embrief.stores", "embrief.wrapping"}
@@ -130,6 +135,8 @@ def is_face(path: Path) -> bool:
 def at_the_top(path: Path) -> set[str]:
     if path.parts[0] == ENGINE:
         return ENGINE_BASE
+    if path.parts[0] == SERVER and path.as_posix() not in SERVER_LIGHT:
+        return SERVER_BASE
     return (FACE_BASE if is_face(path) else BASE) | STORE_FILES.get(path.as_posix(), set())
 
 
@@ -183,6 +190,19 @@ def test_the_engine_is_imported_only_where_it_is_used():
                 and item.root != "embrief"]  # fmt: skip
 
 
+def test_the_server_is_imported_only_where_it_runs():
+    light = {f"embrief.{name.removesuffix('.py').replace('/', '.')}" for name in SERVER_LIGHT}
+    wrong = [
+        f"{item.place} {item.module}"
+        for path, item in CORE_IMPORTS
+        if item.at_import
+        and (path.parts[0] != SERVER or path.as_posix() in SERVER_LIGHT)
+        and item.module.startswith(f"embrief.{SERVER}.")
+        and item.module not in light
+    ]
+    assert wrong == []
+
+
 def test_faces_import_facades_and_never_runtimes():
     inner = ("embrief.runtimes", "embrief.engine", "embrief.serving.loading", "embrief.serving.scheduler")
     wrong = [
@@ -199,6 +219,7 @@ def test_faces_import_facades_and_never_runtimes():
 ROOMS = (
     "errors", "system", "facts", "files", "engine", "llama", "runtimes", "servers", "discovery", "cache", "serving",
     "config", "facades", "stores", "wrapping", "parity", "exporting", "fallback", "registry", "testing", *FACES,
+    "__main__",  # asks `local` for an answer before it imports `cli`, which is heavier
 )  # fmt: skip
 
 

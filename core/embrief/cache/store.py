@@ -39,6 +39,21 @@ class Store(Protocol):
         """Start afresh in a child process, where the parent's threads are gone and its locks may be held."""
 
 
+class Tally:
+    """How many texts of one embedder, and of its views, were found in its cache.
+
+    For graphs: without a lock, which a fork might leave held, calls at the same moment may be counted as one.
+    """
+
+    def __init__(self) -> None:
+        self.found = self.missing = 0
+
+    def note(self, found: int, missing: int) -> None:
+        """Add what one call looked up."""
+        self.found += found
+        self.missing += missing
+
+
 def now() -> float:
     """Return the time, in seconds since the epoch."""
     return time.time()

@@ -6,6 +6,8 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,16 @@ class Terminal:
 
 
 _given: ContextVar[Terminal | None] = ContextVar("embrief_terminal", default=None)
+
+
+@contextmanager
+def belonging_to(given: Terminal) -> Iterator[None]:
+    """Let what runs on this thread belong to a terminal."""
+    token = _given.set(given)
+    try:
+        yield
+    finally:
+        _given.reset(token)
 
 
 def terminal() -> Terminal:

@@ -31,6 +31,7 @@ VARIABLES: Mapping[str, str] = {
     DEVICE: "The device of models in this process: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`",
     NATIVE: "Unset: models run in this process, and on servers where they are named; `0`: on servers only; `1`: in "
     "this process only",
+    "EMBRIEF_DAEMON_IDLE": "Minutes without a command after which the process of `embrief daemon` ends; 30 unless set",
     "EMBRIEF_PLUGINS": "Names of the plugins to load, with commas between; empty: none",
 }
 """What each is for, for the documentation."""

@@ -82,6 +82,17 @@ class TextTokenizer:
         """Return the ids of each text alone."""
         return self._encode(texts, special=False)
 
+    def encodings(self, texts: Sequence[str], *, special: bool) -> list[Encoding]:
+        """Return the tokens of each text with their places; `special`: with those that are put around it."""
+        found: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=special)
+        return found
+
+    @property
+    def markers(self) -> frozenset[int]:
+        """The ids of all special tokens, also where a text has them written in it."""
+        found = self._tokenizer.get_added_tokens_decoder().items()
+        return frozenset(number for number, token in found if token.special)
+
     def single(self, token: str, label: str) -> int:
         """Return the one id of a short text.
 

@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.cache.options import CacheOptions
-    from embrief.cache.store import Store
+    from embrief.cache.store import Store, Tally
     from embrief.facts.prompts import Content, Input
     from embrief.facts.specs import ModelSpec
-    from embrief.runtimes.base import Output, RuntimeOptions
+    from embrief.runtimes.base import Output, RuntimeOptions, Token
     from embrief.serving.loading import SharedModel
     from embrief.serving.scheduler import Served
 
@@ -115,6 +115,7 @@ class Embedder(Facade[EmbeddingSpec]):
     _Settings = EmbedderSettings
     _settings: EmbedderSettings
     _store: Store | None
+    _tally: Tally | None = None
 
     def __init__(
         self,
@@ -199,6 +200,7 @@ class Embedder(Facade[EmbeddingSpec]):
 
     def _begin(self, settings: EmbedderSettings, declared: ModelSpec | None) -> None:  # type: ignore[override] # its own
         self._store = _opened(settings.cache)
+        self._tally = None if self._store is None else _tally()
         super()._begin(settings, declared)
 
     def _check_kind(self, spec: EmbeddingSpec) -> None:
@@ -271,7 +273,7 @@ class Embedder(Facade[EmbeddingSpec]):
 
     def _view(self, **changes: Any) -> Self:
         twin = super()._view(**changes)
-        twin._store = self._store
+        twin._store, twin._tally = self._store, self._tally
         return twin
 
     def _served(self, shared: SharedModel[EmbeddingSpec]) -> Served:
@@ -295,7 +297,7 @@ class Embedder(Facade[EmbeddingSpec]):
             "code" if self._settings.trust_remote_code else "",
         )
         keys = Keys(model, native_dims=offer.native_dims, server_renders=offer.renders == "server")
-        return Cached(lambda: shared.served, self._store, keys, self._ttl(shared))
+        return Cached(lambda: shared.served, self._store, keys, self._ttl(shared), self._tally)
 
     def _ttl(self, shared: SharedModel[EmbeddingSpec]) -> float | None:
         """Return for how many seconds a vector is kept; `None`: for ever."""
@@ -322,6 +324,12 @@ class Embedder(Facade[EmbeddingSpec]):
     def with_dim(self, dim: int | None) -> Self:
         """Return an embedder with another width, on the same loaded model. `None` is the model's own default."""
         return self._view(dim=arguments.positive(dim, "dim"))
+
+    def without_cache(self) -> Self:
+        """Return an embedder that asks the model itself, on the same loaded model."""
+        twin = self._view(cache=None)
+        twin._store = None
+        return twin
 
     def render(
         self,
@@ -692,6 +700,34 @@ class Embedder(Facade[EmbeddingSpec]):
         call = partial(self.count_tokens, texts, role=role, titles=titles, instruction=instruction, task=task)
         return await self._shared.lanes[role == "query"].run(call)
 
+    def tokenize(
+        self,
+        texts: Sequence[Input],
+        *,
+        role: Role,
+        titles: Sequence[str | None] | None = None,
+        instruction: str | None = None,
+        task: str | None = None,
+    ) -> list[list[Token]] | None:
+        """Return the tokens that the model reads, prompt and special tokens included, nothing cut off. Loads it.
+
+        Args:
+            texts: Any number of texts, also none.
+            role: As in `encode`.
+            titles: As in `encode`.
+            instruction: As in `encode`.
+            task: As in `encode`.
+
+        Returns:
+            Tokens per text, with their places in `render(...)`. `None`: the runtime does not tell them.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: As of `encode`.
+        """
+        items = arguments.contents(texts, "texts", self.spec)
+        rendered = self._render(self.spec, items, role, PromptChoice(instruction, task), titles)
+        return self._served(self._shared).tokenize(rendered) if items else []
+
     async def acheck_documents(
         self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> None:
@@ -752,6 +788,11 @@ class Embedder(Facade[EmbeddingSpec]):
             "cache": self._cache_info(),
         }
 
+    @property
+    def cache_counts(self) -> tuple[int, int] | None:
+        """How many texts were found in the cache so far, and how many were not; `None` without a cache."""
+        return None if self._tally is None else (self._tally.found, self._tally.missing)
+
     def _cache_info(self) -> dict[str, Any] | None:
         cache = self._settings.cache
         if cache is None:
@@ -768,6 +809,13 @@ def _opened(cache: CacheOptions | None) -> Store | None:
     from embrief.cache.opening import store_of
 
     return store_of(cache)
+
+
+def _tally() -> Tally:
+    # Inside the function, as above.
+    from embrief.cache.store import Tally
+
+    return Tally()
 
 
 def _bar(texts: object, progress: bool) -> AbstractContextManager[Progress]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from embrief.facts.prompts import Input, Source
     from embrief.facts.specs import Template
-    from embrief.runtimes.base import Output, RuntimeOptions
+    from embrief.runtimes.base import Output, RuntimeOptions, Token
 
 T = TypeVar("T")
 
@@ -322,6 +322,21 @@ class Reranker(Facade[RerankerSpec]):
         if not request.inputs:
             return np.empty(0, np.int64)
         return self._served(self._shared).count(request.inputs, request.options)
+
+    def tokenize(
+        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+    ) -> list[list[Token]] | None:
+        """Return the tokens that the model reads of each pair, template included, nothing cut off. Loads it.
+
+        Returns:
+            Tokens per document, with their places in `render(query, document).text`. `None`: the runtime does not tell
+            them.
+
+        Raises:
+            ArgumentTypeError: As of `score`.
+        """
+        inputs = self._plan_query(query, documents, instruction).request.inputs
+        return self._served(self._shared).tokenize(inputs) if inputs else []
 
     async def acount_tokens(
         self, query: str, documents: Sequence[Input], *, instruction: str | None = None

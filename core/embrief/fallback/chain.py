@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from embrief.facades.embedder import Embedder
     from embrief.facts.prompts import Rendered
-    from embrief.runtimes.base import Model, Output, RunOptions
+    from embrief.runtimes.base import Model, Output, RunOptions, Token
     from embrief.serving.jobs import Request
     from embrief.serving.lanes import Lane
     from embrief.serving.scheduler import Served
@@ -103,6 +103,10 @@ class Chain:
     def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
         """Return the lengths of inputs, by the first member that can tell."""
         return self._first(lambda served: served.count(inputs, options), len(inputs))[0]
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]] | None:
+        """Return the tokens of inputs, by the first member that can be loaded."""
+        return self._first(lambda served: served.tokenize(inputs), len(inputs))[0]
 
     def run(self, request: Request) -> Output:
         """Return what the first member that can makes of a request."""

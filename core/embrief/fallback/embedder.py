@@ -119,6 +119,12 @@ class FallbackEmbedder(Embedder):
         twin._chain = self._chain
         return twin
 
+    def of_one_space(self) -> Self:
+        """Return this fallback without its members of other spaces: it raises where those would answer."""
+        twin = self._view()
+        twin._degraded = ()
+        return twin
+
     def __reduce__(self) -> tuple[Any, ...]:
         chain = self._chain
         whole = [member.embedder for member in chain.members]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from embrief.facts.prompts import Input
     from embrief.fallback.events import OnEvent
+    from embrief.runtimes.base import Token
 
 LastResort = Literal["raise", "input-order"]
 
@@ -129,6 +130,16 @@ class FallbackReranker(Reranker):
         for member in turns.willing(self._able(instruction, turns)):
             with turns.watched(member):
                 return member.reranker.count_tokens(query, documents, instruction=instruction)
+        raise turns.nobody()
+
+    def tokenize(
+        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+    ) -> list[list[Token]] | None:
+        """`Reranker.tokenize` by the first member that can be loaded. Another one may read otherwise."""
+        turns = Turns(self._on_event, len(documents))
+        for member in turns.willing(self._able(instruction, turns)):
+            with turns.watched(member):
+                return member.reranker.tokenize(query, documents, instruction=instruction)
         raise turns.nobody()
 
     async def ascore(

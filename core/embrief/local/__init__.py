@@ -1,1 +1,5 @@
-"""A process of the user's that holds models and stores open, and how the command line finds it."""
+"""A process of the user's that holds models and stores open, and how the command line finds it.
+
+What only asks (`client`, `places`, `frames`, `sockets`) needs the standard library alone: it runs before a command is
+known to need anything.
+"""

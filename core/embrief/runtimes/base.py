@@ -479,6 +479,29 @@ class Counting(Protocol):
         """Return (n,) tokens of each input, prompt and special tokens included; `None`: that is not known here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a rendered text."""
+
+    id: int
+    text: str
+    """The characters that it stands for; of a special one its name, such as `<|endoftext|>`."""
+    special: bool
+    """Whether it is a marker of the model's, written in the text or put around it."""
+    start: int | None = None
+    """Its first character in `Rendered.text`; `None`: it was put around the text."""
+    stop: int | None = None
+    """Behind its last character. Tokens of parts of one character have the same place."""
+
+
+@runtime_checkable
+class Tokenizing(Protocol):
+    """What a loaded model may offer, so that people can see what it reads."""
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+        """Return the tokens of each input, prompt and special tokens included, nothing cut off."""
+
+
 def batches(sizes: Sequence[int], budget: int, *, padded: bool) -> Iterator[list[int]]:
     """Yield positions in batches of similar size that stay within the token budget; a larger row goes alone.
 

@@ -17,7 +17,8 @@ from embrief.files.json_files import read_object
 from embrief.files.modules import lower_cases, transformer_folder
 from embrief.files.tensors import BUFFERS, BUFFERS_AND_HEADS
 from embrief.runtimes import torch_common
-from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions
+from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions, Token
+from embrief.runtimes.marking import marked_pairs, marked_texts
 from embrief.runtimes.rerank_common import check_score_head, pair_ids
 
 if TYPE_CHECKING:
@@ -197,6 +198,10 @@ class EngineEmbedder(_Engine):
         known = {head: row[: len(row) - end] for head, row in zip(heads, self._tokenizer.whole(heads), strict=True)}
         return [common_run(known[item.head], row) if item.head else 0 for item, row in zip(inputs, rows, strict=True)]
 
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+        """Return the tokens of texts."""
+        return marked_texts(self._tokenizer, inputs)
+
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the pooled vectors of a batch."""
         return {"dense": Dense(self._through(rows, self._head))}
@@ -233,6 +238,10 @@ class EngineReranker(_Engine):
             min(common_run(known[head], row), common) if head in alone else common_run(known[head], row)
             for head, row in zip(heads, rows, strict=True)
         ]
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+        """Return the tokens of pairs."""
+        return marked_pairs(self._tokenizer, inputs)
 
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the log-odds of a batch."""

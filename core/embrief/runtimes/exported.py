@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embrief.facts.specs import Format, Kind, ModelSpec
     from embrief.facts.values import Values
     from embrief.files.exports import Export
-    from embrief.runtimes.base import Ask, LoadRequest, RunOptions
+    from embrief.runtimes.base import Ask, LoadRequest, RunOptions, Token
 
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16384, "gpu": 16384}
 """Per thread of a CPU; on a GPU in all."""
@@ -161,6 +161,13 @@ class ExportedModel(Batched):
         if self._known_only:
             torch_common.check_known(found.ids, self.export.vocabulary, self.spec.id)
         return Prepared(found.ids, found.sizes, found.counts, found.truncated)
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+        """Return the tokens of texts or pairs."""
+        from embrief.runtimes.marking import marked_pairs, marked_texts
+
+        marked = marked_pairs if isinstance(self.spec, RerankerSpec) else marked_texts
+        return marked(self._tokenizer, inputs)
 
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the vectors, or the log-odds, of a batch.

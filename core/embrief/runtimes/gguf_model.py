@@ -19,8 +19,9 @@ from embrief.files.weights import TOKENIZER, cached_file
 from embrief.llama.library import Wanted
 from embrief.llama.process import InChild, InThisProcess
 from embrief.runtimes import torch_common
-from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions
+from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions, Token
 from embrief.runtimes.gguf import Gguf
+from embrief.runtimes.marking import marked_pairs, marked_texts
 from embrief.runtimes.rerank_common import pair_ids
 from embrief.system.log import logger
 
@@ -114,6 +115,10 @@ class GgufEmbedder(_GgufModel):
         """Tokenise texts and cut them to the limit."""
         return self._prepared(torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options))
 
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+        """Return the tokens of texts."""
+        return marked_texts(self._tokenizer, inputs)
+
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the pooled vectors of a batch."""
         return {"dense": Dense(self._through(rows, self._plan.width))}
@@ -136,6 +141,10 @@ class GgufReranker(_GgufModel):
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
         return self._prepared(pair_ids(inputs, self._tokenizer.plain, options)[0])
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+        """Return the tokens of pairs."""
+        return marked_pairs(self._tokenizer, inputs)
 
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the log-odds of a batch."""

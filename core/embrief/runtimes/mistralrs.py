@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from embrief.facts.values import Values
     from embrief.files.model_files import ModelFiles
     from embrief.files.tensors import StoredTensor
-    from embrief.runtimes.base import Model
+    from embrief.runtimes.base import Model, Token
     from embrief.runtimes.torch_common import IdRow
 
 _ARCHITECTURES = {"qwen3": "Qwen3Embedding", "gemma3_text": "EmbeddingGemma"}
@@ -478,6 +478,12 @@ class MistralRsEmbedder(Batched):
         if self._rows is not None:
             torch_common.check_known(tokens.ids, self._rows, self._label)
         return Prepared(tokens.ids, tokens.sizes, tokens.counts, tokens.truncated)
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+        """Return the tokens of texts."""
+        from embrief.runtimes.marking import marked_texts
+
+        return marked_texts(self._tokenizer, inputs)
 
     def run_rows(self, rows: Sequence[IdRow], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the vector of each row, of length 1."""

@@ -18,7 +18,7 @@ from embrief.files.folders import stored_tensors
 from embrief.files.modules import transformer_folder
 from embrief.files.tensors import BUFFERS_AND_HEADS
 from embrief.runtimes import torch_common
-from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions
+from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions, Token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,16 @@ class SentenceTransformersEmbedder(Batched):
         if self._rows is not None:
             torch_common.check_known(tokens.ids, self._rows, self._spec.id)
         return Prepared(tokens.ids, tokens.sizes, tokens.counts, tokens.truncated)
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+        """Return the tokens of texts. What is computed takes the tokenizer's other face, whose ids are the same."""
+        from tokenizers import Tokenizer
+
+        from embrief.engine.tokens import TextTokenizer
+        from embrief.runtimes.marking import marked_texts
+
+        # A copy: its padding and cutting are switched off.
+        return marked_texts(TextTokenizer.of(Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())), inputs)
 
     def run_rows(self, rows: Sequence[torch_common.IdRow], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
         """Return the pooled vector of each row."""

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.cache.keys import Keys
-    from embrief.cache.store import Store
+    from embrief.cache.store import Store, Tally
     from embrief.facts.prompts import Rendered
-    from embrief.runtimes.base import Model, RunOptions
+    from embrief.runtimes.base import Model, RunOptions, Token
     from embrief.serving.lanes import Lane
     from embrief.serving.scheduler import Served
 
@@ -49,7 +49,9 @@ _LOOK_SECONDS = 0.5
 class Cached:
     """A `Served` handle over another one. A call whose texts are all known needs no model, and loads none."""
 
-    def __init__(self, inner: Callable[[], Served], store: Store, keys: Keys, ttl: float | None) -> None:
+    def __init__(
+        self, inner: Callable[[], Served], store: Store, keys: Keys, ttl: float | None, tally: Tally | None = None
+    ) -> None:
         """Load nothing.
 
         Args:
@@ -57,8 +59,9 @@ class Cached:
             store: Where answers are kept.
             keys: How they are found again.
             ttl: Seconds for which an answer counts; `None`: for ever.
+            tally: Where it is counted what was found.
         """
-        self.inner, self.store, self.keys, self.ttl = inner, store, keys, ttl
+        self.inner, self.store, self.keys, self.ttl, self.tally = inner, store, keys, ttl, tally
 
     def load(self) -> Model:
         """Return the model."""
@@ -71,6 +74,10 @@ class Cached:
     def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
         """Return the lengths of inputs, as the model does."""
         return self.inner().count(inputs, options)
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]] | None:
+        """Return the tokens of inputs, as the model does."""
+        return self.inner().tokenize(inputs)
 
     def run(self, request: Request) -> Output:
         """Return what the model makes, or made, of a request.
@@ -214,6 +221,7 @@ class _Call:
         """
         exiting.check()
         store, request = self._cached.store, self._request
+        first = self._left is None
         if self._left is None:
             self._left = {}
             for place, key in enumerate(self._cached.keys.of(request.inputs, request.options)):
@@ -223,6 +231,8 @@ class _Call:
         keys = list(self._left)
         for block in row_blocks(len(keys)):
             self._take(store.get(keys[block], self._cached.ttl))
+        if first and self._cached.tally is not None:
+            self._cached.tally.note(len(keys) - len(self._left), len(self._left))
         if not self._left:
             return True
         flight, joined = flights.claim(self._left, urgent=request.urgent)

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from embrief.errors import BackendError, ClosedError, EmbriefError
-from embrief.runtimes.base import Batched, Checking, Counting, Model, Output, Remote
+from embrief.runtimes.base import Batched, Checking, Counting, Model, Output, Remote, Tokenizing
 from embrief.serving.jobs import Away, Call, Job, Request, Room, Row, Rows, is_out_of_memory, runtime_error
 from embrief.system import exiting
 from embrief.system.log import logger
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered
-    from embrief.runtimes.base import Prepared, RunOptions
+    from embrief.runtimes.base import Prepared, RunOptions, Token
     from embrief.serving.lanes import Lane
 
 R = TypeVar("R")
@@ -61,6 +61,9 @@ class Served(Protocol):
 
     def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
         """Return (n,) tokens of each input before any cut, without running them; `None`: the runtime cannot tell."""
+
+    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]] | None:
+        """Return the tokens of each input before any cut; `None`: the runtime does not tell them."""
 
 
 class Worker:
@@ -175,6 +178,14 @@ class Worker:
         if isinstance(backend, Batched):
             return self._prepared(backend, inputs, replace(options, refuse_long=False)).token_counts
         return backend.count(inputs, options) if isinstance(backend, Counting) else None
+
+    def tokenize(self, inputs: Sequence[Any]) -> list[list[Token]] | None:
+        """Return the tokens of inputs; `None`: the runtime does not tell them. Loads the model."""
+        backend = self.load()
+        if not isinstance(backend, Tokenizing):
+            return None
+        with exiting.native():
+            return backend.tokenize(inputs)
 
     @staticmethod
     def _prepared(backend: Batched, inputs: Sequence[Any], options: RunOptions) -> Prepared:

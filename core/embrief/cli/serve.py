@@ -1,0 +1,115 @@
+"""`embrief serve`: models over HTTP."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import Annotated, Any, Literal
+
+import typer
+
+from embrief.cli.completion import model_names
+from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
+from embrief.cli.paths import expanded
+from embrief.errors import MissingDependencyError
+from embrief.server.settings import HOST, LIMITS, PORT, Limits
+from embrief.system.installed import install_command, is_installed
+
+_Role = Literal["document", "query", "plain"]
+
+
+def _with_limits(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each limit of the table; it gets them together, as `limits`."""
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        limits = Limits(**{limit.name: given.pop(limit.name) for limit in LIMITS})
+        command(**given, limits=limits)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [item for item in signature.parameters.values() if item.name != "limits"]
+    options = [
+        inspect.Parameter(
+            limit.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=limit.default,
+            annotation=Annotated[int, typer.Option(limit.option, min=limit.least, help=limit.help, metavar="N")],
+        )
+        for limit in LIMITS
+    ]
+    keywords = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own]
+    run.__signature__ = signature.replace(parameters=[*keywords, *options])  # type: ignore[attr-defined]
+    run.__annotations__ = {item.name: item.annotation for item in [*keywords, *options]}
+    del run.__wrapped__  # whoever looks at it would find the options of the command itself
+    return run
+
+
+@_with_limits
+def serve(
+    limits: Limits,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            autocompletion=model_names,
+            help="Models by name, folder or reference, perhaps as NAME=MODEL. Without any: all of the configuration.",
+        ),
+    ] = None,
+    reranker: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="A reranker, the same way. May be given several times.")
+    ] = None,
+    config: ConfigFile = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = HOST,
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = PORT,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A further name that the server may be called by. May be given several times."
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            callback=expanded,
+            metavar="FILE",
+            help="Keys of callers, one a line, KEY or NAME:KEY. Else those of the variable EMBRIEF_API_KEYS count.",
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let other machines in without a key.")] = False,
+    default_role: Annotated[
+        _Role, typer.Option(help="What texts are whose request does not say it; plain: they have their prompts.")
+    ] = "document",
+    lazy: Annotated[bool, typer.Option("--lazy", help="Load models with the first request, not at the start.")] = False,
+) -> None:
+    """Serve models over HTTP, to clients of OpenAI, TEI, Cohere, Jina and Ollama."""
+    _check_installed()
+    # Inside the function: a command's help needs no server.
+    from embrief.config.process import current_config
+    from embrief.registry import Registry
+    from embrief.server.keys import keys_of
+    from embrief.server.models import served_models
+    from embrief.server.run import Settings, check
+    from embrief.server.run import serve as run
+
+    settings = Settings(
+        host=host,
+        port=port,
+        allowed_hosts=allow_host or (),
+        keys=keys_of(key_file),
+        insecure=insecure,
+        limits=limits,
+        default_role=default_role,
+        lazy=lazy,
+    )
+    check(settings)
+    registry = Registry(current_config())
+    served = served_models(models or (), reranker or (), registry)
+    run(served, settings, told=lambda line: typer.echo(line, err=True), own=registry.close)
+
+
+def _check_installed() -> None:
+    for name in ("fastapi", "uvicorn", "prometheus_client"):
+        if not is_installed(name):
+            raise MissingDependencyError(f"a server needs {name}: {install_command('server')}")

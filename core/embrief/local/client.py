@@ -1,0 +1,152 @@
+"""The side that asks: a command as it was typed, to the process that has everything open, and its output back.
+
+This runs before anything else is imported, so it takes little from the standard library and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import embrief
+from embrief.errors import LocalProcessError
+from embrief.local import frames, places, sockets
+
+if TYPE_CHECKING:
+    import socket
+
+    from embrief.local.places import Place
+
+COMMANDS = ("search", "index")
+"""The commands that a process runs for others."""
+START = "--daemon"
+"""The option that starts the process if there is none."""
+_COLD = ("--help", "--config")
+"""Options whose command runs here: a help text, which needs no model; another configuration, which is a process's."""
+INTERRUPTED = 130
+
+
+def forward(arguments: list[str]) -> int | None:
+    """Run a command in the process that is there for this environment.
+
+    Args:
+        arguments: What was typed, from the command's name on. `--daemon` is taken out of it.
+
+    Returns:
+        The exit code; `None` if the command has to run here.
+    """
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    start = START in words
+    if start:
+        arguments.remove(START)
+    if any(word.partition("=")[0] in _COLD for word in words):
+        return None
+    try:
+        place = places.own_place()
+        if start:
+            from embrief.local.background import start_background
+
+            start_background(place)
+        elif not places.exists(place.folder):
+            return None
+        connection = reach(place)
+    except LocalProcessError as error:
+        print(f"warning: {error}", file=sys.stderr)  # noqa: T201 - this is the command's own terminal
+        return None
+    if connection is None:
+        return None
+    with connection:
+        try:
+            return _run(connection, arguments)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+
+def reach(place: Place, *, port: bool | None = None) -> socket.socket | None:
+    """Return a connection to the process at a place, `None` if there is none.
+
+    Raises:
+        LocalProcessError: What is there must not be trusted.
+    """
+    places.check(place.folder)
+    return sockets.connect(place, port=sockets.port_needed() if port is None else port)
+
+
+def ask(connection: socket.socket, what: str) -> dict[str, Any] | None:
+    """Ask the process itself something; `None` if no answer comes."""
+    try:
+        connection.sendall(frames.pack({"protocol": frames.PROTOCOL, "do": what}))
+        return frames.receive(connection)
+    except (OSError, frames.BadFrameError):
+        return None
+
+
+def _run(connection: socket.socket, arguments: list[str]) -> int | None:
+    try:
+        connection.sendall(frames.pack(_request(arguments)))
+        first = frames.receive(connection)
+    except (OSError, frames.BadFrameError):
+        return None
+    if first != {"accepted": True}:
+        return None
+    connection.settimeout(None)
+    shown = False
+    while True:
+        try:
+            frame = frames.receive(connection)
+        except (OSError, frames.BadFrameError):
+            frame = None
+        if frame is None:
+            if not shown:
+                return None
+            print("error: the process that ran this command has ended", file=sys.stderr)  # noqa: T201 - as above
+            return 1
+        if isinstance(code := frame.get("exit"), int):
+            return code
+        for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
+            if isinstance(text := frame.get(name), str):
+                shown = True
+                if not _show(stream, text):
+                    return 1
+
+
+def _request(arguments: list[str]) -> dict[str, Any]:
+    # Looked up as rich does, which this must not import.
+    terminal = sys.stdout.isatty()
+    return {
+        "protocol": frames.PROTOCOL,
+        "version": embrief.__version__,
+        "do": "run",
+        "arguments": arguments,
+        "folder": os.getcwd(),  # noqa: PTH109 - a text is wanted
+        "width": _width(),
+        "colour": terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb",
+        "out": [terminal, sys.stdout.encoding or "utf-8"],
+        "err": [sys.stderr.isatty(), sys.stderr.encoding or "utf-8"],
+    }
+
+
+def _width() -> int:
+    """Return the columns of the terminal, as `shutil.get_terminal_size` does, which takes long to import."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _show(stream: TextIO, text: str) -> bool:
+    """Print a piece at once; return whether anybody still reads."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would be complained of at exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return False
+    return True

@@ -1,0 +1,74 @@
+"""Types of fields that requests of several dialects have."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from embrief.errors import ArgumentError
+
+TOKEN_IDS = (
+    "token ids are those of one tokenizer, and nobody knows whose these are; send texts (for langchain-openai: "
+    "OpenAIEmbeddings(check_embedding_ctx_length=False))"
+)
+
+
+_KINDS = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "a text"}
+
+
+def one_or_many(value: Any) -> list[str]:
+    """Return a text, or a list of texts, as a list.
+
+    Raises:
+        ArgumentError: It is something else; the error has the index.
+    """
+    if isinstance(value, str):
+        return [one(value)]
+    if not isinstance(value, list):
+        raise ArgumentError(f"a text or a list of texts belongs here, not {_kind(value)}")
+    return texts(value)
+
+
+def texts(value: Any) -> list[str]:
+    """Return a list of texts.
+
+    Raises:
+        ArgumentError: It is something else, or an item is no text; the error has the index.
+    """
+    if not isinstance(value, list):
+        raise ArgumentError(f"a list of texts belongs here, not {_kind(value)}")
+    for index, item in enumerate(value):
+        if isinstance(item, str):
+            if not item.isascii() and any("\ud800" <= sign <= "\udfff" for sign in item):
+                raise ArgumentError(f"the text at index {index} holds half of a surrogate pair", index=index)
+            continue
+        parts = item if isinstance(item, list) else [item]
+        if all(type(part) is int for part in parts):
+            raise ArgumentError(f"the item at index {index} is no text: {TOKEN_IDS}", index=index)
+        raise ArgumentError(f"the item at index {index} is no text but {_kind(item)}", index=index)
+    return value
+
+
+def one(value: Any) -> str:
+    """Return a text.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
+    if not isinstance(value, str):
+        raise ArgumentError(f"a text belongs here, not {_kind(value)}")
+    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise ArgumentError("the text holds half of a surrogate pair")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
+
+
+_LIST = {"type": "array", "items": {"type": "string"}}
+OneOrMany = Annotated[list[str], BeforeValidator(one_or_many), WithJsonSchema({"anyOf": [{"type": "string"}, _LIST]})]
+"""A text, or a list of texts."""
+Texts = Annotated[list[str], BeforeValidator(texts), WithJsonSchema(_LIST)]
+"""A list of texts."""
+Text = Annotated[str, BeforeValidator(one), WithJsonSchema({"type": "string"})]
+"""A text."""

@@ -1,0 +1,154 @@
+"""Keys of callers: from the environment or a file, compared in constant time, never shown."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from embrief.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VARIABLE = "EMBRIEF_API_KEYS"
+"""Keys of callers, separated by commas or blanks; each may have a name in front, as in `team-a:KEY`."""
+_LOOK_AGAIN = 1.0
+"""Seconds after which a file is looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    key: str = ""
+    """The name of the caller's key; empty where the server has no keys."""
+
+
+ANYBODY = Caller()
+
+
+class Keys(Protocol):
+    """Tells callers by their keys."""
+
+    def caller(self, given: str) -> Caller | None:
+        """Return who has a key, `None` if nobody has."""
+
+
+class FixedKeys:
+    """Keys that do not change."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        """Keep their digests alone.
+
+        Args:
+            keys: Key by name.
+        """
+        self._digests = {name: _digest(key) for name, key in keys.items()}
+
+    def caller(self, given: str) -> Caller | None:
+        """Return who has a key, `None` if nobody has. Takes as long whichever it is."""
+        digest = _digest(given)
+        found = None
+        for name, known in self._digests.items():
+            if hmac.compare_digest(digest, known):
+                found = name
+        return None if found is None else Caller(found)
+
+
+class FileKeys:
+    """Keys of a file, read again when it changes: one a line, perhaps with a name, as in `team-a:KEY`; `#` comments."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            ArgumentError: It cannot be read, or holds no key.
+        """
+        self._path = path
+        self._lock = threading.Lock()
+        self._mark = self._stamp()
+        self._keys = FixedKeys(self._read())
+        self._looked = time.monotonic()
+
+    def caller(self, given: str) -> Caller | None:
+        """Return who has a key, `None` if nobody has."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._looked >= _LOOK_AGAIN:
+                self._looked = now
+                self._look()
+            keys = self._keys
+        return keys.caller(given)
+
+    def _look(self) -> None:
+        mark = self._stamp()
+        if mark == self._mark:
+            return
+        try:
+            self._keys = FixedKeys(self._read())
+        except ArgumentError:
+            # Half written, or gone: the keys that were there hold until it can be read.
+            return
+        self._mark = mark
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_size
+
+    def _read(self) -> dict[str, str]:
+        try:
+            lines = self._path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArgumentError(f"the file of keys {self._path} cannot be read ({type(error).__name__})") from error
+        return named_keys([line.strip() for line in lines if not line.strip().startswith("#")], str(self._path))
+
+
+def named_keys(lines: Sequence[str], source: str) -> dict[str, str]:
+    """Return keys by name; those without one are `key-1`, `key-2` and so on.
+
+    Args:
+        lines: Each a key, or `NAME:KEY`.
+        source: Where they come from, for errors. No error holds a key.
+
+    Raises:
+        ArgumentError: There is none, or a name stands twice.
+    """
+    found: dict[str, str] = {}
+    for place, line in enumerate([line for line in lines if line], 1):
+        name, colon, key = line.partition(":")
+        if not colon:
+            name, key = f"key-{place}", line
+        if not name.strip() or not key.strip():
+            raise ArgumentError(f"{source}: key {place} is empty; write KEY or NAME:KEY")
+        if name.strip() in found:
+            raise ArgumentError(f"{source}: two keys are called {name.strip()!r}")
+        found[name.strip()] = key.strip()
+    if not found:
+        raise ArgumentError(f"{source} holds no key; write one a line, KEY or NAME:KEY")
+    return found
+
+
+def keys_of(file: Path | None) -> Keys | None:
+    """Return the keys of a file, or of the environment; `None` where there are none.
+
+    Raises:
+        ArgumentError: The file cannot be read, or there is no key where there should be.
+    """
+    if file is not None:
+        return FileKeys(file)
+    said = os.environ.get(VARIABLE, "")
+    words = said.replace(",", " ").split()
+    return FixedKeys(named_keys(words, f"the variable {VARIABLE}")) if words else None
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

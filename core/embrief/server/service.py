@@ -1,0 +1,38 @@
+"""What one running server is made of: every route gets it."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from embrief.server.asking import Said
+from embrief.server.health import Readiness
+from embrief.server.keys import Caller
+from embrief.server.metrics import Metrics
+from embrief.server.models import ServedModels
+from embrief.server.settings import Limits
+
+
+class Service:
+    """Models, limits and numbers of one server."""
+
+    def __init__(self, models: ServedModels, limits: Limits, default_role: Said) -> None:
+        """Load nothing."""
+        self.models, self.limits, self.default_role = models, limits, default_role
+        self.metrics = Metrics(models)
+        self.readiness = Readiness(models)
+
+
+def _service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+def _caller(request: Request) -> Caller:
+    found: Caller = request.state.caller
+    return found
+
+
+ServiceOf = Annotated[Service, Depends(_service)]
+"""Parameter of a route: the server that it is of."""
+CallerOf = Annotated[Caller, Depends(_caller)]
+"""Parameter of a route: who asks, by the name of the key."""
