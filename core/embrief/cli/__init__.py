@@ -36,6 +36,7 @@ COMMANDS = {
     "serve": Later(
         "embrief.cli.serve", "serve", "Serve models over HTTP, to clients of OpenAI, TEI, Cohere, Jina and Ollama."
     ),
+    "mcp": Later("embrief.cli.mcp", "mcp", "Offer search to a coding assistant, over MCP."),
     "models": Later("embrief.cli.models", "models", "List known models, and which are on this machine."),
     "plugins": Later("embrief.cli.plugins", "plugins", "List plugins, integrations and runtimes."),
     "pull": Later("embrief.cli.pull", "pull", "Download a model: safetensors, or one GGUF file."),
