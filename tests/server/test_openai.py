@@ -162,3 +162,36 @@ async def test_models_are_listed_with_the_names_of_their_roles(client):
         "rank",
     ]  # fmt: skip
     assert {item["object"] for item in got["data"]} == {"model"}
+
+
+async def test_one_model_is_told_of(client):
+    assert (await client.get("/v1/models/tiny:query")).json()["role"] == "query"
+    missing = await client.get("/v1/models/other/name")
+    assert missing.status_code == 404
+    assert missing.json()["error"]["type"] == "invalid_request_error"
+    numbers = (await client.get("/metrics")).text
+    assert 'route="/v1/models/{name:path}"' in numbers
+    assert "other/name" not in numbers
+
+
+def test_the_client_of_openai(server):
+    openai = pytest.importorskip("openai", reason="openai is not installed")
+    with openai.OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client:
+        own = Embedder(TINY)
+        found = client.embeddings.create(input=["red", "blue"], model="tiny")
+        np.testing.assert_allclose(
+            [item.embedding for item in found.data], own.embed_documents(["red", "blue"]), atol=1e-6
+        )
+        query = client.embeddings.create(
+            input="red",
+            model="tiny",
+            encoding_format="float",
+            extra_body={"input_type": "query", "instruction": "Find"},
+        )
+        np.testing.assert_allclose(query.data[0].embedding, own.embed_query("red", instruction="Find"), atol=1e-6)
+        assert found.space == own.space.id
+        assert client.models.retrieve("tiny").id == "tiny"
+        with pytest.raises(openai.NotFoundError, match="no model 'absent'"):
+            client.embeddings.create(input="red", model="absent")
+        with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length"):
+            client.embeddings.create(input=[[1, 2]], model="tiny")

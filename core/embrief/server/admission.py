@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 OPEN = frozenset({"/", "/livez", "/readyz", "/health", "/ping"})
 """GET routes that need no key: whatever keeps a server running asks them."""
-_CALLERS = 10_000
 
 
 class Buckets:
@@ -35,8 +34,6 @@ class Buckets:
         """Take one request of a key, and return 0; or how many seconds it has to wait for the next one."""
         if not self._most:
             return 0.0
-        if len(self._left) > _CALLERS:
-            self._left.clear()
         left, since = self._left.get(key, (float(self._most), now))
         left = min(left + (now - since) * self._most / 60, float(self._most))
         if left < 1:
