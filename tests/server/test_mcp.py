@@ -16,12 +16,16 @@ import pytest
 
 pytest.importorskip("mcp", reason="the extra mcp is not installed")
 
+import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from embrief import Embedder, Reranker
 from embrief.indexing.workspace import Workspace
+from embrief.server.app import create_app
 from embrief.server.assistants import Scope, search_here
+from embrief.server.keys import FixedKeys
+from embrief.server.models import ServedModels
 from embrief.server.tools import MOST_CHARACTERS, Abilities, make_server
 
 TEXTS = {
@@ -152,12 +156,16 @@ async def test_wrong_arguments_are_told(workspace: Workspace, tool: str, argumen
         assert part in failure(await client.call_tool(tool, arguments))
 
 
+def handed_on() -> dict[str, str]:
+    """As assistants do it, which hand on little."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("XDG", "EMBRIEF", "HOME", "PATH"))}
+
+
 PROGRAM = [sys.executable, "-m", "embrief", "mcp"]
 
 
 def program(*arguments: str) -> Any:
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("XDG", "EMBRIEF", "HOME", "PATH"))}
-    return stdio_client(StdioServerParameters(command=PROGRAM[0], args=[*PROGRAM[1:], *arguments], env=kept))
+    return stdio_client(StdioServerParameters(command=PROGRAM[0], args=[*PROGRAM[1:], *arguments], env=handed_on()))
 
 
 async def test_over_a_pipe_and_a_terminal_finds_what_it_has_open(workspace: Workspace) -> None:
@@ -169,7 +177,7 @@ async def test_over_a_pipe_and_a_terminal_finds_what_it_has_open(workspace: Work
         assert {tool.name for tool in (await client.list_tools()).tools} == {"search", "list_collections", "embed"}
         shell = subprocess.run(
             [*PROGRAM[:-1], "search", "copy a file", "--collection", "notes", "--json"],
-            capture_output=True, text=True, timeout=120, check=False,
+            env=handed_on(), capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert shell.returncode == 0, shell.stderr
         assert json.loads(shell.stdout)["hits"][0]["path"] == "copy.md"
@@ -194,3 +202,65 @@ def test_a_collection_that_is_not_there_is_told_at_the_start(home: Path) -> None
     assert ended.returncode == 1
     assert "nowhere" in ended.stderr
     assert ended.stdout == ""
+
+
+@asynccontextmanager
+async def over_http(app: Any, **options: Any) -> AsyncIterator[Client]:
+    from mcp.client.streamable_http import streamable_http_client
+
+    url = "http://127.0.0.1:8642/mcp"
+    async with (
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), **options) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def served(workspace: Workspace, home: Path, **settings: Any) -> AsyncIterator[Any]:
+    from embrief.server.mcp_http import mounted
+
+    models = ServedModels({"hash": Embedder("embrief/hash")})
+    app = create_app(models, lazy=True, mounted=[mounted(workspace, Scope(cwd=home), models)], **settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+def plain(app: Any) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://127.0.0.1:8642")
+
+
+async def test_over_the_server_with_the_same_answers(workspace: Workspace, home: Path) -> None:
+    question = {"question": "copy a file", "collection": "notes"}
+    async with served(workspace, home) as app, over_http(app) as client, asked(workspace) as near:
+        found = await client.call_tool("search", question)
+        assert found.structured_content == (await near.call_tool("search", question)).structured_content
+        assert {tool.name for tool in (await client.list_tools()).tools} == {"search", "list_collections", "embed"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"origin": "https://evil.example"}, 403),
+        ({"content-type": "text/plain"}, 415),
+        ({}, 200),
+    ],
+)
+async def test_the_servers_guards_stand_before_it(
+    workspace: Workspace, home: Path, headers: dict[str, str], status: int
+) -> None:
+    asking = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    accept = {"accept": "application/json, text/event-stream", "content-type": "application/json", **headers}
+    async with served(workspace, home) as app, plain(app) as http:
+        answer = await http.post("/mcp", content=json.dumps(asking), headers=accept)
+    assert answer.status_code == status
+    assert ("list_collections" in answer.text) == (status == 200)
+
+
+async def test_it_asks_for_the_servers_key(workspace: Workspace, home: Path) -> None:
+    key = "k" * 32
+    async with served(workspace, home, keys=FixedKeys({"me": key})) as app, plain(app) as http:
+        async with over_http(app, headers={"authorization": f"Bearer {key}"}) as client:
+            assert (await client.call_tool("list_collections", {})).structured_content["collections"]
+        assert (await http.post("/mcp", json={})).status_code == 401

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NOTHING, FAILED = 1, 2
 """Exit codes of `embrief search`."""
+_IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,8 @@ def run_stdio(
         async def asked(wanted: Wanted) -> Found:
             return await asyncio.to_thread(search, wanted)
 
-        workspace.keep_open()
+        # Not for long: an assistant may run for days, and a shell with other variables is not answered by this process.
+        workspace.keep_open(_IDLE_SECONDS)
         make_server(
             Abilities(
                 search=asked,
