@@ -36,7 +36,7 @@ COMMANDS = {
     "search": Later("embrief.cli.search", "search", "Search what `embrief index` has indexed, by meaning."),
     "embed": Later("embrief.cli.embed", "embed", "Embed lines, each as it comes."),
     "rerank": Later("embrief.cli.rerank", "rerank", "Score pairs of query and document, each as it comes."),
-    "serve": Later("embrief.cli.serve", "serve", "Serve models over HTTP, in the words of many clients."),
+    "serve": Later("embrief.cli.serve", "serve", "Serve models over HTTP."),
     "mcp": Later("embrief.cli.mcp", "mcp", "Offer search to a coding assistant, over MCP."),
     "models": Later("embrief.cli.models", "models", "List known models, and which are on this machine."),
     "plugins": Later("embrief.cli.plugins", "plugins", "List plugins, integrations and runtimes."),

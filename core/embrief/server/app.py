@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Mount, Route
 
 import embrief
 from embrief.server.admission import Admission
@@ -40,6 +41,8 @@ class Mounted:
     app: ASGIApp
     lifespan: Callable[[], AbstractAsyncContextManager[object]] | None = None
     """What to be in while the server runs."""
+    exact: bool = False
+    """Whether it answers at this path alone, which it sees as it is, and at none below."""
 
 
 def create_app(
@@ -101,7 +104,8 @@ def create_app(
     for dialect in DIALECTS:
         app.include_router(dialect.router)
     for item in mounted:
-        app.mount(item.path, item.app)
+        route = Route(item.path, item.app, include_in_schema=False) if item.exact else Mount(item.path, item.app)
+        app.router.routes.append(route)
 
     async def not_served(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
