@@ -185,8 +185,10 @@ def test_many_bad_texts_in_one_block_are_isolated_each():
     given = "".join(
         json.dumps({"text": "\ud800" if number in bad else f"text {number}"}) + "\n" for number in range(100)
     )
-    found = parsed(run("embed", *HASH, "--on-error", "skip", given=given.encode()))
+    found = parsed(run("embed", *HASH, "--on-error", "skip", "--batch", "33", given=given.encode()))
     assert {row["index"] for row in found if "error" in row} == bad
+    # Counted from the first line, not from that of the block.
+    assert all(f"stdin:{number + 1}: texts[{number}] " in found[number]["error"] for number in bad)
     assert [row["index"] for row in found] == list(range(100))
     good = [number for number in range(100) if number not in bad]
     assert np.array_equal(
