@@ -25,6 +25,7 @@ WAIT = 30
 FORBIDDEN = (
     "numpy", "importlib.metadata", "rich", "typer", "click", "httpx", "asyncio", "pluggy", "sqlite3", "subprocess",
     "embrief.cli", "embrief.config", "embrief.facades", "embrief.local.service", "shutil", "ssl",
+    "dataclasses", "inspect", "tempfile", "embrief.discovery",
 )  # fmt: skip
 
 toy = typer.Typer(rich_markup_mode=None)

@@ -7,8 +7,8 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import embrief
 from embrief.errors import LocalProcessError
@@ -49,8 +49,7 @@ def environment_name(environment: Mapping[str, str]) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The files of one process, all in one folder."""
 
     folder: Path
