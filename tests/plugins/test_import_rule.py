@@ -45,7 +45,7 @@ STORE_FILES = {
 # The server's own files are imported only where it runs, but for the table of its limits; its routes are declared in
 # the framework's words, which must be real names when a file is imported.
 SERVER = "server"
-SERVER_BASE = BASE | {"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}
+SERVER_BASE = BASE | {"fastapi", "mcp", "prometheus_client", "pydantic", "starlette", "typing_extensions", "uvicorn"}
 SERVER_LIGHT = ("server/__init__.py", "server/settings.py")
 
 # What a wrapper may import from the core: names that are promised to third parties as well.

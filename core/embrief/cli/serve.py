@@ -83,7 +83,10 @@ def serve(
     ] = "document",
     lazy: Annotated[bool, typer.Option("--lazy", help="Load models with the first request, not at the start.")] = False,
 ) -> None:
-    """Serve models over HTTP, to clients of OpenAI, TEI, Cohere, Jina and Ollama."""
+    """Serve models over HTTP.
+
+    To clients of OpenAI, TEI, Cohere, Jina and Ollama, and to scripts. A line tells where; SIGTERM or Ctrl-C ends it.
+    """
     _check_installed()
     # Inside the function: a command's help needs no server.
     from embrief.config.process import current_config
