@@ -160,9 +160,13 @@ class UnreadableFileError(EmbriefError, OSError):
         reason: Why, in a few words that many such files can be counted by: "damaged", "encrypted", "no text".
     """
 
-    def __init__(self, message: str, *, reason: str) -> None:
-        super().__init__(message)
+    reason = "unreadable"
+
+    def because(self, reason: str) -> UnreadableFileError:
+        """Return the error with a reason."""
+        # Not the constructor's: an OSError that has one of its own is pickled without its message.
         self.reason = reason
+        return self
 
 
 class MissingDependencyError(EmbriefError, ImportError):

@@ -97,9 +97,11 @@ class Cutter:
         start, end = span
         fine = self._places(span, max(1, capacity // 2))
         places = self._moved(fine, span, capacity)
-        # Where even an opening is longer than the capacity, it is cut where the splitter would.
-        if max(last - first for first, last in pairwise([start, *places, end])) > capacity:
-            places = sorted({*places, *fine})
+        # Where what stays together is longer than the capacity, it is cut where the splitter would.
+        for first, last in list(pairwise([start, *places, end])):
+            if last - first > capacity:
+                places += [place for place in fine if first < place < last]
+        places.sort()
         pieces: list[Span] = []
         for place in [*places, end]:
             if pieces and place - pieces[-1][0] <= capacity:

@@ -61,7 +61,7 @@ def decode(data: bytes, *, declared: str | None = None, final: bool = True) -> s
     if declared is not None:
         try:
             return _without_zeros(_decoded(data, declared, final))
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, TypeError, UnicodeError):  # unknown, none of characters, or another one
             pass
     high = sum(byte > 127 for byte in data)
     if high > _MOST_HIGH * len(data) or data.translate(None, _CONTROLS) != data:
@@ -77,7 +77,10 @@ def _marked(data: bytes) -> tuple[bytes, str] | None:
 
 
 def _decoded(data: bytes, encoding: str, final: bool) -> str:
-    return codecs.getincrementaldecoder(encoding)("strict").decode(data, final)
+    text: object = codecs.getincrementaldecoder(encoding)("strict").decode(data, final)
+    if not isinstance(text, str):
+        raise TypeError(f"{encoding} makes no text")
+    return text
 
 
 def _without_zeros(text: str) -> str:

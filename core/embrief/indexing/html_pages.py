@@ -44,7 +44,7 @@ def read_html(text: str, name: str) -> Document:
         seen = page.seen()
         said, lines = "\n".join(words for _, words in seen), tuple(line for line, _ in seen)
     if not said.strip():
-        raise UnreadableFileError(f"{name!r} has no visible text; leave it out", reason="no text")
+        raise UnreadableFileError(f"{name!r} has no visible text; leave it out").because("no text")
     return Document(said, "html", title=page.title, lines=lines)
 
 

@@ -30,9 +30,8 @@ def read_notebook(text: str, name: str) -> Document:
     except (ValueError, RecursionError):
         # Not the cause: its error holds the text.
         raise UnreadableFileError(
-            f"{name!r} is no notebook that can be read (not the JSON of nbformat 4); open it in Jupyter and save it",
-            reason="damaged",
-        ) from None
+            f"{name!r} is no notebook that can be read (not the JSON of nbformat 4); open it in Jupyter and save it"
+        ).because("damaged") from None
     said: list[str] = []
     lines: list[int] = []
     file = _File(text)
@@ -46,7 +45,7 @@ def read_notebook(text: str, name: str) -> Document:
         said += [*rows, ""]
         lines += [*numbers, numbers[-1]]
     if not said:
-        raise UnreadableFileError(f"{name!r} has no cells with text; leave it out", reason="no text")
+        raise UnreadableFileError(f"{name!r} has no cells with text; leave it out").because("no text")
     document = "\n".join(said)
     rows_of_all = Lines(document)
     found = headings(rows_of_all)

@@ -48,10 +48,17 @@ class Openings:
         if first in self._closing:
             # Behind the closing fence instead: its line alone says nothing.
             return self._lines.starts[first] if first < len(self._lines) else len(self._text)
-        moved = first
+        moved = whole = first
+        most = capacity * 3 // 4
         while (above := self._one_up(moved)) is not None:
-            if self._lines.starts[first - 1] - self._lines.starts[above - 1] > capacity // 3:
+            if self._is_header(above, moved):
+                most = capacity // 2
+            if self._lines.starts[first - 1] - self._lines.starts[above - 1] > most:
+                # A part of the decorators is worse than none of them; of comments above them there may be none.
+                moved = whole
                 break
+            if self._is_comment(above) and not self._is_comment(moved):
+                whole = moved
             moved = above
         return place if moved == first else self._lines.starts[moved - 1]
 
@@ -65,6 +72,14 @@ class Openings:
         if _BLANK.match(self._text, place, end):
             return end
         return start if self._is_code and end - start <= capacity // 4 else place
+
+    def _is_comment(self, number: int) -> bool:
+        words = self._lines[number].lstrip()
+        return words.startswith(_COMMENTS) and not words.startswith(self._decorators)
+
+    def _is_header(self, above: int, below: int) -> bool:
+        """Return whether a line opens a block that another is the first line of."""
+        return self._is_code and indent(self._lines[above]) < indent(self._lines[below])
 
     def _one_up(self, number: int) -> int | None:
         """Return the line from which on everything belongs to a line, if that is above it."""

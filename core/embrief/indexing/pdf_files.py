@@ -58,7 +58,7 @@ def read_pdf(data: bytes, name: str) -> Document:
     except Exception as error:
         raise _damaged(name) from error
     if locked:
-        raise UnreadableFileError(f"{name!r} is encrypted; save it without a password", reason="encrypted")
+        raise UnreadableFileError(f"{name!r} is encrypted; save it without a password").because("encrypted")
     try:
         pages = _pages(reader, name)
         title = _title(reader)
@@ -68,8 +68,8 @@ def read_pdf(data: bytes, name: str) -> Document:
         raise _damaged(name) from error
     if not any(page.strip() for page in pages):
         raise UnreadableFileError(
-            f"{name!r} has no text: its pages may be pictures; run a text recognition over it first", reason="no text"
-        )
+            f"{name!r} has no text: its pages may be pictures; run a text recognition over it first"
+        ).because("no text")
     starts, length = [], 0
     for page in pages:
         starts.append(length)
@@ -107,8 +107,8 @@ def _title(reader: Any) -> str | None:
 
 
 def _damaged(name: str) -> UnreadableFileError:
-    return UnreadableFileError(f"{name!r} is no PDF that can be read: it is damaged; save it again", reason="damaged")
+    return UnreadableFileError(f"{name!r} is no PDF that can be read: it is damaged; save it again").because("damaged")
 
 
 def _beyond(name: str, what: str) -> UnreadableFileError:
-    return UnreadableFileError(f"{name!r} has {what}; split it, or leave it out", reason="too large")
+    return UnreadableFileError(f"{name!r} has {what}; split it, or leave it out").because("too large")

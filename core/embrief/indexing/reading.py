@@ -53,16 +53,15 @@ def _bytes(file: SourceFile) -> bytes:
         with file.path.open("rb") as opened:
             data = opened.read(limit + 1)
     except FileNotFoundError as error:
-        raise UnreadableFileError(f"{file.name!r} cannot be read: it is no longer there", reason="gone") from error
+        raise UnreadableFileError(f"{file.name!r} cannot be read: it is no longer there").because("gone") from error
     except OSError as error:
         problem = error.strerror or type(error).__name__
-        raise UnreadableFileError(f"{file.name!r} cannot be read: {problem}", reason="unreadable") from error
+        raise UnreadableFileError(f"{file.name!r} cannot be read: {problem}").because("unreadable") from error
     if len(data) > limit:
         raise UnreadableFileError(
             f"{file.name!r} has more than {limit // MEGABYTE} MB, which is the limit for files of its kind; "
-            "split it, or leave it out",
-            reason="too large",
-        )
+            "split it, or leave it out"
+        ).because("too large")
     return data
 
 
@@ -72,7 +71,7 @@ def _text(data: bytes, name: str, is_html: bool) -> str:
         return decode(data, declared=declared[1].decode() if declared else None)
     except ValueError as error:
         # Not the cause: a UnicodeDecodeError holds the file's bytes.
-        raise UnreadableFileError(f"{name!r} cannot be read: {_sentence(error)}", reason="not text") from None
+        raise UnreadableFileError(f"{name!r} cannot be read: {_sentence(error)}").because("not text") from None
 
 
 def _sentence(error: ValueError) -> str:

@@ -80,7 +80,7 @@ class Titles:
         at = first - 1
         while at >= 0 and self._definitions[at].end < start:
             at = self._around[at]
-        names = [item.name for item in inside]
+        names = list(dict.fromkeys(item.name for item in inside))  # Rust has a type and what it implements apart
         if at < 0 or (inside and inside[0].start == start):
             return names
         # A class is named by its methods.
