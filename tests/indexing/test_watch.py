@@ -162,7 +162,7 @@ def test_a_store_in_the_folder_wakes_nobody(workspace, project):
 def test_a_store_that_others_have_open_is_waited_for(workspace, project):
     with watched(workspace, project) as running:
         running.next()
-        real, refusals = running.update, [StoreInUseError("in use by process 1"), StoreInUseError("in use")]
+    refusals = [StoreInUseError("in use by process 1"), StoreInUseError("in use")]
 
         def update(changed):
             if refusals:
