@@ -129,6 +129,15 @@ def test_lines_are_cut_to_the_terminal(project):
     assert max(map(cell_len, shown)) <= 40
 
 
+def test_the_line_to_look_at_is_the_one_that_is_shown(project):
+    (project / "docs" / "long.md").write_text("# Long\n\n" + "about something else\n" * 20 + "a volcano\n", "utf-8")
+    shared_workspace().update([project])
+    assert run("volcano", "--top-k", "1").output.startswith(f"docs{os.sep}long.md:21 ")
+    (hit,) = json.loads(run("volcano", "--top-k", "1", "--json").stdout)["hits"]
+    assert (hit["start_line"], hit["end_line"]) == (1, 23)
+    assert run("volcano", "--top-k", "1", "--context", "2").output.startswith(f"docs{os.sep}long.md:1 ")
+
+
 def test_a_terminal_of_ascii(project):
     class Old(io.StringIO):
         encoding = "ascii"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -423,13 +424,30 @@ def change_stamp(folder: Path, store: str) -> None:
 
 
 def test_an_entry_is_written_whole_or_not_at_all(user_data, monkeypatch):
-    info = CollectionInfo("things", "chroma", "/somewhere", "embrief/hash")
-    table.remember(info)
+    info = CollectionInfo("things", "chroma", "https://example.org:443", "embrief/hash")
+    table.remember(info, user_data)
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no room")))
     with pytest.raises(ArgumentError, match="cannot be written"):
-        table.remember(CollectionInfo("things", "chroma", "/somewhere", "another"))
-    assert table.known() == [info]
-    assert len(list((user_data / "collections").iterdir())) == 1
+        table.remember(CollectionInfo("things", "chroma", "https://example.org:443", "another"), user_data)
+    assert table.known(user_data) == [info]
+    assert len(list(user_data.iterdir())) == 1
+
+
+def test_a_collection_whose_folder_was_deleted_is_gone(workspace, project, store, tmp_path):
+    index(workspace, project, store, to=str(tmp_path / "store"), model="embrief/hash")
+    workspace.close()
+    shutil.rmtree(tmp_path / "store")
+    with Workspace() as fresh:
+        assert fresh.collections() == []
+        assert index(fresh, project, store).added == 3
+
+
+def test_a_table_of_its_own(project, tmp_path, user_data):
+    with Workspace(data=tmp_path / "own") as workspace:
+        index(workspace, project, "chroma")
+        assert workspace.search("planet", cwd=project)
+        assert Path(workspace.choose(cwd=project).to).is_relative_to(tmp_path / "own")
+    assert not user_data.exists()
 
 
 def test_nothing_of_a_store_is_imported_before_one_is_opened():

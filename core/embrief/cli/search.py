@@ -108,8 +108,9 @@ def _print(hits: list[Hit], question: str, cwd: Path) -> None:
     for place, hit in enumerate(hits):
         if place:
             line()
+        shown = snippet(hit, question)
         score = hit.score if hit.rerank_score is None else hit.rerank_score
-        told = [styled(where(hit, cwd), "cyan"), "  ", styled(_bar(score), "green"), f" {score:.3f}"]
+        told = [styled(where(hit, shown, cwd), "cyan"), "  ", styled(_bar(score), "green"), f" {score:.3f}"]
         if hit.rerank_score is not None:
             told.append(styled(f" (similarity {hit.score:.3f})", "dim"))
         if hit.title:
@@ -117,19 +118,19 @@ def _print(hits: list[Hit], question: str, cwd: Path) -> None:
         line(*told)
         if _STATES[hit.state]:
             line(styled(f"  {_STATES[hit.state]}", "yellow"))
-        shown = snippet(hit, question)
         width = max((len(str(item.number)) for item in shown if item.number is not None), default=0)
         for item in shown:
             _print_line(item, width)
 
 
-def where(hit: Hit, cwd: Path) -> str:
-    """Return where a passage is, as compilers say it: the file as seen from `cwd`, and its first line."""
+def where(hit: Hit, shown: list[Line], cwd: Path) -> str:
+    """Return where a hit is, as compilers say it: the file as seen from `cwd`, and the line to look at."""
     file = hit.path
     if hit.file is not None:
         file = os.path.relpath(hit.file, cwd) if cwd in hit.file.parents else str(hit.file)
     page = f" page {hit.page}" if hit.page is not None else ""
-    return f"{file}:{hit.start_line}{page}"
+    first = shown[0].number if shown and hit.context is None else None
+    return f"{file}:{hit.start_line if first is None else first}{page}"
 
 
 def _bar(score: float) -> str:

@@ -86,7 +86,8 @@ class FolderLock:
 
 def _command() -> str:
     """Return what this process is called, without anything that may be a user's text."""
-    words = [Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"]
+    program = Path(sys.argv[0] if sys.argv and sys.argv[0] else "python")
+    words = [program.parent.name if program.name == "__main__.py" else program.name]
     if len(sys.argv) > 1 and _WORD.fullmatch(sys.argv[1]):
         words.append(sys.argv[1])
         words += ["--watch"] if "--watch" in sys.argv[2:] else []

@@ -134,4 +134,4 @@ def _told(place: Place) -> Iterator[None]:
     except EmbriefError:
         raise
     except Exception as error:
-        raise StoreError(f"{place} cannot be used: {type(error).__name__}: {error}") from error
+        raise StoreError(f"{place} cannot be used: {type(error).__name__}: {str(error)[:300]}") from error

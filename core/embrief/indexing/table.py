@@ -58,8 +58,8 @@ class CollectionInfo:
         return Place(self.store, self.to, self.name)
 
 
-def folder() -> Path:
-    """Return where the table is, and the stores that no place was named for."""
+def usual_folder() -> Path:
+    """Return where the table is, and the stores that no place was named for: among the user's data."""
     return user_folder("data") / "collections"
 
 
@@ -106,19 +106,26 @@ def place_text(to: str | Path, cwd: Path) -> str:
         raise ArgumentError(f"to={str(to)[:80]!r}: {error}") from error
 
 
-def known() -> list[CollectionInfo]:
-    """Return all collections of the table, by name. A file that cannot be read counts as absent."""
-    found = [info for file in sorted(folder().glob("*.json")) if (info := _read(file)) is not None]
-    return sorted(found, key=lambda info: (info.name, info.store, info.to))
+def known(at: Path) -> list[CollectionInfo]:
+    """Return all collections of a table, by name.
+
+    A file that cannot be read counts as absent, and so does a collection whose folder is gone.
+
+    Args:
+        at: The table's folder.
+    """
+    found = [info for file in at.glob("*.json") if (info := _read(file)) is not None]
+    there = [info for info in found if info.place.folder is None or info.place.folder.is_dir()]
+    return sorted(there, key=lambda info: (info.name, info.store, info.to))
 
 
-def remember(info: CollectionInfo) -> None:
-    """Write a collection into the table: whole, or not at all.
+def remember(info: CollectionInfo, at: Path) -> None:
+    """Write a collection into the table of a folder: whole, or not at all.
 
     Raises:
         ArgumentError: The folder cannot be written.
     """
-    file = _file(info.place)
+    file = _file(info.place, at)
     data = asdict(info) | {"roots": dict(info.roots)}
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -135,13 +142,13 @@ def remember(info: CollectionInfo) -> None:
         raise ArgumentError(f"{file.parent} cannot be written: {error.strerror or error}") from error
 
 
-def find(place: Place) -> CollectionInfo | None:
-    """Return what the table says of a place."""
-    return _read(_file(place))
-
-
 def choose(
-    collection: str | None = None, *, to: str | None = None, store: StoreName | None = None, cwd: Path | None = None
+    everything: Sequence[CollectionInfo],
+    collection: str | None = None,
+    *,
+    to: str | None = None,
+    store: StoreName | None = None,
+    cwd: Path | None = None,
 ) -> CollectionInfo:
     """Return the collection that somebody means.
 
@@ -149,6 +156,7 @@ def choose(
     one.
 
     Args:
+        everything: What there is.
         collection: Its name.
         to: Where it is, as `place_text` returns it.
         store: Which store it is in.
@@ -157,7 +165,6 @@ def choose(
     Raises:
         ArgumentError: There is none, or it could be several.
     """
-    everything = known()
     found = [
         info
         for info in everything
@@ -198,10 +205,10 @@ def _depth(info: CollectionInfo, cwd: Path) -> int:
     return max((len(root.parts) for root in roots if cwd == root or root in cwd.parents), default=0)
 
 
-def _file(place: Place) -> Path:
+def _file(place: Place, at: Path) -> Path:
     # By digest, for the same name in several places, and for file systems that tell no `A` from `a`.
     digest = hashlib.sha256("\0".join((place.store, place.to, place.name)).encode("utf-8", "surrogatepass"))
-    return folder() / f"{place.name}.{digest.hexdigest()[:12]}.json"
+    return at / f"{place.name}.{digest.hexdigest()[:12]}.json"
 
 
 def _read(file: Path) -> CollectionInfo | None:

@@ -52,14 +52,17 @@ class Workspace:
         ...     names = [info.name for info in workspace.collections()]
     """
 
-    def __init__(self, *, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, *, idle_seconds: float = IDLE_SECONDS, data: Path | None = None) -> None:
         """Open nothing yet.
 
         Args:
             idle_seconds: For how long a collection or a model that nobody uses stays open. While a collection in a
                 folder is open, no other process can open it. 0: it is closed right after each use, and models stay
                 until `close`.
+            data: Where the table of collections is, and the stores that no place is named for; `None`: among the
+                user's data.
         """
+        self._data = data
         self._idle_seconds = idle_seconds
         self._collections: Pool[Place, Collection] = Pool(Collection.close, most=MOST_COLLECTIONS)
         self._models: Pool[tuple[type, str], Embedder | Reranker] = Pool(lambda model: model.close(), most=MOST_MODELS)
@@ -74,7 +77,7 @@ class Workspace:
 
     def collections(self) -> list[CollectionInfo]:
         """Return this user's collections, by name. Opens none."""
-        return table.known()
+        return table.known(self._folder)
 
     def choose(
         self,
@@ -97,6 +100,7 @@ class Workspace:
         """
         here = (cwd or Path.cwd()).resolve()
         return table.choose(
+            self.collections(),
             collection,
             to=None if to is None else table.place_text(to, here),
             store=None if store is None else store_name(store),
@@ -191,14 +195,14 @@ class Workspace:
         kind = None if store is None else store_name(store)
         known = [
             info
-            for info in table.known()
+            for info in self.collections()
             if info.name == name and there in (None, info.to) and kind in (None, info.store)
         ]
         if known:
-            found = known[0] if len(known) == 1 else table.choose(name, to=there, store=kind)
+            found = known[0] if len(known) == 1 else table.choose(known, name)
         else:
             kind = kind or store_name(None)
-            usual = table.folder() / name / kind
+            usual = self._folder / name / kind
             found = CollectionInfo(name, kind, str(usual) if there is None else there, model="")
         return replace(found, model=named_here(model, here) if model else found.model or usual_embedding())
 
@@ -253,7 +257,7 @@ class Workspace:
                 limit=limit,
             )
             # Before the work: a run that is interrupted can be asked, too.
-            table.remember(info)
+            table.remember(info, self._folder)
             with _alone(opened, stop) as got:
                 if not got:
                     return updating.Update(info.name, stopped=True)
@@ -270,7 +274,7 @@ class Workspace:
                 )
                 files = len(opened.files()) if done.did_something or not info.updated else info.files
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        table.remember(replace(info, files=files, passages=done.passages, updated=now))
+        table.remember(replace(info, files=files, passages=done.passages, updated=now), self._folder)
         return done
 
     @contextmanager
@@ -325,6 +329,10 @@ class Workspace:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def _folder(self) -> Path:
+        return table.usual_folder() if self._data is None else self._data
 
     @property
     def _model_seconds(self) -> float | None:
