@@ -22,10 +22,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 404: "invalid_re
 def error(problem: Problem) -> tuple[int, Any]:
     """Return an error as OpenAI's clients read it."""
     kind = _TYPES.get(problem.status, "server_error" if problem.status >= 500 else "invalid_request_error")
-    told: dict[str, Any] = {"message": problem.message, "type": kind, "param": problem.param, "code": problem.code}
-    if problem.index is not None:
-        told["index"] = problem.index
-    return problem.status, {"error": told}
+    return problem.status, {"error": {"message": problem.message, "type": kind, "param": None, **problem.told()}}
 
 
 DIALECT = Dialect("openai", error)
