@@ -146,5 +146,5 @@ def _check(body: RankRequest, most: int) -> None:
         wanted = getattr(body, param)
         # A pair is cut to the model's own limit, so that a larger one is kept by itself; -1 is vLLM's word for that.
         if wanted is not None and -1 < wanted < most:
-            told = f"{param}={wanted} is below the {most} tokens that a pair may have here; leave it out, or cut the documents"
+            told = f"{param}={wanted} is below the {most} tokens that a pair may have here; leave it out and send less"
             raise refused(400, "invalid_request", told, param=param)

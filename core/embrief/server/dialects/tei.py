@@ -10,14 +10,13 @@ Source: TEI's OpenAPI description and source at 1.9.3.
 
 import time
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import Query, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from embrief.facades.embedder import Embedder, EmbeddingResult
-from embrief.runtimes.base import Token
 from embrief.server.asking import Ask, asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import OneOrMany, Text, Texts
@@ -28,6 +27,9 @@ from embrief.server.models import Served
 from embrief.server.service import Service, ServiceOf
 from embrief.server.work import answer, embed, score, tokens_of
 from embrief.servers.answers import log_odds
+
+if TYPE_CHECKING:
+    from embrief.runtimes.base import Token
 
 _BACKEND = {"wrong_kind_of_model", "not_supported"}
 
@@ -282,5 +284,5 @@ def _headers(texts: list[str], result: EmbeddingResult, start: float) -> dict[st
     return found if total is None else {**found, "x-compute-tokens": str(total)}
 
 
-def _token(item: Token) -> dict[str, Any]:
+def _token(item: "Token") -> dict[str, Any]:
     return {"id": item.id, "text": item.text, "special": item.special, "start": item.start, "stop": item.stop}
