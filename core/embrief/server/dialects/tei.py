@@ -10,7 +10,7 @@ Source: TEI's OpenAPI description and source at 1.9.3.
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Query, Response
@@ -27,9 +27,6 @@ from embrief.server.models import Served
 from embrief.server.service import Service, ServiceOf
 from embrief.server.work import answer, embed, score, tokens_of
 from embrief.servers.answers import log_odds
-
-if TYPE_CHECKING:
-    from embrief.runtimes.base import Token
 
 _BACKEND = {"wrong_kind_of_model", "not_supported"}
 
@@ -208,8 +205,15 @@ async def tokenize(body: TokenizeRequest, service: ServiceOf, model: In = None) 
     if (total := sum(map(len, found))) > limits.max_request_tokens:
         told = f"{total} tokens are more than a request may have (max_request_tokens is {limits.max_request_tokens})"
         raise refused(413, "too_many_tokens", told)
-    around = body.add_special_tokens
-    content = [[_token(item) for item in row if around or item.start is not None] for row in found]
+    fields = ("id", "text", "special", "start", "stop")
+    content = [
+        [
+            {field: getattr(item, field) for field in fields}
+            for item in row
+            if body.add_special_tokens or item.start is not None
+        ]
+        for row in found
+    ]
     return await answer(content, numbers=total)
 
 
@@ -282,7 +286,3 @@ def _headers(texts: list[str], result: EmbeddingResult, start: float) -> dict[st
     }
     total = tokens_of(result.token_counts)
     return found if total is None else {**found, "x-compute-tokens": str(total)}
-
-
-def _token(item: "Token") -> dict[str, Any]:
-    return {"id": item.id, "text": item.text, "special": item.special, "start": item.start, "stop": item.stop}
