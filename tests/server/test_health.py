@@ -23,6 +23,11 @@ async def ready_client(client):
     raise AssertionError(got.text)
 
 
+async def test_the_head_of_health_is_answered(client):
+    assert (await client.head("/livez")).status_code == 200
+    assert (await client.head("/readyz")).status_code == 200
+
+
 async def test_a_server_is_ready_once_its_models_are_loaded(serving):
     import threading
 

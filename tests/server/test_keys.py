@@ -56,7 +56,11 @@ async def test_without_one_nobody_gets_in(serving, headers):
 async def test_health_needs_no_key(serving):
     async with serving(keys=KEYS, lazy=True) as client:
         assert (await client.get("/livez")).status_code == 200
-        assert (await client.get("/readyz")).status_code == 200
+        ready = await client.get("/readyz")
+        assert ready.status_code == 200
+        # What is served, and why something is not ready, is for those who have a key.
+        assert ready.json() == {"status": "ready"}
+        assert "hash" in (await client.get("/readyz", headers={"x-api-key": "s3cret-a"})).json()["models"]
         assert (await client.post("/livez", json={})).status_code == 401
 
 

@@ -8,10 +8,12 @@ import threading
 import time
 
 import httpx
+from starlette.responses import PlainTextResponse
 
 from embrief import Embedder
-from embrief.server.app import create_app
+from embrief.server.app import Mounted, create_app
 from embrief.server.models import ServedModels
+from embrief.server.settings import Limits
 from embrief.testing import FakeRuntime
 
 
@@ -115,3 +117,15 @@ def test_a_body_that_is_too_large_is_answered_over_the_wire(server):
         f"{server.url}/encode", content=b" " * (8 * 1024 * 1024 + 1), headers={"content-type": "application/json"}
     )
     assert got.status_code == 413
+
+
+def test_a_body_that_never_comes_ends_at_the_deadline(on_socket):
+    limits = Limits(deadline=1)
+    mounted = Mounted("/page", PlainTextResponse("hello"))
+    app = create_app(ServedModels({"hash": Embedder("embrief/hash")}), limits=limits, mounted=[mounted])
+    with on_socket(app) as server:
+        for path in ("/encode", "/page/x"):
+            made = begin(server, path, 100)
+            made.settimeout(60)
+            assert made.recv(100).startswith(b"HTTP/1.1 503")
+            made.close()

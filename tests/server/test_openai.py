@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embrief import Embedder
+from embrief.server.work import answer
 
 TINY = "embrief/tiny-embedding"
 
@@ -195,3 +196,23 @@ def test_the_client_of_openai(server):
             client.embeddings.create(input="red", model="absent")
         with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length"):
             client.embeddings.create(input=[[1, 2]], model="tiny")
+
+
+async def test_fields_that_are_null_are_not_there(client):
+    names = ("model", "dimensions", "encoding_format", "user", "input_type", "prompt_name", "instruction", "truncate")
+    got = await client.post("/v1/embeddings", json={"input": "red", **dict.fromkeys(names)})
+    assert got.status_code == 200
+    assert isinstance(got.json()["data"][0]["embedding"], list)
+    got = await client.post("/v1/embeddings/generate", json={"text": "red", "model": None, "use_fallback": None})
+    assert got.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[], {}, [[]], {"a": []}, [[1.5, 2.0], [3.25]], [{"a": [{"b": [[1, 2]]}]}],
+     {"data": [{"e": [0.1, 0.2], "x": None}, {"e": [], "x": "\ud800"}], "n": 1}]
+)  # fmt: skip
+async def test_a_large_answer_is_written_as_a_small_one_is(content):
+    small, large = await answer(content), await answer(content, numbers=10**6)
+    assert large.body == small.body
+    assert json.loads(large.body) == content

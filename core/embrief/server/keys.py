@@ -28,9 +28,13 @@ class Caller:
 
     key: str = ""
     """The name of the caller's key; empty where the server has no keys."""
+    known: bool = True
+    """Whether the caller may see what the server is about: always where it has no keys."""
 
 
 ANYBODY = Caller()
+STRANGER = Caller(known=False)
+"""Without a key, at a route that needs none."""
 
 
 class Keys(Protocol):

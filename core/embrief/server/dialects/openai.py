@@ -34,7 +34,7 @@ class EmbeddingsRequest(BaseModel):
     input: OneOrMany
     model: Annotated[Text | None, Field(description="A name that is served, perhaps as NAME:query.")] = None
     dimensions: Annotated[int | None, Field(ge=1, le=2**31)] = None
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     input_type: Annotated[Text | None, Field(description="query, document, or a task of the model.")] = None
     prompt_name: Annotated[Text | None, Field(description="The same as input_type.")] = None
     instruction: Annotated[Text | None, Field(description="What queries are for.")] = None
