@@ -243,6 +243,7 @@ async def info(service: ServiceOf, model: In = None) -> Response:
 
 @DIALECT.router.get("/", include_in_schema=False)
 @DIALECT.router.get("/ping", include_in_schema=False)
+@DIALECT.router.head("/health", include_in_schema=False)
 @DIALECT.router.get("/health")
 async def health(service: ServiceOf) -> Response:
     """Say whether all models answer."""
