@@ -164,10 +164,10 @@ def test_a_store_that_others_have_open_is_waited_for(workspace, project):
         running.next()
     refusals = [StoreInUseError("in use by process 1"), StoreInUseError("in use")]
 
-        def update(changed):
-            if refusals:
-                raise refusals.pop()
-            return real(changed)
+    def update(changed):
+        if refusals:
+            raise refusals.pop()
+        return workspace.update([project], store="chroma", model="embrief/hash", changed=changed)
 
     stop, troubles = threading.Event(), []
     (project / "new.md").write_text("Saturn has rings.\n", "utf-8")
