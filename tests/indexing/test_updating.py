@@ -206,7 +206,7 @@ def test_a_file_that_cannot_be_read_stops_no_other_and_keeps_what_was_there(work
 
     def read(file):
         if file.path.name == "planets.md":
-            raise UnreadableFileError("'planets.md' cannot be read: it is damaged", reason="damaged")
+            raise UnreadableFileError("'planets.md' cannot be read: it is damaged")
         if file.path.name == "copying.py":
             raise AssertionError("it is as it was")
         return real(file)
@@ -218,6 +218,16 @@ def test_a_file_that_cannot_be_read_stops_no_other_and_keeps_what_was_there(work
     ]
     assert (done.changed, done.unchanged, done.passages) == (1, 1, 3)
     monkeypatch.undo()
+
+
+def test_a_file_without_text_is_counted_and_what_it_said_before_is_removed(workspace, project, store):
+    index(workspace, project, store)
+    (project / "docs" / "planets.md").write_text(" \n\n", "utf-8")
+    notebook = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+    (project / "empty.ipynb").write_text(notebook, "utf-8")
+    done = index(workspace, project, store)
+    assert (done.failed, done.removed, done.passages, done.left_out["without text"]) == ([], 1, 2, 2)
+    assert index(workspace, project, store).removed == 0
 
 
 def test_an_unexpected_error_of_a_parser_says_nothing_of_the_file(workspace, project, monkeypatch):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from embrief.errors import ArgumentError, BackendError, EmbriefError, IndexedError
+from embrief.errors import ArgumentError, BackendError, EmbriefError, IndexedError, UnreadableFileError
 from embrief.facts.prompts import PromptChoice, active_task
 from embrief.indexing.stored import LAYOUT, FileKey, StoredFile, StoredPassage
 from embrief.indexing.table import root_name
@@ -257,7 +257,10 @@ class _Run:
         except EmbriefError as error:
             if isinstance(error, BackendError):
                 raise
-            return self._fail(key, file.path, str(error))
+            if not (isinstance(error, UnreadableFileError) and error.reason == "no text"):
+                return self._fail(key, file.path, str(error))
+            # Nothing is wrong with it.
+            passages = []
         except FileNotFoundError:
             return self._fail(key, file.path, "it was removed meanwhile")
         except OSError as error:
@@ -267,7 +270,9 @@ class _Run:
             return self._fail(key, file.path, f"it cannot be read ({type(error).__name__})")
         waiting = _Waiting(key, file.path, there.ids if there else [], is_new=there is None)
         if not passages:
-            self._collection.drop(waiting.old)
+            if waiting.old:
+                self._collection.drop(waiting.old)
+                self.report.removed += 1
             self.report.left_out["without text"] += 1
             return
         self._count(waiting)
