@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from embrief.errors import ArgumentError, ItemFailedError, UnreadableFileError
+from embrief import Embedder
+from embrief.errors import ArgumentError, ItemFailedError, UnreadableFileError, WeightsUnavailableError
 from embrief.indexing import reading, updating
 from embrief.indexing.searching import search
 from embrief.indexing.workspace import Workspace
@@ -265,6 +266,30 @@ def test_a_model_that_fails_altogether_ends_the_update(project):
         assert not isinstance(failed.value, ItemFailedError) or failed.value.index is None
 
 
+def test_a_model_that_cannot_be_loaded_leaves_no_collection(workspace, project, monkeypatch, user_data):
+    def load(self):
+        raise WeightsUnavailableError("the weights are not here")
+
+    monkeypatch.setattr(Embedder, "load", load)
+    with pytest.raises(WeightsUnavailableError):
+        index(workspace, project)
+    assert not user_data.exists()
+
+
+def test_a_model_that_cannot_be_loaded_is_no_files_fault(workspace, project, monkeypatch):
+    index(workspace, project)
+
+    def load(self):
+        raise WeightsUnavailableError("the weights are not here")
+
+    monkeypatch.setattr(Embedder, "load", load)
+    # Nothing is loaded where nothing is to be done.
+    assert index(workspace, project).unchanged == 3
+    (project / "new.md").write_text("Saturn has rings.\n", "utf-8")
+    with pytest.raises(WeightsUnavailableError):
+        index(workspace, project)
+
+
 def test_titles_reach_models_with_a_place_for_them_only(project):
     with FakeRuntime() as fake, Workspace() as workspace:
         index(workspace, project, collection="titled", model=fake.gemma)
@@ -366,6 +391,4 @@ def test_a_killed_update_is_finished_by_the_next_one(project, store, point, user
 
 
 def hashed():
-    from embrief import Embedder
-
     return Embedder("embrief/hash")

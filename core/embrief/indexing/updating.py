@@ -250,9 +250,14 @@ class _Run:
     def _file(self, key: FileKey, file: SourceFile, there: StoredFile | None) -> None:
         try:
             digest = file_digest(file.path)
-            if there is not None and there.is_complete(digest, self._settings):
-                self.report.unchanged += 1
-                return
+        except OSError as error:
+            return self._fail(key, file.path, error.strerror or type(error).__name__)
+        if there is not None and there.is_complete(digest, self._settings):
+            self.report.unchanged += 1
+            return
+        # Not before there is anything to do; and what is wrong with the model is no file's fault.
+        self._embedder.load()
+        try:
             passages = self._passages(key, file, digest)
         except EmbriefError as error:
             if isinstance(error, BackendError):
@@ -261,8 +266,6 @@ class _Run:
                 return self._fail(key, file.path, str(error))
             # Nothing is wrong with it.
             passages = []
-        except FileNotFoundError:
-            return self._fail(key, file.path, "it was removed meanwhile")
         except OSError as error:
             return self._fail(key, file.path, error.strerror or type(error).__name__)
         except Exception as error:

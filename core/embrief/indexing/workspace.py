@@ -248,7 +248,12 @@ class Workspace:
         roots = roots_of(paths, cwd)
         before = self.target(paths, collection, cwd=cwd, to=to, store=store, model=model)
         stop = stop or threading.Event()
-        with self.embedder(before.model) as embedder, self._open(before.place, embedder) as opened:
+        with ExitStack() as held:
+            embedder = held.enter_context(self.embedder(before.model))
+            if not before.updated:
+                # A model that cannot be had leaves no empty collection, which would take no other one.
+                embedder.load()
+            opened = held.enter_context(self._open(before.place, embedder))
             opened.require(embedder)
             info = replace(
                 _described(before, embedder, roots),
