@@ -95,7 +95,7 @@ def test_files_that_fail_are_named_and_the_others_count(project, monkeypatch):
 
     def read(file):
         if file.path.name == "planets.md":
-            raise UnreadableFileError("'planets.md' cannot be read: it is \x1b[31mdamaged", reason="damaged")
+            raise UnreadableFileError("'planets.md' cannot be read: it is \x1b[31mdamaged")
         return real(file)
 
     monkeypatch.setattr(reading, "read", read)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from embrief.errors import ArgumentError, ItemFailedError, UnreadableFileError
+from embrief import Embedder
+from embrief.errors import ArgumentError, ItemFailedError, UnreadableFileError, WeightsUnavailableError
 from embrief.indexing import reading, updating
 from embrief.indexing.searching import search
 from embrief.indexing.workspace import Workspace
@@ -206,7 +207,7 @@ def test_a_file_that_cannot_be_read_stops_no_other_and_keeps_what_was_there(work
 
     def read(file):
         if file.path.name == "planets.md":
-            raise UnreadableFileError("'planets.md' cannot be read: it is damaged", reason="damaged")
+            raise UnreadableFileError("'planets.md' cannot be read: it is damaged")
         if file.path.name == "copying.py":
             raise AssertionError("it is as it was")
         return real(file)
@@ -218,6 +219,16 @@ def test_a_file_that_cannot_be_read_stops_no_other_and_keeps_what_was_there(work
     ]
     assert (done.changed, done.unchanged, done.passages) == (1, 1, 3)
     monkeypatch.undo()
+
+
+def test_a_file_without_text_is_counted_and_what_it_said_before_is_removed(workspace, project, store):
+    index(workspace, project, store)
+    (project / "docs" / "planets.md").write_text(" \n\n", "utf-8")
+    notebook = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+    (project / "empty.ipynb").write_text(notebook, "utf-8")
+    done = index(workspace, project, store)
+    assert (done.failed, done.removed, done.passages, done.left_out["without text"]) == ([], 1, 2, 2)
+    assert index(workspace, project, store).removed == 0
 
 
 def test_an_unexpected_error_of_a_parser_says_nothing_of_the_file(workspace, project, monkeypatch):
@@ -253,6 +264,30 @@ def test_a_model_that_fails_altogether_ends_the_update(project):
         with pytest.raises(Exception, match=r".") as failed:
             index(workspace, project, model=fake.qwen3)
         assert not isinstance(failed.value, ItemFailedError) or failed.value.index is None
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_collection(workspace, project, monkeypatch, user_data):
+    def load(self):
+        raise WeightsUnavailableError("the weights are not here")
+
+    monkeypatch.setattr(Embedder, "load", load)
+    with pytest.raises(WeightsUnavailableError):
+        index(workspace, project)
+    assert not user_data.exists()
+
+
+def test_a_model_that_cannot_be_loaded_is_no_files_fault(workspace, project, monkeypatch):
+    index(workspace, project)
+
+    def load(self):
+        raise WeightsUnavailableError("the weights are not here")
+
+    monkeypatch.setattr(Embedder, "load", load)
+    # Nothing is loaded where nothing is to be done.
+    assert index(workspace, project).unchanged == 3
+    (project / "new.md").write_text("Saturn has rings.\n", "utf-8")
+    with pytest.raises(WeightsUnavailableError):
+        index(workspace, project)
 
 
 def test_titles_reach_models_with_a_place_for_them_only(project):
@@ -356,6 +391,4 @@ def test_a_killed_update_is_finished_by_the_next_one(project, store, point, user
 
 
 def hashed():
-    from embrief import Embedder
-
     return Embedder("embrief/hash")

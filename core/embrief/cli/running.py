@@ -81,6 +81,7 @@ def answering_others(kind: str, idle_seconds: float | None = None) -> Iterator[b
         yield True
     finally:
         service.stop()
+        shared_workspace().keep_open(0.0)
 
 
 def warn_each_time() -> None:

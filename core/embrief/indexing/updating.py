@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from embrief.errors import ArgumentError, BackendError, EmbriefError, IndexedError
+from embrief.errors import ArgumentError, BackendError, EmbriefError, IndexedError, UnreadableFileError
 from embrief.facts.prompts import PromptChoice, active_task
 from embrief.indexing.stored import LAYOUT, FileKey, StoredFile, StoredPassage
 from embrief.indexing.table import root_name
@@ -250,16 +250,22 @@ class _Run:
     def _file(self, key: FileKey, file: SourceFile, there: StoredFile | None) -> None:
         try:
             digest = file_digest(file.path)
-            if there is not None and there.is_complete(digest, self._settings):
-                self.report.unchanged += 1
-                return
+        except OSError as error:
+            return self._fail(key, file.path, error.strerror or type(error).__name__)
+        if there is not None and there.is_complete(digest, self._settings):
+            self.report.unchanged += 1
+            return
+        # Not before there is anything to do; and what is wrong with the model is no file's fault.
+        self._embedder.load()
+        try:
             passages = self._passages(key, file, digest)
         except EmbriefError as error:
             if isinstance(error, BackendError):
                 raise
-            return self._fail(key, file.path, str(error))
-        except FileNotFoundError:
-            return self._fail(key, file.path, "it was removed meanwhile")
+            if not (isinstance(error, UnreadableFileError) and error.reason == "no text"):
+                return self._fail(key, file.path, str(error))
+            # Nothing is wrong with it.
+            passages = []
         except OSError as error:
             return self._fail(key, file.path, error.strerror or type(error).__name__)
         except Exception as error:
@@ -267,7 +273,9 @@ class _Run:
             return self._fail(key, file.path, f"it cannot be read ({type(error).__name__})")
         waiting = _Waiting(key, file.path, there.ids if there else [], is_new=there is None)
         if not passages:
-            self._collection.drop(waiting.old)
+            if waiting.old:
+                self._collection.drop(waiting.old)
+                self.report.removed += 1
             self.report.left_out["without text"] += 1
             return
         self._count(waiting)

@@ -72,8 +72,10 @@ class Workspace:
         _workspaces.add(self)
 
     def keep_open(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Keep what is opened from now on for so long after its last use: for a process that answers many."""
+        """Keep what is open for so long after its last use: for a process that answers many. 0: no longer."""
         self._idle_seconds = idle_seconds
+        if not idle_seconds:
+            self._collections.shrink(0.0)
 
     def collections(self) -> list[CollectionInfo]:
         """Return this user's collections, by name. Opens none."""
@@ -248,7 +250,12 @@ class Workspace:
         roots = roots_of(paths, cwd)
         before = self.target(paths, collection, cwd=cwd, to=to, store=store, model=model)
         stop = stop or threading.Event()
-        with self.embedder(before.model) as embedder, self._open(before.place, embedder) as opened:
+        with ExitStack() as held:
+            embedder = held.enter_context(self.embedder(before.model))
+            if not before.updated:
+                # A model that cannot be had leaves no empty collection, which would take no other one.
+                embedder.load()
+            opened = held.enter_context(self._open(before.place, embedder))
             opened.require(embedder)
             info = replace(
                 _described(before, embedder, roots),
