@@ -49,8 +49,17 @@ class Buckets:
 class Admission:
     """Keys and limits, around everything that is mounted."""
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, limits: Limits, shapes: Shapes, metrics: Metrics) -> None:
-        """Stand around an application."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys | None,
+        limits: Limits,
+        shapes: Shapes,
+        metrics: Metrics,
+        open_paths: frozenset[str] = OPEN,
+    ) -> None:
+        """Stand around an application. `open_paths`: what may be read without a key."""
+        self._open = open_paths
         self._app, self._keys, self._limits, self._shapes, self._metrics = app, keys, limits, shapes, metrics
         self._buckets = Buckets(limits.requests_per_minute)
         self._inside = 0
@@ -73,7 +82,7 @@ class Admission:
     def _caller(self, scope: Scope) -> Caller:
         if self._keys is None:
             return ANYBODY
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN:
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in self._open:
             return ANYBODY
         headers = headers_of(scope)
         said = headers.get("authorization", "").strip()

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 
 import embrief
-from embrief.server.admission import Admission
+from embrief.server.admission import OPEN, Admission
 from embrief.server.dialects import DIALECTS
 from embrief.server.failures import problem_of
 from embrief.server.guard import Guard, Hosts
@@ -40,6 +42,12 @@ class Mounted:
     app: ASGIApp
     lifespan: Callable[[], AbstractAsyncContextManager[object]] | None = None
     """What to be in while the server runs."""
+    timed: Sequence[str] = ()
+    """Its paths whose requests end with the deadline, and have numbers of their own."""
+    open_to_all: Sequence[str] = ()
+    """Its paths that anybody may GET without a key."""
+    leads_to: str = ""
+    """Where its own path redirects to, such as the same with a slash; without, only what is below it answers."""
 
 
 def create_app(
@@ -101,6 +109,8 @@ def create_app(
     for dialect in DIALECTS:
         app.include_router(dialect.router)
     for item in mounted:
+        if item.leads_to:
+            app.add_route(item.path, partial(_redirected, item.leads_to), include_in_schema=False)
         app.mount(item.path, item.app)
 
     async def not_served(request: Request, error: Exception) -> Response:
@@ -111,7 +121,10 @@ def create_app(
 
     app.add_exception_handler(HTTPException, not_served)
     # The last one added is the outermost.
-    app.add_middleware(Admission, keys=keys, limits=limits, shapes=shapes, metrics=service.metrics)
+    open_paths = OPEN.union(*(item.open_to_all for item in mounted))
+    app.add_middleware(
+        Admission, keys=keys, limits=limits, shapes=shapes, metrics=service.metrics, open_paths=open_paths
+    )
     app.add_middleware(Guard, hosts=hosts or Hosts(), shapes=shapes)
     app.add_middleware(Measured, metrics=service.metrics, shapes=shapes)
     return app
@@ -124,6 +137,7 @@ def _shapes(mounted: Sequence[Mounted]) -> Shapes:
         shapes.add(dialect.paths, dialect.shape)
     for item in mounted:
         shapes.mount(item.path)
+        shapes.add(item.timed, plain)
     return shapes
 
 
@@ -148,6 +162,10 @@ def _add_health(app: FastAPI, service: Service, lazy: bool) -> None:
     async def metrics() -> Response:
         """Return the numbers for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def _redirected(to: str, _: Request) -> Response:
+    return RedirectResponse(to)
 
 
 def _json(content: object, status: int = 200) -> Response:
