@@ -1,4 +1,4 @@
-"""A small client of Chromium's DevTools protocol: enough to press keys, look at a page, and hear what it complains of."""
+"""A small client of Chromium's DevTools protocol: enough to press keys, look at a page, and hear its complaints."""
 
 from __future__ import annotations
 

@@ -48,6 +48,8 @@ class Mounted:
     """Its paths that anybody may GET without a key."""
     leads_to: str = ""
     """Where its own path redirects to, such as the same with a slash; without, only what is below it answers."""
+    says: Callable[[str], str] | None = None
+    """Returns a line for people once the server listens, given its address."""
 
 
 def create_app(

@@ -83,7 +83,11 @@ def serve(
             timeout_graceful_shutdown=settings.limits.deadline,
         )
     )
-    told(f"embrief serves {', '.join(models.names)} at {url(settings.host, port)}")
+    address = url(settings.host, port)
+    told(f"embrief serves {', '.join(models.names)} at {address}")
+    for item in settings.mounted:
+        if item.says is not None:
+            told(item.says(address))
     with listening:
         server.run(sockets=[listening])
 

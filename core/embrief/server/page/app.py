@@ -56,8 +56,13 @@ def page(workspace: Workspace, collections: Sequence[str] | None = None) -> Moun
     Args:
         workspace: Whose collections it shows.
         collections: Only those of these names; `None`: all.
+
+    Raises:
+        ArgumentError: There is none of a name.
     """
-    routes = router(Shelf(workspace, None if collections is None else tuple(collections)))
+    shelf = Shelf(workspace, None if collections is None else tuple(collections))
+    shelf.check()
+    routes = router(shelf)
     for path, file in FILES.items():
         routes.add_route(path, _served(file), methods=["GET"])
     return Mounted(
@@ -66,6 +71,7 @@ def page(workspace: Workspace, collections: Sequence[str] | None = None) -> Moun
         timed=tuple(PATH + path for path in PATHS),
         open_to_all=(PATH, *(PATH + path for path in FILES)),
         leads_to=PATH + "/",
+        says=lambda address: f"the page is at {address}{PATH}/ and shows {shelf.described()}",
     )
 
 

@@ -1,4 +1,4 @@
-"""One question, asked of a collection or of pasted texts, with one instruction or two: rankings, and what they are of."""
+"""One question, asked of a collection or of pasted texts, with one instruction or two: the rankings, and of what."""
 
 from __future__ import annotations
 
@@ -136,9 +136,7 @@ def in_collection(
         for instruction in instructions:
             told = instruction if instructed else None
             asked.append(embedder.encode([question], role="query", instruction=told))
-            found.append(
-                searching.search(opened, embedder, question, top_k=count, instruction=told, roots=roots)
-            )
+            found.append(searching.search(opened, embedder, question, top_k=count, instruction=told, roots=roots))
             hits.update((hit.id, hit) for hit in found[-1])
         order = {hit_id: place for place, hit_id in enumerate(hits)}
         stored = opened.vectors(list(hits))

@@ -17,7 +17,7 @@ from embrief.server.models import Served
 from embrief.server.page.finding import Found, Place, among_texts, in_collection, reranked, takes_instructions
 from embrief.server.page.rendering import Shown, show_pair, show_text
 from embrief.server.page.shelf import Shelf, told
-from embrief.server.service import CallerOf, Service, ServiceOf
+from embrief.server.service import CallerOf, ServiceOf
 from embrief.server.shapes import plain
 from embrief.server.work import answer
 

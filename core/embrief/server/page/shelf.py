@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import EmbriefError, SpaceMismatchError, StoreError, StoreInUseError
+from embrief.errors import ArgumentError, EmbriefError, SpaceMismatchError, StoreError, StoreInUseError
 from embrief.server.failures import RETRY_AFTER, Refused, refused
+from embrief.server.keys import ANYBODY
 from embrief.system.log import logger
 
 if TYPE_CHECKING:
@@ -27,6 +28,22 @@ class Shelf:
     workspace: Workspace
     names: Sequence[str] | None = None
     """Only those of these names; `None`: all of the user's."""
+
+    def check(self) -> None:
+        """Refuse a name that no collection has.
+
+        Raises:
+            ArgumentError: There is none of it.
+        """
+        known = {info.name for info in self.workspace.collections()}
+        if missing := [name for name in self.names or () if name not in known]:
+            has = ", ".join(sorted(known)) or "none"
+            raise ArgumentError(f"no collection is called {missing[0][:80]!r}; there is: {has}")
+
+    def described(self) -> str:
+        """Return for people which collections there are now."""
+        names = [info.name for info in self.listed(ANYBODY)]
+        return f"the collections {', '.join(names)}" if names else "texts that are pasted; there is no collection yet"
 
     def listed(self, caller: Caller) -> list[CollectionInfo]:
         """Return what a caller may read, by name. Reads files; opens no collection."""
