@@ -25,7 +25,7 @@ unexport PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quick examples lint format types docs extras lowest wheel llama infinity clean distclean check
+.PHONY: help demo test quick examples lint format types docs extras lowest wheel llama infinity chromium load pictures clean distclean check
 
 help:  ## Show this list
 	@echo "make demo        ask the Python standard library a question (no model download)"
@@ -40,6 +40,8 @@ help:  ## Show this list
 	@echo "make wheel       build sdist and wheel into dist/, install and try the wheel"
 	@echo "make llama       build llama.cpp into your cache folder: the tests then ask a real server (minutes; needs cmake)"
 	@echo "make infinity    put Infinity into your cache folder: EMBRIEF_INFINITY names it to the tests (1.2 GB)"
+	@echo "make load        many clients, connections, mixed traffic and kills on a real server, a minute in all"
+	@echo "make pictures    the pictures of the page and of a search in a terminal (needs Chromium)"
 	@echo "make clean       remove caches and builds (make distclean: and $(VENV))"
 	@echo
 	@echo "PYTHON=python3.12   the interpreter to use     VENV=path    the environment (default .venv)"
@@ -91,6 +93,15 @@ wheel: check $(VENV)/.done-dev
 
 llama: check $(VENV)/.done-venv
 	@"$(PY)" .ci/make_llama.py $(ARGS)
+
+load: check $(VENV)/.done-test
+	@"$(PY)" .ci/load.py $(ARGS)
+
+pictures: check $(VENV)/.done-test
+	@"$(PY)" .ci/make_pictures.py $(ARGS)
+
+chromium:
+	@sh .ci/install_chromium.sh
 
 infinity: check $(VENV)/.done-venv
 	@"$(PY)" .ci/make_infinity.py $(ARGS)

@@ -95,6 +95,27 @@ async def on_thread(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, WAIT)
 
 
+def test_it_is_counted_what_was_found(fake: FakeRuntime) -> None:
+    embedder = Embedder(fake.qwen3, cache="memory")
+    assert embedder.cache_counts == (0, 0)
+    embedder.embed_documents(["a", "b", "a"])
+    assert embedder.cache_counts == (0, 2)
+    embedder.with_dim(8).embed_documents(["a", "c"])
+    assert embedder.cache_counts == (1, 3)
+    assert Embedder(fake.qwen3).cache_counts is None
+
+
+def test_without_cache_the_model_is_asked(fake: FakeRuntime) -> None:
+    embedder = Embedder(fake.qwen3, cache="memory")
+    embedder.embed_documents(["a"])
+    plain = embedder.without_cache()
+    assert plain.info()["cache"] is None
+    assert plain.settings.cache is None
+    plain.embed_documents(["a"])
+    embedder.embed_documents(["a"])
+    assert fake.runs == [1, 1]
+
+
 def test_off_unless_asked(fake: FakeRuntime) -> None:
     embedder = Embedder(fake.qwen3)
     assert embedder.settings.cache is None

@@ -419,6 +419,19 @@ def test_no_other_method_gives_vectors_of_another_space(degrading: FallbackEmbed
             call()
 
 
+def test_of_one_space_the_members_of_others_are_not_asked(degrading: FallbackEmbedder, two: Any, events: Any) -> None:
+    first, second, _ = two
+    whole = degrading.of_one_space()
+    assert whole.space == degrading.space
+    assert whole.members == degrading.members[:2]
+    first.fault = second.fault = down
+    with pytest.raises(UnavailableError):
+        whole.encode(["a"], role="document")
+    assert "degraded" not in {event.kind for event in events}
+    # What is known of a member holds for both.
+    assert degrading.encode(["a"], role="document").degraded
+
+
 async def streamed(embedder: Embedder) -> list[Any]:
     return [vector async for vector in embedder.aiter_documents(["a"])]
 

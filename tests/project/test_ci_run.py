@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("lint", "types", "tests", "skips", "status", "docs", "examples", "extras", "wheel", "lowest")
+STEPS = ("lint", "types", "tests", "skips", "status", "docs", "examples", "load", "clients", "containers", "extras",
+         "wheel", "lowest")  # fmt: skip
 # The Python of the environment that it makes writes down its script.
 MAKE = """#!/bin/sh
 for word in "$@"; do
@@ -66,7 +67,7 @@ def test_everything_with_lint_and_types_first(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.code == 0
     assert run.steps == list(STEPS)
-    assert run.calls[:4] == ["make lint", "make types", "make llama", "make test"]
+    assert run.calls[:5] == ["make lint", "make types", "make chromium", "make llama", "make test"]
     assert run.calls.count("make test") == 1
     assert run.output.splitlines()[-2:] == ["===== 3 passed, 1 skipped in 0.10s =====", "all steps passed"]
 

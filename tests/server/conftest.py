@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -58,34 +58,48 @@ class RealServer:
     """Without a slash at the end."""
     port: int
     app: object
+    runner: object
 
     @property
     def openai_url(self) -> str:
         return f"{self.url}/v1"
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[RealServer]:
-    """One server with the usual models (`tiny`, `hash`, `rank`) for clients that want a real socket."""
+@contextmanager
+def listening(app, *, ready: bool = True) -> Iterator[RealServer]:
+    """Run an application behind a free port of 127.0.0.1, in a thread, until the block is left."""
     import uvicorn
 
     from embrief.server.run import listen
 
-    listening = listen("127.0.0.1", 0)
-    port = listening.getsockname()[1]
-    app = create_app(tiny_models())
+    made = listen("127.0.0.1", 0)
+    port = made.getsockname()[1]
     runner = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
-    thread = threading.Thread(target=runner.run, args=([listening],), daemon=True)
+    thread = threading.Thread(target=runner.run, args=([made],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{port}"
-    with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as asking:
+    try:
         for _ in range(600):
-            if asking.get(f"{url}/readyz", timeout=60).status_code == 200:
+            if httpx.get(f"{url}/{'readyz' if ready else 'livez'}", timeout=60).status_code == 200:
                 break
             threading.Event().wait(0.1)
         else:
             raise AssertionError("the server was not ready within a minute")
-    yield RealServer(url, port, app)
-    runner.should_exit = True
-    thread.join(30)
-    listening.close()
+        yield RealServer(url, port, app, runner)
+    finally:
+        runner.should_exit = True
+        thread.join(30)
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RealServer]:
+    """One server with the usual models (`tiny`, `hash`, `rank`) for clients that want a real socket."""
+    with listening(create_app(tiny_models())) as found:
+        yield found
+
+
+@pytest.fixture
+def on_socket() -> Callable[..., AbstractContextManager[RealServer]]:
+    """Run another application behind a socket: `with on_socket(app)`."""
+    return listening

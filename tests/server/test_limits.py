@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -193,3 +194,9 @@ async def test_a_body_that_says_it_is_large_is_not_read(serving):
         assert read == []
         assert (await client.post("/v1/embeddings", content=json.dumps({"input": "a", "model": "hash"}),
                                   headers=JSON)).status_code == 200  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+def test_every_limit_is_in_the_docs(limit):
+    page = (Path(__file__).parents[2] / "docs" / "server.md").read_text("utf-8")
+    assert f"| `{limit.option} N` | {limit.default:,} | {limit.help} |" in page

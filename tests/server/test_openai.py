@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embrief import Embedder
+from embrief.server.work import answer
 
 TINY = "embrief/tiny-embedding"
 
@@ -162,3 +163,56 @@ async def test_models_are_listed_with_the_names_of_their_roles(client):
         "rank",
     ]  # fmt: skip
     assert {item["object"] for item in got["data"]} == {"model"}
+
+
+async def test_one_model_is_told_of(client):
+    assert (await client.get("/v1/models/tiny:query")).json()["role"] == "query"
+    missing = await client.get("/v1/models/other/name")
+    assert missing.status_code == 404
+    assert missing.json()["error"]["type"] == "invalid_request_error"
+    numbers = (await client.get("/metrics")).text
+    assert 'route="/v1/models/{name:path}"' in numbers
+    assert "other/name" not in numbers
+
+
+def test_the_client_of_openai(server):
+    openai = pytest.importorskip("openai", reason="openai is not installed")
+    with openai.OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client:
+        own = Embedder(TINY)
+        found = client.embeddings.create(input=["red", "blue"], model="tiny")
+        np.testing.assert_allclose(
+            [item.embedding for item in found.data], own.embed_documents(["red", "blue"]), atol=1e-6
+        )
+        query = client.embeddings.create(
+            input="red",
+            model="tiny",
+            encoding_format="float",
+            extra_body={"input_type": "query", "instruction": "Find"},
+        )
+        np.testing.assert_allclose(query.data[0].embedding, own.embed_query("red", instruction="Find"), atol=1e-6)
+        assert found.space == own.space.id
+        assert client.models.retrieve("tiny").id == "tiny"
+        with pytest.raises(openai.NotFoundError, match="no model 'absent'"):
+            client.embeddings.create(input="red", model="absent")
+        with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length"):
+            client.embeddings.create(input=[[1, 2]], model="tiny")
+
+
+async def test_fields_that_are_null_are_not_there(client):
+    names = ("model", "dimensions", "encoding_format", "user", "input_type", "prompt_name", "instruction", "truncate")
+    got = await client.post("/v1/embeddings", json={"input": "red", **dict.fromkeys(names)})
+    assert got.status_code == 200
+    assert isinstance(got.json()["data"][0]["embedding"], list)
+    got = await client.post("/v1/embeddings/generate", json={"text": "red", "model": None, "use_fallback": None})
+    assert got.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[], {}, [[]], {"a": []}, [[1.5, 2.0], [3.25]], [{"a": [{"b": [[1, 2]]}]}],
+     {"data": [{"e": [0.1, 0.2], "x": None}, {"e": [], "x": "\ud800"}], "n": 1}]
+)  # fmt: skip
+async def test_a_large_answer_is_written_as_a_small_one_is(content):
+    small, large = await answer(content), await answer(content, numbers=10**6)
+    assert large.body == small.body
+    assert json.loads(large.body) == content

@@ -33,9 +33,7 @@ COMMANDS = {
     "demo": Later("embrief.cli.demo", "demo", "Ask the Python standard library."),
     "index": Later("embrief.cli.index", "index", "Index files for `embrief search`."),
     "search": Later("embrief.cli.search", "search", "Search what `embrief index` has indexed, by meaning."),
-    "serve": Later(
-        "embrief.cli.serve", "serve", "Serve models over HTTP, to clients of OpenAI, TEI, Cohere, Jina and Ollama."
-    ),
+    "serve": Later("embrief.cli.serve", "serve", "Serve models over HTTP."),
     "models": Later("embrief.cli.models", "models", "List known models, and which are on this machine."),
     "plugins": Later("embrief.cli.plugins", "plugins", "List plugins, integrations and runtimes."),
     "pull": Later("embrief.cli.pull", "pull", "Download a model: safetensors, or one GGUF file."),

@@ -96,7 +96,10 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve models over HTTP, to clients of OpenAI, TEI, Cohere, Jina and Ollama."""
+    """Serve models over HTTP.
+
+    To clients of OpenAI, TEI, Cohere, Jina and Ollama, and to scripts. A line tells where; SIGTERM or Ctrl-C ends it.
+    """
     _check_installed()
     # Inside the function: a command's help needs no server.
     from embrief.config.process import current_config

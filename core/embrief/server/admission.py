@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from embrief.server.failures import RETRY_AFTER, Problem, Refused, refused
-from embrief.server.keys import ANYBODY, Caller
+from embrief.server.keys import ANYBODY, STRANGER, Caller
 from embrief.server.shapes import headers_of, respond
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 OPEN = frozenset({"/", "/livez", "/readyz", "/health", "/ping"})
 """GET routes that need no key: whatever keeps a server running asks them."""
-_CALLERS = 10_000
 
 
 class Buckets:
@@ -35,8 +34,6 @@ class Buckets:
         """Take one request of a key, and return 0; or how many seconds it has to wait for the next one."""
         if not self._most:
             return 0.0
-        if len(self._left) > _CALLERS:
-            self._left.clear()
         left, since = self._left.get(key, (float(self._most), now))
         left = min(left + (now - since) * self._most / 60, float(self._most))
         if left < 1:
@@ -82,14 +79,14 @@ class Admission:
     def _caller(self, scope: Scope) -> Caller:
         if self._keys is None:
             return ANYBODY
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in self._open:
-            return ANYBODY
         headers = headers_of(scope)
         said = headers.get("authorization", "").strip()
         scheme, blank, rest = said.partition(" ")
         # Some clients send the key alone.
         given = (rest.strip() if blank and scheme.lower() == "bearer" else said) or headers.get("x-api-key", "").strip()
         caller = self._keys.caller(given) if given else None
+        if caller is None and scope.get("method") in ("GET", "HEAD") and scope["path"] in self._open:
+            return STRANGER
         if caller is None:
             told = "the key is not known" if given else "a key is needed; send `Authorization: Bearer KEY`"
             raise Refused(Problem(401, "unauthorized", told, headers={"www-authenticate": "Bearer"}))
@@ -112,8 +109,6 @@ class Admission:
             self._metrics.waiting(self._inside)
 
     async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # What is mounted may answer for as long as its caller listens; a dialect's request ends.
-        timeout = self._limits.deadline if self._shapes.has(scope["path"]) else None
         started = False
 
         async def sent(message: Message) -> None:
@@ -121,18 +116,20 @@ class Admission:
             started = True
             await send(message)
 
-        end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        end = asyncio.get_running_loop().time() + self._limits.deadline
         try:
             async with asyncio.timeout_at(end):
                 body = await self._body(scope, receive)
-                if body is None:
-                    self._metrics.dropped("disconnected")
-                    return
-                await self._until_gone(scope, _replay(body, receive), receive, sent)
+            if body is None:
+                self._metrics.dropped("disconnected")
+                return
+            # What is mounted may answer for as long as its caller listens; a dialect's request ends.
+            async with asyncio.timeout_at(end if self._shapes.has(scope["path"]) else None):
+                await self._until_gone(scope, _replay(body), receive, sent)
         except TimeoutError:
             self._metrics.dropped("deadline")
             if not started:
-                told = f"the request took longer than {timeout} seconds; try again later, or with fewer texts"
+                told = f"the request took longer than {self._limits.deadline} seconds; try again, or send fewer texts"
                 raise refused(503, "deadline_exceeded", told, retry=RETRY_AFTER) from None
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
@@ -171,7 +168,7 @@ class Admission:
             task.result()
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes) -> Receive:
     """Return a `receive` for what has been read already."""
     told = False
 

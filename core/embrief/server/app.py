@@ -19,7 +19,7 @@ from embrief.server.dialects import DIALECTS
 from embrief.server.failures import problem_of
 from embrief.server.guard import Guard, Hosts
 from embrief.server.metrics import CONTENT_TYPE, Measured
-from embrief.server.service import Service
+from embrief.server.service import CallerOf, Service
 from embrief.server.settings import Limits
 from embrief.server.shapes import Shapes, plain, response_of
 from embrief.server.work import encoded
@@ -144,18 +144,24 @@ def _shapes(mounted: Sequence[Mounted]) -> Shapes:
 
 
 def _add_health(app: FastAPI, service: Service, lazy: bool) -> None:
+    # HEAD too, which some tools ask that watch over processes.
+    @app.head("/livez", include_in_schema=False)
     @app.get("/livez", tags=["health"])
     async def livez() -> Response:
         """Say that the process answers."""
         return _json({"status": "alive"})
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"])
-    async def readyz() -> Response:
+    async def readyz(caller: CallerOf) -> Response:
         """Say whether all models are loaded, and answer a probe as they did when they were loaded."""
         ready = await service.readiness.check(load=not lazy)
         states = service.readiness.states.items()
         told = {name: item.told() for name, item in states}
-        found = _json({"status": "ready" if ready else "not ready", "models": told}, 200 if ready else 503)
+        content: dict[str, object] = {"status": "ready" if ready else "not ready"}
+        if caller.known:
+            content["models"] = told
+        found = _json(content, 200 if ready else 503)
         if not ready:
             found.headers["retry-after"] = "1"
         return found

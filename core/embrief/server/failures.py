@@ -170,7 +170,10 @@ def problem_of(error: Exception, route: str) -> Problem:
 
 def _told(error: Exception, status: int) -> str:
     """Return what the caller may read: of what is amiss with the server itself, its operator reads more."""
-    if status >= 500 and not isinstance(error, IndexedError):
+    if status >= 500 and isinstance(error, IndexedError) and error.index is not None:
+        # Not the runtime's own words, which may hold the text.
+        return f"the model failed on the item at index {error.index} ({type(error).__name__}); leave it out"
+    if status >= 500:
         return f"the model cannot answer now ({type(error).__name__}); the server's operator sees why with /readyz"
     return str(error)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROBE_QUERY, PROBE_DOCUMENT = "Is anybody there?", "Somebody is there."
 LEAST_COSINE = 0.99
 """Of a probe's vector with the one of the load: batches and number formats move it by less, another model by more."""
-FRESH = 10.0
+FRESH = 30.0
 """Seconds for which the outcome of a probe is told again, so that whoever asks often costs nothing."""
 _SCORE_MOVES = 0.05
 """The most that the probability of the probe pair may move."""

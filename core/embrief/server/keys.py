@@ -31,15 +31,19 @@ class Caller:
 
     key: str = ""
     """The name of the caller's key; empty where the server has no keys."""
+    known: bool = True
+    """Whether the caller may see what the server is about: always where it has no keys."""
     collections: frozenset[str] | None = None
     """The only collections that the key may read, by name; `None`: all."""
 
     def may_read(self, collection: str) -> bool:
         """Return whether the caller may see what is in a collection of this name."""
-        return self.collections is None or collection in self.collections
+        return self.known and (self.collections is None or collection in self.collections)
 
 
 ANYBODY = Caller()
+STRANGER = Caller(known=False)
+"""Without a key, at a route that needs none."""
 
 
 class Keys(Protocol):

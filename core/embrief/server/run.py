@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from embrief.errors import ArgumentError
+from embrief.errors import ArgumentError, BackendError
 from embrief.server.app import Mounted, create_app
 from embrief.server.guard import Hosts, is_loopback
 from embrief.server.keys import VARIABLE
@@ -78,6 +80,8 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            # Nothing here depends on where a request comes from.
+            proxy_headers=False,
             # Its answer to a handshake would come before the guard's.
             ws="none",
             timeout_graceful_shutdown=settings.limits.deadline,
@@ -88,8 +92,13 @@ def serve(
     for item in settings.mounted:
         if item.says is not None:
             told(item.says(address))
-    with listening:
+    # What goes wrong with a request is logged, never with its texts; somebody should see it.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # After its own end the server raises the signal that ended it once more.
+    with listening, suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
+    if not server.started:
+        raise BackendError("the server could not start; what went wrong is logged above")
 
 
 def check(settings: Settings) -> None:

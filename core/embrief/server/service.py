@@ -22,12 +22,13 @@ class Service:
         self.readiness = Readiness(models)
 
 
-def _service(request: Request) -> Service:
+# Asynchronous, since the framework takes a thread for others.
+async def _service(request: Request) -> Service:
     found: Service = request.app.state.service
     return found
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     found: Caller = request.state.caller
     return found
 

@@ -34,11 +34,16 @@ class Shapes:
     def __init__(self) -> None:
         """Know none."""
         self._known: dict[str, Shape] = {}
+        self._prefixes: dict[str, str] = {}
+        """Paths with something in braces, by what stands before it."""
         self._mounted: list[str] = []
 
     def add(self, paths: Iterable[str], shape: Shape) -> None:
         """Note whose some paths are."""
-        self._known.update(dict.fromkeys(paths, shape))
+        for path in paths:
+            self._known[path] = shape
+            if "{" in path:
+                self._prefixes[path.partition("{")[0]] = path
 
     def mount(self, path: str) -> None:
         """Note where another application is mounted."""
@@ -46,17 +51,23 @@ class Shapes:
 
     def shape(self, path: str) -> Shape:
         """Return the form of a path's errors."""
-        return self._known.get(path, plain)
+        return self._known.get(self._route(path), plain)
 
     def has(self, path: str) -> bool:
         """Return whether a path is a dialect's own."""
-        return path in self._known
+        return self._route(path) in self._known
 
     def label(self, path: str) -> str:
         """Return a path as metrics have it: one of a fixed number, whatever callers ask for."""
+        route = self._route(path)
+        if route in self._known:
+            return route
+        return next((root for root in self._mounted if path == root or path.startswith(root + "/")), "other")
+
+    def _route(self, path: str) -> str:
         if path in self._known:
             return path
-        return next((root for root in self._mounted if path == root or path.startswith(root + "/")), "other")
+        return next((route for prefix, route in self._prefixes.items() if path.startswith(prefix)), path)
 
 
 def response_of(shape: Shape, problem: Problem) -> Response:

@@ -13,7 +13,7 @@ from embrief.errors import EmbriefError
 from embrief.server.failures import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embrief.server.service import Service
 
 _LARGE = 20_000
-"""Numbers from which on an answer is written on a thread, so that other requests go on meanwhile."""
+"""Numbers from which on an answer is written on a thread, piece by piece, so that other requests go on meanwhile."""
 
 
 async def embed(service: Service, served: Served[Embedder], texts: Sequence[str], ask: Ask) -> EmbeddingResult:
@@ -151,10 +151,35 @@ async def answer(content: Any, *, numbers: int = 0, headers: Mapping[str, str] |
         numbers: About how many numbers it holds; many are written on a thread.
         headers: Further headers.
     """
-    data = await asyncio.to_thread(encoded, content) if numbers > _LARGE else encoded(content)
+    # One call for all of it would hold the interpreter, on whatever thread, for as long as it takes.
+    data = await asyncio.to_thread(_in_pieces, content) if numbers > _LARGE else encoded(content)
     return Response(data, media_type="application/json", headers=headers)
 
 
 def encoded(content: Any) -> bytes:
     """Return JSON in ASCII, which no text can break, a lone surrogate among them."""
     return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def _in_pieces(content: Any) -> bytes:
+    return b"".join(_pieces(content))
+
+
+def _pieces(content: Any) -> Iterator[bytes]:
+    """Yield what `encoded` returns, in parts of one vector at most."""
+    if isinstance(content, dict) and content:
+        before = b"{"
+        for name, value in content.items():
+            yield before + encoded(name) + b":"
+            yield from _pieces(value)
+            before = b","
+        yield b"}"
+    elif isinstance(content, list) and content and isinstance(content[0], (dict, list)):
+        before = b"["
+        for value in content:
+            yield before
+            yield from _pieces(value)
+            before = b","
+        yield b"]"
+    else:
+        yield encoded(content)

@@ -12,8 +12,8 @@ from embrief.server.asking import asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import OneOrMany, Text
 from embrief.server.failures import Problem, refused
-from embrief.server.models import ROLES
-from embrief.server.service import Service, ServiceOf
+from embrief.server.models import ROLES, ServedModels
+from embrief.server.service import ServiceOf
 from embrief.server.work import Told, answer, embed, tokens_of
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "rate_limit_error"}
@@ -37,7 +37,7 @@ class EmbeddingsRequest(BaseModel):
     input: OneOrMany
     model: Annotated[Text | None, Field(description="A name that is served, perhaps as NAME:query.")] = None
     dimensions: Annotated[int | None, Field(ge=1, le=2**31)] = None
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     input_type: Annotated[Text | None, Field(description="query, document, or a task of the model.")] = None
     prompt_name: Annotated[Text | None, Field(description="The same as input_type.")] = None
     instruction: Annotated[Text | None, Field(description="What queries are for.")] = None
@@ -91,15 +91,24 @@ def _items(result: EmbeddingResult, as_base64: bool) -> list[dict[str, Any]]:
 @DIALECT.router.get("/v1/models")
 async def models(service: ServiceOf) -> Response:
     """List the names that are served."""
-    found = [_model(name, "embedding", service) for name in service.models.embedders]
-    found += [
-        {**_model(name, "embedding", service), "id": f"{name}:{role}", "role": role}
-        for name in service.models.embedders
-        for role in ROLES
-    ]
-    found += [_model(name, "reranker", service) for name in service.models.rerankers]
-    return await answer({"object": "list", "data": found})
+    return await answer({"object": "list", "data": list(_models(service.models).values())})
 
 
-def _model(name: str, kind: str, service: Service) -> dict[str, Any]:
+@DIALECT.router.get("/v1/models/{name:path}")
+async def model(name: str, service: ServiceOf) -> Response:
+    """Tell of one name whether it is served."""
+    found = _models(service.models)
+    if name not in found:
+        raise refused(404, "model_not_found", f"no model {name[:100]!a} is served here; there is: {', '.join(found)}")
+    return await answer(found[name])
+
+
+def _models(served: ServedModels) -> dict[str, dict[str, Any]]:
+    found = {name: _model(name, "embedding") for name in served.embedders}
+    for name in served.embedders:
+        found |= {f"{name}:{role}": {**_model(f"{name}:{role}", "embedding"), "role": role} for role in ROLES}
+    return found | {name: _model(name, "reranker") for name in served.rerankers}
+
+
+def _model(name: str, kind: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "embrief", "kind": kind}

@@ -37,8 +37,8 @@ class GenerateRequest(_Asked):
 
     text: OneOrMany
     use_fallback: Annotated[
-        bool, Field(description="Whether vectors of another space, marked as such, are better than none.")
-    ] = False
+        bool | None, Field(description="Whether vectors of another space, marked as such, are better than none.")
+    ] = None
 
 
 class EncodeRequest(_Asked):
@@ -75,7 +75,7 @@ async def _embedded(
 @DIALECT.router.post("/v1/embeddings/generate")
 async def generate(body: GenerateRequest, service: ServiceOf) -> Response:
     """Embed one text or several, by a fallback of another space too if the request takes that."""
-    served, ask, result = await _embedded(service, body, body.text, use_fallback=body.use_fallback)
+    served, ask, result = await _embedded(service, body, body.text, use_fallback=body.use_fallback is True)
     vectors, told = result.vectors.tolist(), Told.of(result)
     content: dict[str, Any] = {
         "embeddings": vectors,
