@@ -73,7 +73,7 @@ class FixedKeys:
         for name, known in self._digests.items():
             if hmac.compare_digest(digest, known):
                 found = name
-        return None if found is None else Caller(found, self._collections.get(found))
+        return None if found is None else Caller(found, collections=self._collections.get(found))
 
 
 class FileKeys:
