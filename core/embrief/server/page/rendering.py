@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,10 +11,29 @@ if TYPE_CHECKING:
     from embrief.facades.embedder import Embedder
     from embrief.facades.reranker import Reranker
     from embrief.facts.specs import Role
-    from embrief.runtimes.base import Token
 
 Part = Literal["prompt", "text", "added"]
 """Whose characters they are: the model's prompt, the caller's text, or a marker that was put around both."""
+
+
+class Token(Protocol):
+    """A token as `Embedder.tokenize` tells it; faces know nothing of runtimes."""
+
+    @property
+    def text(self) -> str:
+        """The characters that it stands for; of a special one its name."""
+
+    @property
+    def special(self) -> bool:
+        """Whether it is a marker of the model's."""
+
+    @property
+    def start(self) -> int | None:
+        """Its first character in the rendered text; `None`: it was put around the text."""
+
+    @property
+    def stop(self) -> int | None:
+        """Behind its last character."""
 
 
 @dataclass(slots=True)

@@ -50,7 +50,8 @@ async function start() {
   show(byId("key-button"), key.get() !== null);
   changed();
   clear();
-  if (!collections.length) tell("There is no collection here for you. Paste texts, or make one with `embrief index`.");
+  const none = "There is no collection here for you. Paste texts, or make one with `embrief index`.";
+  tell(collections.length ? "" : none);
   return true;
 }
 
@@ -341,7 +342,7 @@ async function useKey() {
   byId("key").value = "";
   if (await start()) {
     byId("key-dialog").close();
-    tell("The key is known.");
+    if (!byId("told").textContent) tell("The key is known.");
     byId("question").focus();
   }
 }
@@ -413,7 +414,7 @@ document.addEventListener("keydown", (event) => {
     byId("question").select();
   } else if (event.key === "ArrowDown" && event.target === byId("question") && !byId("results").hidden) {
     event.preventDefault();
-    byId("pair").querySelector("ol:last-of-type .row[tabindex='0']")?.focus();
+    byId("pair").querySelector(".ranking:last-child .row[tabindex='0']")?.focus();
   } else if (event.key === "Escape") {
     if (stop()) return;
     if (!byId("problem").hidden) clear();
