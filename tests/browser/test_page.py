@@ -170,7 +170,8 @@ CONTRAST = """(() => {
     return [r, g, b, a / 255];
   };
   const light = (rgb) => {
-    const [r, g, b] = rgb.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const linear = (value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = rgb.slice(0, 3).map((value) => linear(value / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const under = (element) => {
@@ -182,7 +183,8 @@ CONTRAST = """(() => {
   let worst = { ratio: 99 };
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.textContent.trim() || !element.checkVisibility() || element.closest("svg, .skip, .unseen, select")) continue;
+    if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) continue;
+    if (element.closest("svg, .skip, .unseen, select")) continue;
     const [front, back] = [light(rgb(getComputedStyle(element).color)), light(under(element))];
     const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
     if (ratio < worst.ratio) worst = { ratio, text: element.className + ": " + element.textContent.slice(0, 40) };

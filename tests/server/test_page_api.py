@@ -76,6 +76,40 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer s3cret-{key}"}
 
 
+def test_the_command_says_where_the_page_is_and_what_it_shows(workspace, monkeypatch):
+    from typer.testing import CliRunner
+
+    from embrief.cli import app
+
+    ran = []
+
+    def run(models, settings, **_):
+        ran.append((models.names, [item.says("http://127.0.0.1:1") for item in settings.mounted]))
+
+    monkeypatch.setattr("embrief.server.run.serve", run)
+    monkeypatch.setattr("embrief.indexing.workspace.shared_workspace", lambda: workspace)
+
+    def serve(*arguments):
+        return CliRunner().invoke(app, ["serve", *arguments])
+
+    assert serve("--ui").exit_code == 0
+    # Whoever only wants to look need not name a model.
+    says = "the page is at http://127.0.0.1:1/ui/ and shows the collections"
+    assert ran.pop() == ([TINY, RANK], [f"{says} hidden, open"])
+    assert serve("--ui", "--collection", "open", "embrief/hash").exit_code == 0
+    assert ran.pop() == (["embrief/hash"], [f"{says} open"])
+    assert serve("embrief/hash").exit_code == 0
+    assert ran.pop() == (["embrief/hash"], [])
+    for arguments, told in (
+        (["--ui", "--collection", "nothing"], "there is: hidden, open"),
+        (["--collection", "open"], "--ui"),
+    ):
+        done = serve(*arguments, "embrief/hash")
+        assert done.exit_code == 1
+        assert told in " ".join(done.output.split())
+    assert ran == []
+
+
 async def test_the_page_needs_no_key_and_its_answers_do(looking, keys):
     async with looking(keys=keys) as client:
         assert (await client.get("/ui")).headers["location"] == "/ui/"
@@ -328,7 +362,7 @@ def test_the_plane_shows_what_differs_most():
         np.ones((5, 4)),
         np.zeros((3, 4)),
         np.full((3, 4), np.nan),
-        np.float32([[0.1, 0.7]] * 7),
+        np.float32([[1, 1 + 2e-7], [1 + 2e-7, 1]]),
         np.float32([[1, 0], [np.inf, 0]]),
     ],
     ids=["none", "one", "equal", "zero", "nan", "rounding", "one finite"],

@@ -96,7 +96,7 @@ def router(shelf: Shelf) -> APIRouter:
         content = _content(found, orders)
         content["reranker"] = None if judge is None else _reranker(judge)
         content["seconds"] = {"search": middle - began, "rerank": time.perf_counter() - middle}
-        return await answer(content)
+        return await answer(content, numbers=sum(len(candidate.text) for candidate in found.candidates))
 
     @made.post("/api/prompts")
     async def prompts(body: PromptsRequest, service: ServiceOf, caller: CallerOf) -> Response:
@@ -117,7 +117,8 @@ def router(shelf: Shelf) -> APIRouter:
             judge = service.models.reranker(body.reranker)
             await service.readiness.loaded(judge)
             pair = await asyncio.to_thread(_of_reranker, judge.facade, body)
-        return await answer({**shown, "pair": None if pair is None else pair.to_json()})
+        content = {**shown, "pair": None if pair is None else pair.to_json()}
+        return await answer(content, numbers=len(body.text) + len(body.question))
 
     return made
 
