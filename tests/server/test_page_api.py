@@ -196,6 +196,21 @@ async def test_both_rankings_are_those_of_the_models(looking, workspace, ids, pl
     assert not [str(place) for place in places if str(place) in got.text]
 
 
+async def test_an_empty_collection_finds_nothing(looking, workspace, tmp_path):
+    (tmp_path / "a.md").write_text("red", "utf-8")
+    workspace.update([tmp_path], "empty", model=TINY)
+    (tmp_path / "a.md").unlink()
+    workspace.update([tmp_path], "empty")
+    info = workspace.choose("empty")
+    body = {"question": "red", "collection": identity(info), "reranker": "rank", "instructions": [None, "b"]}
+    async with looking() as client:
+        found = (await client.post("/ui/api/search", json=body)).json()
+    table._file(info.place).unlink()
+    assert found["documents"] == []
+    assert [(side["nearest"], side["reranked"]) for side in found["sides"]] == [([], []), ([], [])]
+    assert np.shape(found["map"]["questions"]) == (2, 2)
+
+
 async def test_two_instructions_are_two_sides(looking):
     texts = ["Mars is called the red planet.", "A red giant is a star late in its life.", "The Pacific is an ocean."]
     instructions = [None, "Find a text about water"]

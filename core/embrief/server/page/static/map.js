@@ -38,7 +38,7 @@ function asked([x, y], label) {
 export function explain(found) {
   const [first, second] = found.map.explained;
   const count = found.map.documents.length + found.map.questions.length;
-  if (first === 0) return `Nothing tells these ${many(count, "vector")} apart.`;
+  if (first === 0) return "All vectors are the same.";
   const percent = (share) => `${number(share * 100)} %`;
   return `${percent(first + second)} of how these ${count} vectors differ is seen here (${percent(first)} across, ` +
     `${percent(second)} up).`;

@@ -44,6 +44,7 @@ function beginning(text) {
 
 function row(text, place, index, before) {
   const name = el("span", { class: "name", dir: "auto" }, nameOf(text));
+  const cut = (place.truncated ?? text.truncated) ? el("span", { class: "moved warned" }, "cut off") : null;
   const snippet = el("span", { class: "snippet", dir: "auto" }, beginning(text));
   return el(
     "li",
@@ -55,7 +56,7 @@ function row(text, place, index, before) {
       "data-document": place.document,
     },
     el("span", { class: "place" }, String(index + 1)),
-    el("span", { class: "said" }, el("span", { class: "first" }, name, movement(before, index)), snippet),
+    el("span", { class: "said" }, el("span", { class: "first" }, name, movement(before, index), cut), snippet),
     el("span", { class: "score" }, number(place.score, 3), bar(place.score)),
   );
 }
