@@ -53,7 +53,7 @@ def serving() -> Iterator[str]:
 
     models = served_models(["embrief/tiny-embedding"], ["embrief/tiny-reranker"])
     listening = listen("127.0.0.1", 0)
-    app = create_app(models, mounted=[page(shared_workspace())], lazy=True)
+    app = create_app(models, mounted=page(shared_workspace()), lazy=True)
     runner = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
     thread = threading.Thread(target=runner.run, args=([listening],), daemon=True)
     thread.start()

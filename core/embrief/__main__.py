@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from embrief.local import COMMANDS
+
 
 def main() -> None:
     """Run the command line: the entry point of the `embrief` script and of `python -m embrief`."""
     arguments = sys.argv[1:]
-    # Asked before anything is imported that a command needs.
-    from embrief.local.client import COMMANDS, forward
-
     if arguments and arguments[0] in COMMANDS:
+        # Asked before anything is imported that a command needs.
+        from embrief.local.client import forward
+
         code = forward(arguments)
         if code is not None:
             sys.exit(code)

@@ -86,7 +86,7 @@ def serve(workspace: Workspace, models: ServedModels) -> Callable[..., object]:
 
         from embrief.server.run import listen
 
-        app = create_app(models, mounted=[page(workspace)], lazy=True, **settings)
+        app = create_app(models, mounted=page(workspace), lazy=True, **settings)
         listening = listen("127.0.0.1", 0)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none")
         runner = uvicorn.Server(config)

@@ -94,14 +94,15 @@ def test_prompts_in_tabs(tab, url):
 
 
 def test_what_is_cut_off_is_seen(tab, url):
-    paste(tab, url, f"{'red planet ' * 400}\n\nMars is red.")
+    paste(tab, url, f"{'red planet ' * 400}\n\n{'red planet ' * 220}\n\nMars is red.")
     first = "[...document.querySelectorAll('.name')].find((item) => item.textContent === 'Text 1')"
     tab.eval(f"{first}.closest('.row').focus()")
     tab.until("document.querySelector('#prompt .piece.cut')")
     assert "are cut off" in text(tab, "#prompt .facts.warned")
     assert "1 text is longer than tiny reads." in text(tab, "#told")
-    # By vector, and after the reranker.
-    assert tab.eval("document.querySelectorAll('.row .warned').length") == 2
+    # With the question and its template the reranker reads less of a text.
+    assert tab.eval("document.querySelectorAll('[data-ranking=nearestA] .warned').length") == 1
+    assert tab.eval("document.querySelectorAll('[data-ranking=rerankedA] .warned').length") == 2
 
 
 def test_two_instructions_side_by_side(tab, url):

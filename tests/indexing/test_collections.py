@@ -105,6 +105,7 @@ def test_a_collection_that_index_did_not_make_is_refused(tmp_path, store):
         client.create_collection("newer", metadata={**stamp(embedder.space), LAYOUT_KEY: 2}, embedding_function=None)
     else:
         from qdrant_client import QdrantClient, models
+
         from qdrant_embrief import create_collection
 
         client = QdrantClient(path=str(tmp_path / "store"))
@@ -359,6 +360,19 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(workspace, project
     assert "secret" not in str(refused.value)
     with pytest.raises(ArgumentError, match="no address"):
         index(workspace, project, "qdrant", to="ftp://example.org")
+    with pytest.raises(ArgumentError) as refused:
+        table.place_text("https://me:secret@example.org", project)
+    assert "secret" not in str(refused.value)
+    assert table.place_text("https://example.org:6333/", project) == "https://example.org:6333"
+
+
+def test_opening_for_another_space_leaves_nothing_open(tmp_path, store):
+    where = place(tmp_path, store)
+    with FakeRuntime() as fake:
+        open_collection(where, Embedder(fake.qwen3)).close()
+        with pytest.raises(SpaceMismatchError):
+            open_collection(where, Embedder(fake.gemma))
+        open_collection(where, Embedder(fake.qwen3), patience=0).close()
 
 
 def test_a_model_in_a_folder_is_remembered_with_its_whole_path(tmp_path):

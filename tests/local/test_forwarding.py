@@ -51,6 +51,9 @@ def search(
         raise typer.BadParameter("too late")
     if fail == "warning":
         warnings.warn("take care", embrief.PluginWarning, stacklevel=1)
+    if fail == "snowman":
+        print("\N{SNOWMAN}\udce4", file=here.out)
+        return
     if fail == "wait":
         print("waiting", file=here.out, flush=True)
         assert here.stop.wait(WAIT)
@@ -95,10 +98,19 @@ def test_a_command_is_answered_by_the_process_and_imports_almost_nothing(answeri
     assert answering.status()["served"] == 1
 
 
+def test_a_command_that_no_process_runs_asks_for_none(folder):
+    script = (
+        "import sys\nsys.argv = ['embrief', '--help']\n"
+        "from embrief.__main__ import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT)
+    assert "Commands:" in done.stdout
+    assert {name for name in done.stderr.split() if name.startswith("embrief.local.")} == set()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
-        (["search"], 2, "Missing argument"),
         (["search", "x", "--top", "0"], 2, "--top"),
         (["search", "x", "--nonsense"], 2, "--nonsense"),
         (["search", "x", "--fail", "exit"], 9, ""),
@@ -107,31 +119,45 @@ def test_a_command_is_answered_by_the_process_and_imports_almost_nothing(answeri
         (["index"], 2, "No such command"),
     ],
 )
-def test_every_end_is_as_if_it_had_run_here(answering, words, code, error, capfd):
+def test_every_end_is_as_if_it_had_run_here(answering, call, words, code, error, capfd):
     with warnings.catch_warnings():
         warn_each_time()
         for _ in range(2):
-            assert client.forward(list(words)) == code
-            said = capfd.readouterr()
-            assert error in said.err
-            assert bool(said.err) == bool(error)
+            *found, last = call(arguments=words).rest()
+            assert last == {"exit": code}
+            said = "".join(frame.get("err", "") for frame in found)
+            assert error in said
+            assert bool(said) == bool(error)
+    # Nothing of it in the process's own streams.
+    assert capfd.readouterr() == ("", "")
     assert answering.status()["served"] == 2
 
 
-def test_an_error_of_the_library_is_one_line(serving, capfd):
+def test_an_error_of_the_library_is_one_line(serving, call, capfd):
     """With the commands of embrief themselves, since those show such errors."""
     with serving(run_command):
-        assert client.forward(["pull", "qwen3-next"]) == 1
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error: 'qwen3-next' is not")
-    assert said.err.count("\n") == 1
+        _, said, last = call(arguments=["pull", "qwen3-next"]).rest()
+    assert last == {"exit": 1}
+    assert said["err"].startswith("error: 'qwen3-next' is not")
+    assert said["err"].count("\n") == 1
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--config", "f.yaml"], ["--config=f.yaml"], ["x", "--help"]])
 def test_help_and_other_configurations_are_for_the_process_that_was_asked(answering, words):
     assert client.forward(["search", *words]) is None
     assert answering.status()["served"] == 0
+
+
+def test_a_process_is_not_started_for_a_command_that_runs_without_it(folder, capsys):
+    assert client.forward(["search", "--daemon", "x", "--config", "f.yaml"]) is None
+    assert capsys.readouterr().err.startswith("warning: this command has --config")
+    assert not folder.exists()
+
+
+def test_characters_that_the_terminal_lacks_are_question_marks(answering):
+    done = typed("search", "x", "--fail", "snowman", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "??\n", "")
 
 
 def test_what_stands_behind_two_dashes_is_no_option(answering, capfd):

@@ -105,8 +105,11 @@ def test_the_path_fits_into_a_socket_address(monkeypatch):
     place = places.own_place()
     assert place.folder == Path(f"/tmp/embrief-{os.geteuid()}")
     assert len(os.fsencode(place.socket)) <= 103
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * (103 - len("//embrief/.sock") - 16))
+    room = 103 - len("//embrief/.sock") - 16
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * room)
     assert len(os.fsencode(places.own_place().socket)) == 103
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * (room + 1))
+    assert places.own_place().folder == place.folder
 
 
 @POSIX

@@ -37,16 +37,16 @@ ENGINE = "engine"
 ENGINE_BASE = BASE | {"torch", "tokenizers", "safetensors"}
 ENGINE_LIGHT = "embrief.engine.description"
 FACE_BASE = BASE | {"rich", "typer"}
-# The server's own files are imported only where it runs, but for the table of its limits; its routes are declared in
-# the framework's words, which must be real names when a file is imported.
-SERVER = "server"
-SERVER_BASE = BASE | {"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}
-SERVER_LIGHT = ("server/__init__.py", "server/settings.py")
 # A store's file is all about that store, and is itself imported only where a collection is opened.
 STORE_FILES = {
     "indexing/chroma_store.py": {"chromadb"},
     "indexing/qdrant_store.py": {"qdrant_client", "qdrant_embrief"},
 }
+# The server's own files are imported only where it runs, but for the table of its limits; its routes are declared in
+# the framework's words, which must be real names when a file is imported.
+SERVER = "server"
+SERVER_BASE = BASE | {"fastapi", "mcp", "prometheus_client", "pydantic", "starlette", "typing_extensions", "uvicorn"}
+SERVER_LIGHT = ("server/__init__.py", "server/settings.py")
 
 # What a wrapper may import from the core: names that are promised to third parties as well.
 PUBLIC_MODULES = {"embrief", "embrief.errors", "embrief.stores", "embrief.wrapping"}

@@ -55,7 +55,7 @@ def looking(serving, workspace):
     """Serve the page: `async with looking(keys=...) as client`."""
 
     def make(collections=None, **settings):
-        return serving(mounted=[page(workspace, collections)], lazy=True, **settings)
+        return serving(mounted=page(workspace, collections), lazy=True, **settings)
 
     return make
 
@@ -84,7 +84,7 @@ def test_the_command_says_where_the_page_is_and_what_it_shows(workspace, monkeyp
     ran = []
 
     def run(models, settings, **_):
-        ran.append((models.names, [item.says("http://127.0.0.1:1") for item in settings.mounted]))
+        ran.append((models.names, [item.says("http://127.0.0.1:1") for item in settings.mounted if item.says]))
 
     monkeypatch.setattr("embrief.server.run.serve", run)
     monkeypatch.setattr("embrief.indexing.workspace.shared_workspace", lambda: workspace)
@@ -150,6 +150,20 @@ async def test_a_key_reads_its_collections_alone(looking, keys, ids):
                 f"/ui/api/{path}", json={**body, "collection": ids["open"]}, headers=bearer("some")
             )
             assert allowed.status_code == 200
+
+
+async def test_what_does_not_keep_to_keys_is_closed_to_those_with_limits(serving, keys):
+    from starlette.responses import PlainTextResponse
+
+    from embrief.server.app import Mounted
+
+    others = [Mounted("/one", PlainTextResponse("seen"), exact=True), Mounted("/all", PlainTextResponse("seen"))]
+    async with serving(keys=keys, mounted=others, lazy=True) as client:
+        for path in ("/one", "/all/of"):
+            assert (await client.get(path, headers=bearer("all"))).text == "seen"
+            got = await client.get(path, headers=bearer("some"))
+            assert got.status_code == 403
+            assert "some collections only" in got.json()["error"]["message"]
 
 
 async def test_the_page_may_be_for_some_collections_only(looking, ids, workspace):

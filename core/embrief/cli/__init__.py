@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -33,7 +34,10 @@ COMMANDS = {
     "demo": Later("embrief.cli.demo", "demo", "Ask the Python standard library."),
     "index": Later("embrief.cli.index", "index", "Index files for `embrief search`."),
     "search": Later("embrief.cli.search", "search", "Search what `embrief index` has indexed, by meaning."),
+    "embed": Later("embrief.cli.embed", "embed", "Embed lines, each as it comes."),
+    "rerank": Later("embrief.cli.rerank", "rerank", "Score pairs of query and document, each as it comes."),
     "serve": Later("embrief.cli.serve", "serve", "Serve models over HTTP."),
+    "mcp": Later("embrief.cli.mcp", "mcp", "Offer search to a coding assistant, over MCP."),
     "models": Later("embrief.cli.models", "models", "List known models, and which are on this machine."),
     "plugins": Later("embrief.cli.plugins", "plugins", "List plugins, integrations and runtimes."),
     "pull": Later("embrief.cli.pull", "pull", "Download a model: safetensors, or one GGUF file."),
@@ -48,8 +52,9 @@ COMMANDS = {
 """The commands by name, in the order of the help."""
 
 
+@cache
 def _load(name: str) -> Any:
-    """Import a command and return what typer makes of it."""
+    """Import a command and return what typer makes of it. Once: a process may run it for many."""
     later = COMMANDS[name]
     found = getattr(import_module(later.module), later.attribute)
     # In a group of its own, whose markup mode the command takes.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from embrief.cli import golden
 from embrief.cli.naming import ConfigFile, given
 from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_json, print_table, table
@@ -47,6 +48,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+app.command()(golden.collection)
 
 
 @app.command()

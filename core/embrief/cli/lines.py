@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import TYPE_CHECKING, Any, Literal
 
 from embrief.cli.output import plain
@@ -45,6 +46,15 @@ def can_show(text: str, out: TextIO) -> bool:
     return True
 
 
+def fitting(text: str, cells: int) -> int:
+    """Return how many of a text's first characters fit into so many columns of a terminal."""
+    for place, character in enumerate(text):
+        cells -= 2 if unicodedata.east_asian_width(character) in "FW" else 0 if unicodedata.combining(character) else 1
+        if cells < 0:
+            return place
+    return len(text)
+
+
 class Status:
     """One line that is written again and again, on a terminal's stderr; elsewhere nothing."""
 
@@ -57,7 +67,8 @@ class Status:
 
     def show(self, text: str) -> None:
         """Show this instead of what stands there."""
-        shown = plain(text)[: self._width - 1]
+        shown = plain(text)
+        shown = shown[: fitting(shown, self._width - 1)]
         if self._shown and shown != self._last:
             self._err.write("\r" + shown.ljust(len(self._last)))
             self._err.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from embrief.local.request import Request
 
 _NAME = "embrief"
+
+
+# What typer makes of the functions takes longer than many a search.
+_command = cache(get_command)
 
 
 def run_command(request: Request, app: typer.Typer | None = None) -> int:
@@ -31,7 +36,7 @@ def run_command(request: Request, app: typer.Typer | None = None) -> int:
     given = Terminal(request.out, request.err, request.width, request.colour, Path(request.folder), request.stop)
     with belonging_to(given):
         try:
-            ended: Any = get_command(app).main(list(request.arguments), prog_name=_NAME, standalone_mode=False)
+            ended: Any = _command(app).main(list(request.arguments), prog_name=_NAME, standalone_mode=False)
         except typer.Abort:
             typer.echo("Aborted!", file=request.err)
             return 1

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embrief.cli.lines import can_show, line, print_json, styled
+from embrief.cli.lines import can_show, fitting, line, print_json, styled
 from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
+from embrief.cli.output import plain
 from embrief.cli.terminal import terminal
 from embrief.errors import EmbriefError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _CELLS = 10
 _BARS = ("\N{FULL BLOCK}\N{LIGHT SHADE}", "#.")
 _RULES = ("\N{BOX DRAWINGS LIGHT VERTICAL}", "|")
+_MORE = "\N{HORIZONTAL ELLIPSIS}"
 _STATES = {
     "changed": "changed since it was indexed: this is the old text",
     "gone": "no longer there",
@@ -142,11 +144,13 @@ def _print_line(item: Line, width: int) -> None:
     rule = next(rule for rule in _RULES if can_show(rule, here.out))
     number = "" if item.number is None else str(item.number)
     room = max(here.width - width - 5, 20)
+    shown, more = item.text, ""
+    if (fits := fitting(plain(shown), room)) < len(shown):
+        more = _MORE if can_show(_MORE, here.out) else ""
+        shown = shown[: fitting(plain(shown), room - len(more))]
+        fits = len(shown)
     parts, place = [], 0
-    for begin, end in (*item.marks, (room, room)):
-        if begin >= room:
-            begin = end = room
-        parts += [styled(item.text[place:begin], ""), styled(item.text[begin : min(end, room)], "match")]
+    for begin, end in (*item.marks, (fits, fits)):
+        parts += [styled(shown[place:begin], ""), styled(shown[begin:end], "match")]
         place = end
-    more = "\N{HORIZONTAL ELLIPSIS}" if len(item.text) > room and can_show("\N{HORIZONTAL ELLIPSIS}", here.out) else ""
     line(styled(f"  {number:>{width}} {rule} ", "dim"), *parts, more)

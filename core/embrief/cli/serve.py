@@ -135,7 +135,7 @@ def _page(collections: list[str] | None) -> list[Mounted]:
     from embrief.indexing.workspace import shared_workspace
     from embrief.server.page.app import page
 
-    return [page(shared_workspace(), collections)]
+    return page(shared_workspace(), collections)
 
 
 def _usual_models() -> tuple[list[str], list[str]]:

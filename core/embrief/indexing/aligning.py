@@ -53,18 +53,17 @@ def align(lines: Sequence[str], written: Written) -> tuple[int, ...]:
     """
     keys = [_letters(line) for line in lines]
     places: list[int | None] = [None] * len(keys)
-    for index, place in _rising(
-        [(i, p) for i, key in enumerate(keys) if (p := _once(key, written.letters)) is not None]
-    ):
-        places[index] = place
+    single = [(index, _once(key, written.letters)) for index, key in enumerate(keys)]
+    for index, anchor in _rising([(index, place) for index, place in single if place is not None]):
+        places[index] = anchor
     # Above the first anchor the nearest one counts: menus at the top of a page repeat its headings.
     first = next((index for index, place in enumerate(places) if place is not None), 0)
     below = places[first] if places and places[first] is not None else None
     for index in range(first - 1, -1, -1):
         if keys[index] and below is not None:
-            place = written.letters.rfind(keys[index], 0, below)
-            if place >= 0:
-                places[index] = below = place
+            above = written.letters.rfind(keys[index], 0, below)
+            if above >= 0:
+                places[index] = below = above
     _fill(keys, places, first, written.letters)
     found: list[int] = []
     known = next((place for place in places if place is not None), 0)
@@ -76,19 +75,17 @@ def align(lines: Sequence[str], written: Written) -> tuple[int, ...]:
 
 def _fill(keys: Sequence[str], places: list[int | None], first: int, letters: str) -> None:
     """Look for the lines behind the first anchor, each behind the one before it and before the next anchor."""
-    after: list[int] = [len(letters)] * (len(keys) + 1)
+    limits = [len(letters)] * (len(keys) + 1)
     for index in range(len(keys) - 1, -1, -1):
-        place = places[index]
-        after[index] = after[index + 1] if place is None else place
+        anchor = places[index]
+        limits[index] = limits[index + 1] if anchor is None else anchor
     at = 0
     for index in range(first, len(keys)):
-        place = places[index]
-        if place is None and keys[index]:
-            place = letters.find(keys[index][:_HEAD], at, after[index + 1])
-            place = None if place < 0 else place
-            places[index] = place
+        key, place = keys[index][:_HEAD], places[index]
+        if place is None and key and (found := letters.find(key, at, limits[index + 1])) >= 0:
+            places[index] = place = found
         if place is not None:
-            at = place + len(keys[index][:_HEAD])
+            at = place + len(key)
 
 
 def _letters(text: str) -> str:

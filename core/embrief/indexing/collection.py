@@ -114,6 +114,10 @@ class Collection(ABC):
             found.setdefault(mark.key if mark else FileKey("", ""), StoredFile()).add(passage_id, mark)
         return found
 
+    def paths(self) -> dict[str, str]:
+        """Return the ids of all passages, with the path of each one's file."""
+        return {passage_id: mark.key.path for passage_id, metadata in self._metadata() if (mark := read_mark(metadata))}
+
     def close(self) -> None:
         """Close it, and let other processes open it."""
         try:

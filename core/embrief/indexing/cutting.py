@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embrief.errors import MissingDependencyError
-from embrief.indexing.documents import Document
-from embrief.indexing.lines import Lines
 from embrief.indexing.openings import Openings
 from embrief.system.installed import install_command
+
+if TYPE_CHECKING:
+    from embrief.indexing.documents import Document
+    from embrief.indexing.lines import Lines
 
 Span = tuple[int, int]
 """First character, and the one behind the last."""
 
+_BLOCK = 32_000
+"""Characters that a splitter gets at once: for some texts its time grows with the square of their length, or worse."""
+_FILLED = r"[^\s)}\]]"
+# Where a longer text is parted, the best place first: at a blank line before what is not indented, or only a little.
+_SEAMS = [
+    re.compile(pattern)
+    for pattern in (
+        rf"\n[ \t]*\r?\n(?={_FILLED})",
+        rf"[\r\n](?={_FILLED})",
+        rf"\n[ \t]*\r?\n(?=(?: {{1,4}}|\t){_FILLED})",
+        r"\n[ \t]*\r?\n",
+        r"\n|\r(?!\n)",
+        r"\s",
+        r"(?s:.)",
+    )
+]
 _SMALL = 8
 """A piece of less than one of so many parts of the capacity is joined to the next one, where both fit."""
 # Grammars in wheels with more than one, or with a name of their own.
@@ -59,8 +78,11 @@ class Cutter:
 
     def _places(self, span: Span, capacity: int) -> list[int]:
         """Return where the splitter would cut, without the ends."""
-        start, end = span
-        return [start + at for at, _ in self._splitter(capacity).chunk_indices(self._text[start:end])[1:]]
+        splitter = self._splitter(capacity)
+        places: list[int] = []
+        for start, end in _blocks(self._text, span, max(_BLOCK, 8 * capacity)):
+            places += [start + at for at, _ in splitter.chunk_indices(self._text[start:end])]
+        return places[1:]
 
     def _moved(self, places: Sequence[int], span: Span, capacity: int) -> list[int]:
         found: list[int] = []
@@ -76,9 +98,8 @@ class Cutter:
         fine = self._places(span, max(1, capacity // 2))
         places = self._moved(fine, span, capacity)
         # Where even an opening is longer than the capacity, it is cut where the splitter would.
-        places = (
-            sorted({*places, *fine}) if max(b - a for a, b in pairwise([start, *places, end])) > capacity else places
-        )
+        if max(last - first for first, last in pairwise([start, *places, end])) > capacity:
+            places = sorted({*places, *fine})
         pieces: list[Span] = []
         for place in [*places, end]:
             if pieces and place - pieces[-1][0] <= capacity:
@@ -86,6 +107,20 @@ class Cutter:
             else:
                 pieces.append((pieces[-1][1] if pieces else start, place))
         return pieces
+
+
+def _blocks(text: str, span: Span, most: int) -> list[Span]:
+    """Return a piece of a text in blocks of at most so many characters."""
+    start, end = span
+    blocks: list[Span] = []
+    while end - start > most:
+        for seam in _SEAMS:
+            ends = [found.end() for found in seam.finditer(text, start + most // 2, start + most)]
+            if ends:
+                blocks.append((start, ends[-1]))
+                start = ends[-1]
+                break
+    return [*blocks, (start, end)]
 
 
 def _joined(pieces: Sequence[Span], capacity: int) -> list[Span]:

@@ -11,8 +11,10 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from embrief.indexing.lines import Lines
+if TYPE_CHECKING:
+    from embrief.indexing.lines import Lines
 
 TAB = 8
 """Columns of a tab: only whether a line is indented more than another counts."""
@@ -23,7 +25,7 @@ _MODIFIERS = (
     r"override|readonly|unsafe|extern|inline|constexpr|explicit|friend|native|synchronized|open|new|get|set|pub(?:\([^)]*\))?|"
     r"const|strictfp|default|transient|volatile|mutating)\s+)*"
 )
-_TYPES = rf"^\s*{_MODIFIERS}(?:class|interface|enum|record|struct|namespace|trait|union|object|protocol|type)\s+(?:class\s+)?{_WORD}"
+_TYPES = rf"^\s*{_MODIFIERS}(?:class|interface|enum|record|struct|namespace)\s+(?:class\s+|struct\s+)?{_WORD}"
 _SCRIPT = [
     rf"^\s*{_MODIFIERS}(?:class|interface|enum|namespace|module)\s+{_WORD}",
     rf"^\s*(?:export\s+)?type\s+{_WORD}\s*(?:<.*>)?\s*=",
@@ -32,10 +34,10 @@ _SCRIPT = [
     rf"^\s+{_MODIFIERS}[*#]?{_WORD}\s*(?:<[^()]*>)?\([^;]*\)?\s*(?::[^;]*)?\{{\s*$",
 ]
 # A type or two, a name, a list of arguments, and no semicolon: nothing else at the beginning of a line looks like it.
-_FUNCTION = rf"^\s*(?:[\w:<>,*&\[\]?~.]+\s+)+[*&]*(?:[\w:<>]+::)?(~?[A-Za-z_]\w*)\s*\([^;=]*$"
+_FUNCTION = r"^\s*(?:[\w:<>,*&\[\]?~.]+\s+)+[*&]*(?:[\w:<>]+::)?(~?[A-Za-z_]\w*)\s*\([^;=]*$"
 _CONSTRUCTOR = rf"^\s+(?:public|private|protected|internal)\s+{_WORD}\s*\([^;=]*$"
 _PATTERNS: dict[str, list[str]] = {
-    "bash": [rf"^\s*function\s+([\w:.-]+)", r"^\s*([\w:.-]+)\s*\(\s*\)\s*\{?\s*$"],
+    "bash": [r"^\s*function\s+([\w:.-]+)", r"^\s*([\w:.-]+)\s*\(\s*\)\s*\{?\s*$"],
     "c": [r"^\s*(?:typedef\s+)?(?:struct|enum|union)\s+(\w+)\s*\{?\s*$", _FUNCTION],
     "c_sharp": [_TYPES, _CONSTRUCTOR, _FUNCTION],
     "cpp": [
@@ -57,10 +59,12 @@ _PATTERNS: dict[str, list[str]] = {
 }
 _COMPILED = {language: [re.compile(pattern) for pattern in patterns] for language, patterns in _PATTERNS.items()}
 # What looks like a type and a name, or a name with arguments, and is none.
-_NO_NAMES = set(
-    "if else for while switch return case do goto new delete throw catch sizeof typeof await yield try using lock when "
-    "elif function require import include assert defined not and or in is as static_assert foreach synchronized".split()
+_NO_NAME_WORDS = (
+    "if else for while switch return case do goto new delete throw catch sizeof typeof await yield try using "
+    "lock when elif function require import include assert defined not and or in is as static_assert foreach "
+    "synchronized"
 )
+_NO_NAMES = frozenset(_NO_NAME_WORDS.split())
 _STATEMENT = re.compile(r"^\s*(?:return|else|throw|new|delete|goto|case|using|await|yield|typedef|#|//|/?\*|\.\.\.)")
 _CLOSERS = ("}", ")", "]", "end", "{", "#", "//", "where", "/*", "*")
 

@@ -13,10 +13,12 @@ from embrief.system.installed import install_command
 
 _UNSEEN = {"script", "style", "template", "noscript", "title", "svg", "math", "object", "iframe"}
 # Elements around which a browser breaks the line.
-_BLOCKS = set(
-    "address article aside blockquote body br dd details div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 "
-    "h6 header hr html li main nav ol option p pre section select summary table tbody td tfoot th thead tr ul".split()
+_BLOCKS_WORDS = (
+    "address article aside blockquote body br dd details div dl dt fieldset figcaption figure footer form h1 "
+    "h2 h3 h4 h5 h6 header hr html li main nav ol option p pre section select summary table tbody td tfoot th "
+    "thead tr ul"
 )
+_BLOCKS = frozenset(_BLOCKS_WORDS.split())
 
 
 def read_html(text: str, name: str) -> Document:

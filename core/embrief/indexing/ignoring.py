@@ -11,10 +11,13 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embrief.errors import ArgumentError, MissingDependencyError
 from embrief.system.installed import install_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _BOM = b"\xef\xbb\xbf"
 # Git's own characters for the classes, all of them ASCII: https://git-scm.com/docs/gitignore and wildmatch.c.
@@ -121,7 +124,7 @@ def _or(first: bool | None, second: bool) -> bool:
 
 def _pattern(line: bytes) -> _Pattern | None:
     try:
-        from pathspec import GitIgnoreSpec
+        from pathspec import GitIgnoreSpec, RegexPattern
     except ImportError as error:
         raise MissingDependencyError(
             f"indexing needs the package pathspec, which is not installed; run {install_command('index')}"
@@ -132,9 +135,9 @@ def _pattern(line: bytes) -> _Pattern | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Python's re wonders about "[[", and reads it as git does
         compiled = next(iter(GitIgnoreSpec.from_lines([line], backend="simple").patterns), None)
-        if compiled is None or compiled.include is None:
+        if not isinstance(compiled, RegexPattern) or compiled.regex is None or compiled.include is None:
             return None
-        source: bytes = compiled.regex.pattern  # type: ignore[attr-defined] # each is a RegexPattern
+        source: bytes = compiled.regex.pattern
         if source == b".":  # all there is, at any depth
             return _Pattern(re.compile(b""), False, compiled.include)
         if line.rstrip().endswith(b"/**"):

@@ -13,11 +13,12 @@ HEAD = 64 * 1024
 LONG_LINE = 10_000
 """Bytes of a line of code that nobody has written by hand."""
 
-_LOCKS = set(
+_LOCKS_WORDS = (
     "bun.lock cargo.lock composer.lock deno.lock flake.lock gemfile.lock go.sum gradle.lockfile mix.lock "
-    "npm-shrinkwrap.json package-lock.json packages.lock.json pdm.lock pipfile.lock pixi.lock pnpm-lock.yaml podfile.lock "
-    "poetry.lock pubspec.lock uv.lock yarn.lock".split()
+    "npm-shrinkwrap.json package-lock.json packages.lock.json pdm.lock pipfile.lock pixi.lock pnpm-lock.yaml "
+    "podfile.lock poetry.lock pubspec.lock uv.lock yarn.lock"
 )
+_LOCKS = frozenset(_LOCKS_WORDS.split())
 _GENERATED_NAMES = re.compile(
     r"\.min\.(?:js|css|mjs)$|\.bundle\.(?:js|css)$|\.map$|_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|\.designer\.cs$"
 )

@@ -42,10 +42,11 @@ _LANGUAGES = {
 }
 _BY_SUFFIX = {suffix: language for language, suffixes in _LANGUAGES.items() for suffix in suffixes.split()}
 # Code without a grammar here is cut as text; it still counts as code.
-_OTHER_CODE = set(
-    ".clj .cljs .coffee .dart .elm .erl .ex .exs .f90 .fs .fsx .groovy .hs .jl .kt .kts .lisp .lua .m .mm .ml .mli .nim "
-    ".pas .pl .pm .proto .ps1 .r .scala .sql .swift .tf .v .vb .zig .scss .sass .less .graphql".split()
+_OTHER_CODE_WORDS = (
+    ".clj .cljs .coffee .dart .elm .erl .ex .exs .f90 .fs .fsx .groovy .hs .jl .kt .kts .lisp .lua .m .mm .ml "
+    ".mli .nim .pas .pl .pm .proto .ps1 .r .scala .sql .swift .tf .v .vb .zig .scss .sass .less .graphql"
 )
+_OTHER_CODE = frozenset(_OTHER_CODE_WORDS.split())
 _BY_NAME = {
     "gemfile": "ruby",
     "rakefile": "ruby",

@@ -18,7 +18,7 @@ _ATTRIBUTES = re.compile(r"\s*\{[^{}]*\}\s*$")
 
 
 class Lines:
-    """Where the lines of a text begin. A line ends with `\\n`, `\\r\\n` or `\\r`; no other character ends one."""
+    """Where the lines of a text begin. A line ends at LF, CR LF or CR; no other character ends one."""
 
     def __init__(self, text: str) -> None:
         self._text = text

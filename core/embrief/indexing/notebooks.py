@@ -30,7 +30,7 @@ def read_notebook(text: str, name: str) -> Document:
     except (ValueError, RecursionError):
         # Not the cause: its error holds the text.
         raise UnreadableFileError(
-            f"{name!r} is no notebook that can be read (it is not the JSON of nbformat 4); open it in Jupyter and save it",
+            f"{name!r} is no notebook that can be read (not the JSON of nbformat 4); open it in Jupyter and save it",
             reason="damaged",
         ) from None
     said: list[str] = []
@@ -48,11 +48,11 @@ def read_notebook(text: str, name: str) -> Document:
     if not said:
         raise UnreadableFileError(f"{name!r} has no cells with text; leave it out", reason="no text")
     document = "\n".join(said)
-    found = headings(Lines(document))
+    rows_of_all = Lines(document)
+    found = headings(rows_of_all)
     # The last, empty row ends no line of its own.
-    return Document(
-        document, "markdown", title=found[0].words if found else None, lines=tuple(lines[: len(Lines(document))])
-    )
+    places = tuple(lines[: len(rows_of_all)])
+    return Document(document, "markdown", title=found[0].words if found else None, lines=places)
 
 
 def _cells(book: Any) -> Iterator[tuple[str, str]]:
@@ -93,26 +93,19 @@ class _File:
         while (start := self._text.find(_SOURCE, self._at)) >= 0:
             self._at = start + len(_SOURCE)
             end = self._text.find(_SOURCE, self._at)
-            first = next(row for row in rows if row.strip())
-            if self._find(first, end) >= 0:
+            if self._find(next(row for row in rows if row.strip()), None if end < 0 else end) is not None:
                 break
         found = []
         for row in rows:
-            place = self._find(row, -1) if row.strip() else -1
-            if place >= 0:
-                self._at = place
-            found.append(self._lines.number(self._at))
+            place = self._find(row, None) if row.strip() else None
+            if place is not None:
+                self._at = place[1]
+            found.append(self._lines.number(self._at if place is None else place[0]))
         return found
 
-    def _find(self, row: str, end: int) -> int:
-        places = [
-            place
-            for ascii_only in (False, True)
-            if (
-                place := self._text.find(
-                    json.dumps(row, ensure_ascii=ascii_only)[1:-1], self._at, None if end < 0 else end
-                )
-            )
-            >= 0
-        ]
-        return min(places, default=-1)
+    def _find(self, row: str, before: int | None) -> tuple[int, int] | None:
+        # As Jupyter writes it, or as Python's json does by default.
+        written = {json.dumps(row, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)}
+        places = [(self._text.find(words, self._at, before), len(words)) for words in written]
+        first, length = min((place for place in places if place[0] >= 0), default=(-1, 0))
+        return None if first < 0 else (first, first + length)

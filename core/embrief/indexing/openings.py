@@ -56,7 +56,7 @@ class Openings:
         return place if moved == first else self._lines.starts[moved - 1]
 
     def _tidy(self, place: int, capacity: int) -> int:
-        """Return the line's beginning, or the next line's, where only blanks are between; in code for any short line."""
+        """Return the line's beginning, or the next one's, where only blanks are between; in code for any short line."""
         number = self._lines.number(place)
         start = self._lines.starts[number - 1]
         end = self._lines.starts[number] if number < len(self._lines) else len(self._text)

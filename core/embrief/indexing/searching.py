@@ -225,12 +225,12 @@ def file_of(passage: StoredPassage, roots: Mapping[str, Path]) -> Path | None:
     if root is None:
         return None
     below = PurePosixPath(passage.key.path)
-    if below.is_absolute() or ".." in below.parts or not below.parts or "\0" in passage.key.path:
+    if below.is_absolute() or not below.parts or "\0" in passage.key.path:
         return None
     if passage.key.path == root.name and not root.is_dir():
         return root
     file = root.joinpath(*below.parts)
-    # On Windows a part may be a drive of its own; anywhere it may be a link by now.
+    # Whatever `..`, links, and on Windows drives make of it.
     return file if file.resolve().is_relative_to(root.resolve()) else None
 
 

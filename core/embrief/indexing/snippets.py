@@ -16,8 +16,8 @@ _COMMON = frozenset(
     re.findall(
         r"\w+",
         """about after all also and any are because been before but can could did does for from had has have how into
-        its not should such than that the their them then there these they this those was were what when where which while
-        who why will with would you your""",
+        its not should such than that the their them then there these they this those was were what when where which
+        while who why will with would you your""",
     )
 )
 _LEAST = 3

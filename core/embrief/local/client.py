@@ -5,9 +5,11 @@ This runs before anything else is imported, so it takes little from the standard
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import embrief
 from embrief.errors import LocalProcessError
@@ -18,13 +20,13 @@ if TYPE_CHECKING:
 
     from embrief.local.places import Place
 
-COMMANDS = ("search", "index")
-"""The commands that a process runs for others."""
 START = "--daemon"
 """The option that starts the process if there is none."""
 _COLD = ("--help", "--config")
 """Options whose command runs here: a help text, which needs no model; another configuration, which is a process's."""
 INTERRUPTED = 130
+Show = Callable[[str, str], bool]
+"""Takes a piece of `out` or `err`; returns whether anybody still reads."""
 
 
 def forward(arguments: list[str]) -> int | None:
@@ -40,7 +42,9 @@ def forward(arguments: list[str]) -> int | None:
     start = START in words
     if start:
         arguments.remove(START)
-    if any(word.partition("=")[0] in _COLD for word in words):
+    if cold := [name for name in _COLD if any(word.partition("=")[0] == name for word in words)]:
+        if start:
+            _warn(f"this command has {cold[0]}, so it runs without the process that {START} starts")
         return None
     try:
         place = places.own_place()
@@ -52,15 +56,60 @@ def forward(arguments: list[str]) -> int | None:
             return None
         connection = reach(place)
     except LocalProcessError as error:
-        print(f"warning: {error}", file=sys.stderr)  # noqa: T201 - this is the command's own terminal
+        _warn(str(error))
         return None
     if connection is None:
         return None
+    for stream in (sys.stdout, sys.stderr):
+        # A question mark is better than a crash, here as where the command runs by itself.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     with connection:
         try:
-            return _run(connection, arguments)
+            return _run(connection, _request(arguments), _print)
         except KeyboardInterrupt:
             return INTERRUPTED
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)  # noqa: T201 - this is the command's own terminal
+
+
+class Answer(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def collect(arguments: list[str], folder: str) -> Answer | None:
+    """Run a command in the process that is there for this environment, for a program that reads what it prints.
+
+    Args:
+        arguments: The words, from the command's name on.
+        folder: Where it is as if typed.
+
+    Returns:
+        What it printed; `None` if there is no process, or it has ended meanwhile.
+
+    Raises:
+        LocalProcessError: What is there must not be trusted.
+    """
+    place = places.own_place()
+    if not places.exists(place.folder) or (connection := reach(place)) is None:
+        return None
+    request = {**_request(arguments), "folder": folder, "colour": False}
+    request |= {"out": [False, "utf-8"], "err": [False, "utf-8"]}
+    found: dict[str, list[str]] = {"out": [], "err": []}
+
+    def keep(name: str, text: str) -> bool:
+        found[name].append(text)
+        return True
+
+    with connection:
+        code = _run(connection, request, keep)
+    return None if code is None else Answer(code, "".join(found["out"]), "".join(found["err"]))
 
 
 def reach(place: Place, *, port: bool | None = None) -> socket.socket | None:
@@ -82,9 +131,9 @@ def ask(connection: socket.socket, what: str) -> dict[str, Any] | None:
         return None
 
 
-def _run(connection: socket.socket, arguments: list[str]) -> int | None:
+def _run(connection: socket.socket, request: dict[str, Any], show: Show) -> int | None:
     try:
-        connection.sendall(frames.pack(_request(arguments)))
+        connection.sendall(frames.pack(request))
         first = frames.receive(connection)
     except (OSError, frames.BadFrameError):
         return None
@@ -100,19 +149,18 @@ def _run(connection: socket.socket, arguments: list[str]) -> int | None:
         if frame is None:
             if not shown:
                 return None
-            print("error: the process that ran this command has ended", file=sys.stderr)  # noqa: T201 - as above
+            show("err", "error: the process that ran this command has ended\n")
             return 1
         if isinstance(code := frame.get("exit"), int):
             return code
-        for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
+        for name in ("out", "err"):
             if isinstance(text := frame.get(name), str):
                 shown = True
-                if not _show(stream, text):
+                if not show(name, text):
                     return 1
 
 
 def _request(arguments: list[str]) -> dict[str, Any]:
-    # Looked up as rich does, which this must not import.
     terminal = sys.stdout.isatty()
     return {
         "protocol": frames.PROTOCOL,
@@ -121,7 +169,7 @@ def _request(arguments: list[str]) -> dict[str, Any]:
         "arguments": arguments,
         "folder": os.getcwd(),  # noqa: PTH109 - a text is wanted
         "width": _width(),
-        "colour": terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb",
+        "colour": terminal and "NO_COLOR" not in os.environ,
         "out": [terminal, sys.stdout.encoding or "utf-8"],
         "err": [sys.stderr.isatty(), sys.stderr.encoding or "utf-8"],
     }
@@ -138,15 +186,12 @@ def _width() -> int:
         return 80
 
 
-def _show(stream: TextIO, text: str) -> bool:
+def _print(name: str, text: str) -> bool:
     """Print a piece at once; return whether anybody still reads."""
+    stream = sys.stdout if name == "out" else sys.stderr
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        # What is left in the buffer would be complained of at exit.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    except OSError:
         return False
     return True

@@ -6,29 +6,28 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse
+from starlette.routing import Mount, Route
 
 import embrief
 from embrief.server.admission import OPEN, Admission
 from embrief.server.dialects import DIALECTS
-from embrief.server.failures import problem_of
+from embrief.server.failures import Problem, problem_of
 from embrief.server.guard import Guard, Hosts
 from embrief.server.metrics import CONTENT_TYPE, Measured
 from embrief.server.service import CallerOf, Service
 from embrief.server.settings import Limits
-from embrief.server.shapes import Shapes, plain, response_of
+from embrief.server.shapes import Shapes, plain, respond, response_of
 from embrief.server.work import encoded
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from embrief.server.asking import Said
-    from embrief.server.keys import Keys
+    from embrief.server.keys import Caller, Keys
     from embrief.server.models import ServedModels
 
 HEALTH = ("/livez", "/readyz", "/metrics", "/openapi.json")
@@ -42,12 +41,14 @@ class Mounted:
     app: ASGIApp
     lifespan: Callable[[], AbstractAsyncContextManager[object]] | None = None
     """What to be in while the server runs."""
+    exact: bool = False
+    """Whether it answers at this path alone, which it sees as it is, and at none below."""
     timed: Sequence[str] = ()
     """Its paths whose requests end with the deadline, and have numbers of their own."""
+    keeps_to_keys: bool = False
+    """Whether it shows nobody what their key may not read. Another one is closed to keys that may read some alone."""
     open_to_all: Sequence[str] = ()
     """Its paths that anybody may GET without a key."""
-    leads_to: str = ""
-    """Where its own path redirects to, such as the same with a slash; without, only what is below it answers."""
     says: Callable[[str], str] | None = None
     """Returns a line for people once the server listens, given its address."""
 
@@ -111,9 +112,9 @@ def create_app(
     for dialect in DIALECTS:
         app.include_router(dialect.router)
     for item in mounted:
-        if item.leads_to:
-            app.add_route(item.path, partial(_redirected, item.leads_to), include_in_schema=False)
-        app.mount(item.path, item.app)
+        inner = item.app if item.keeps_to_keys else _ForWholeKeys(item.app, shapes)
+        route = Route(item.path, inner, include_in_schema=False) if item.exact else Mount(item.path, inner)
+        app.router.routes.append(route)
 
     async def not_served(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
@@ -130,6 +131,21 @@ def create_app(
     app.add_middleware(Guard, hosts=hosts or Hosts(), shapes=shapes)
     app.add_middleware(Measured, metrics=service.metrics, shapes=shapes)
     return app
+
+
+class _ForWholeKeys:
+    """Refuses callers who may read some collections only, before an application that knows nothing of that."""
+
+    def __init__(self, app: ASGIApp, shapes: Shapes) -> None:
+        self._app, self._shapes = app, shapes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller = scope["state"]["caller"]
+        if caller.collections is None:
+            await self._app(scope, receive, send)
+            return
+        told = "this key may read some collections only, which cannot be kept to here; use one without such a limit"
+        await respond(self._shapes, Problem(403, "forbidden", told), scope, receive, send)
 
 
 def _shapes(mounted: Sequence[Mounted]) -> Shapes:
@@ -170,10 +186,6 @@ def _add_health(app: FastAPI, service: Service, lazy: bool) -> None:
     async def metrics() -> Response:
         """Return the numbers for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
-
-
-async def _redirected(to: str, _: Request) -> Response:
-    return RedirectResponse(to)
 
 
 def _json(content: object, status: int = 200) -> Response:

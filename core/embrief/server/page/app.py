@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from embrief.server.app import Mounted
 from embrief.server.page.files import FILES, File
@@ -47,8 +47,8 @@ HEADERS = {
 """Of every answer: nothing runs, loads or frames but what is served here, and nothing is kept."""
 
 
-def page(workspace: Workspace, collections: Sequence[str] | None = None) -> Mounted:
-    """Return the page, to be mounted.
+def page(workspace: Workspace, collections: Sequence[str] | None = None) -> list[Mounted]:
+    """Return the page, to be mounted: what is below its path, and what leads there.
 
     Anybody who reaches the server gets the page itself, which is the same for all; answers need a key where the server
     has keys.
@@ -65,14 +65,17 @@ def page(workspace: Workspace, collections: Sequence[str] | None = None) -> Moun
     routes = router(shelf)
     for path, file in FILES.items():
         routes.add_route(path, _served(file), methods=["GET"])
-    return Mounted(
-        PATH,
-        _Guarded(routes),
-        timed=tuple(PATH + path for path in PATHS),
-        open_to_all=(PATH, *(PATH + path for path in FILES)),
-        leads_to=PATH + "/",
-        says=lambda address: f"the page is at {address}{PATH}/ and shows {shelf.described()}",
-    )
+    return [
+        Mounted(PATH, RedirectResponse(PATH + "/"), exact=True, keeps_to_keys=True),
+        Mounted(
+            PATH,
+            _Guarded(routes),
+            keeps_to_keys=True,
+            timed=tuple(PATH + path for path in PATHS),
+            open_to_all=(PATH, *(PATH + path for path in FILES)),
+            says=lambda address: f"the page is at {address}{PATH}/ and shows {shelf.described()}",
+        ),
+    ]
 
 
 def _served(file: File) -> Callable[[Request], Awaitable[Response]]:

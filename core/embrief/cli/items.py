@@ -1,0 +1,193 @@
+"""Lines that come through a pipe or from files, each with its number: plain texts, or JSON objects."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from embrief.errors import ArgumentError
+
+LONGEST = 32 << 20
+"""Bytes that a line may have; a file without line ends would else be read whole."""
+FORMS = ("auto", "text", "jsonl")
+_SUFFIXES = (".jsonl", ".ndjson")
+STDIN = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Which keys of a JSON object are read."""
+
+    text: str
+    """What is embedded or judged."""
+    title: str | None = None
+    query: str | None = None
+    default_query: str | None = None
+    """The query of all lines that bring none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What one line says, or what is wrong with it."""
+
+    index: int
+    """Counted from 0 over all inputs, without empty lines between JSON objects."""
+    place: str
+    """The input and the number of the line, for messages."""
+    text: str = ""
+    title: str | None = None
+    query: str | None = None
+    id: str | int | None = None
+    error: str | None = None
+    """What is wrong; then it says nothing else."""
+
+
+def read_items(sources: Sequence[Path], form: str, keys: Keys) -> Iterator[Item]:
+    """Read items one after the other, in the memory of one.
+
+    Args:
+        sources: Files; `-` is stdin.
+        form: `"text"`, `"jsonl"` or `"auto"`: by the file's name, else by its first line.
+        keys: Which keys count.
+
+    Raises:
+        ArgumentError: A file cannot be read, or a line has no query and there is none for all.
+    """
+    index = 0
+    for source in sources:
+        name = "stdin" if source == STDIN else str(source)
+        try:
+            with nullcontext(sys.stdin.buffer) if source == STDIN else source.open("rb") as file:
+                for number, line in _lines(file, form, source, keys):
+                    yield _item(line, index, f"{name}:{number}", keys)
+                    index += 1
+        except OSError as error:
+            raise ArgumentError(f"{name}: cannot be read ({error.strerror or error})") from error
+
+
+def all_files(sources: Sequence[Path]) -> bool:
+    """Return whether everything can be read twice."""
+    try:
+        return all(source != STDIN and stat.S_ISREG(source.stat().st_mode) for source in sources)
+    except OSError:
+        return False  # Reading says which and why.
+
+
+def check_all(sources: Sequence[Path], form: str, keys: Keys) -> int:
+    """Read everything once, before anything is computed, and return how many items there are.
+
+    Raises:
+        ArgumentError: A line is none; the message says which.
+    """
+    count = 0
+    for item in read_items(sources, form, keys):
+        if item.error is not None:
+            raise ArgumentError(f"{item.place}: {item.error}")
+        count += 1
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    text: str = ""
+    value: Any = None
+    error: str | None = None
+    json: bool = False
+
+
+def _lines(file: BinaryIO, form: str, source: Path, keys: Keys) -> Iterator[tuple[int, _Line]]:
+    raw = _raw_lines(file)
+    first = next(raw, None)
+    if first is None:
+        return
+    if form == "auto":
+        form = "jsonl" if source.suffix.lower() in _SUFFIXES or _is_object(first, keys) else "text"
+    for number, line in enumerate(chain((first,), raw), 1):
+        if isinstance(line, str):
+            yield number, _Line(error=line)
+            continue
+        try:
+            # A mark at the beginning, as some editors write it, belongs to no text.
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            yield number, _Line(error=f"is not UTF-8 (byte {error.start + 1} of the line)")
+            continue
+        if form == "text":
+            yield number, _Line(text)
+        elif text.strip():
+            yield number, _parsed(text)
+
+
+def _raw_lines(file: BinaryIO) -> Iterator[bytes | str]:
+    """Yield lines without their ends; a text in the place of one says what is wrong with it."""
+    while line := file.readline(LONGEST + 1):
+        if len(line) > LONGEST and not line.endswith(b"\n"):
+            while (rest := file.readline(1 << 20)) and not rest.endswith(b"\n"):
+                pass
+            yield f"is longer than {LONGEST >> 20} MiB"
+        else:
+            yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _is_object(line: bytes | str, keys: Keys) -> bool:
+    if isinstance(line, str) or not line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):
+        return False
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and keys.text in value
+
+
+def _parsed(text: str) -> _Line:
+    try:
+        return _Line(value=json.loads(text), json=True)
+    except json.JSONDecodeError as error:
+        return _Line(error=f"is no JSON ({error.msg} at column {error.colno})")
+    except (ValueError, RecursionError):
+        return _Line(error="is no JSON that can be read (nested too deep, or a number of very many digits)")
+
+
+def _item(line: _Line, index: int, place: str, keys: Keys) -> Item:
+    error = line.error
+    if error is None and line.json:
+        value = line.value
+        error = _fault(value, keys)
+        if error is None:
+            return Item(
+                index,
+                place,
+                value[keys.text],
+                value.get(keys.title) if keys.title else None,
+                value.get(keys.query, keys.default_query) if keys.query else None,
+                value.get("id"),
+            )
+    if error is None and keys.query and keys.default_query is None:
+        error = 'has no query; give --query, or lines such as {"query": "...", "document": "..."}'
+    if error is not None:
+        return Item(index, place, error=error)
+    return Item(index, place, line.text, query=keys.default_query)
+
+
+def _fault(value: Any, keys: Keys) -> str | None:
+    """Return what is wrong with an object; never what it holds."""
+    if not isinstance(value, dict):
+        return f"is no JSON object with {keys.text!r}"
+    if not isinstance(value.get(keys.text), str):
+        return f"has no {keys.text!r} that is a string"
+    if keys.title and not isinstance(value.get(keys.title), str | None):
+        return f"has a {keys.title!r} that is no string"
+    if keys.query and not isinstance(value.get(keys.query, keys.default_query), str):
+        more = "" if keys.query in value else "; give --query for all"
+        return f"has no {keys.query!r} that is a string{more}"
+    found = value.get("id")
+    if isinstance(found, bool) or not isinstance(found, str | int | None):
+        return "has an 'id' that is neither a string nor a whole number"
+    return None

@@ -1,0 +1,64 @@
+"""`embrief rerank`: how relevant documents are to queries, line by line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embrief.cli.items import Keys
+from embrief.cli.naming import ConfigFile, given
+from embrief.cli.offline import offline_models
+from embrief.cli.piping import Batch, Files, Format, Input, OnError, Out, Pipe, one_of
+from embrief.cli.rows import Row
+from embrief.errors import ArgumentError
+from embrief.system.installed import install_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embrief.cli.items import Item
+    from embrief.facts.specs import Truncate
+
+_TRUNCATE: dict[str, Truncate] = {"warn": "warn", "silent": "silent", "error": "error"}
+
+
+def rerank(
+    files: Files = None,
+    query: Annotated[
+        str | None, typer.Option(help="The query of all lines that bring none; then a line may be a document alone.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The reranker or its folder.")] = None,
+    instruction: Annotated[str | None, typer.Option(help="What makes a document relevant, in a sentence.")] = None,
+    truncate: Annotated[str, typer.Option(help="Documents that are too long: warn, silent or error.")] = "warn",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    form: Input = "auto",
+    format: Format = "jsonl",
+    out: Out = None,
+    on_error: OnError = "stop",
+    batch: Batch = 1024,
+    config: ConfigFile = None,
+) -> None:
+    """Score pairs of query and document, each as it comes.
+
+    A line is a document, with --query for all, or a JSON object with "document", "query" and, if there is one, "id".
+    A score is the chance that the document is relevant, from 0 to 1. Answers come in the order of the lines.
+
+    Ends with 0; 1: a line or an option cannot be used; 2: wrong usage; 130: interrupted; 141: nobody reads any more.
+    """
+    one_of("--truncate", truncate, tuple(_TRUNCATE))
+    pipe = Pipe(files, form, format, out, on_error, batch, Keys("document", query="query", default_query=query))
+
+    from embrief import Reranker, RerankerSpec
+    from embrief.config.names import named_default
+
+    name = model or named_default(RerankerSpec) or offline_models().reranker
+    if name is None:
+        raise ArgumentError(f"no reranker runs here; install one's runtime: {install_command('torch')}")
+    reranker = Reranker(name, instruction=instruction, truncate=_TRUNCATE[truncate], **given(device=device))
+
+    def answer(items: Sequence[Item]) -> list[Row]:
+        scores = reranker.score_pairs([(item.query or "", item.text) for item in items])
+        return [Row(item, score) for item, score in zip(items, scores, strict=True)]
+
+    pipe.run(answer, "score", None)
