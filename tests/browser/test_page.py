@@ -56,6 +56,11 @@ def test_a_question_from_the_first_key_to_the_prompt(tab, url):
     assert sorted(near) == sorted(judged)
     assert len(near) >= 6
     assert "texts in" in text(tab, "#told")
+    moves = [near.index(name) - place for place, name in enumerate(judged)]
+    assert any(moves)
+    assert tab.eval("[...document.querySelectorAll('.moved [aria-hidden]')].map((item) => item.textContent)") == [
+        f"▲{move}" if move > 0 else f"▼{-move}" if move else "=" for move in moves
+    ]
     tab.press("ArrowDown")
     assert focused(tab, "[data-ranking=rerankedA] .row:first-child")
     tab.press("ArrowDown", "ArrowDown", "ArrowUp", "ArrowLeft")

@@ -12,7 +12,7 @@ from embrief import Embedder, Reranker
 from embrief.errors import ArgumentError
 from embrief.indexing import table
 from embrief.indexing.workspace import Workspace
-from embrief.server.keys import ANYBODY, VARIABLE, FileKeys, keys_of
+from embrief.server.keys import ANYBODY, STRANGER, VARIABLE, FileKeys, keys_of
 from embrief.server.page.app import HEADERS, page
 from embrief.server.page.plane import on_plane
 from embrief.server.page.rendering import show_pair, show_text
@@ -180,6 +180,7 @@ def test_what_keys_may_read_is_said_in_a_file_only(monkeypatch, keys):
     assert keys.caller("s3cret-all").collections is None
     assert keys.caller("s3cret-none").collections == frozenset()
     assert ANYBODY.may_read("open")
+    assert not STRANGER.may_read("open")
     # The names of collections would be taken for keys.
     monkeypatch.setenv(VARIABLE, "some:key collections=open,other")
     with pytest.raises(ArgumentError, match="in a file"):
