@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path  # noqa: TC003 - typer reads it
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from embrief.cli.completion import model_names
 from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
 from embrief.cli.paths import expanded
-from embrief.errors import MissingDependencyError
+from embrief.errors import ArgumentError, MissingDependencyError
 from embrief.server.settings import HOST, LIMITS, PORT, Limits
 from embrief.system.installed import install_command, is_installed
+
+if TYPE_CHECKING:
+    from embrief.server.app import Mounted
 
 _Role = Literal["document", "query", "plain"]
 
@@ -82,6 +86,15 @@ def serve(
         _Role, typer.Option(help="What texts are whose request does not say it; plain: they have their prompts.")
     ] = "document",
     lazy: Annotated[bool, typer.Option("--lazy", help="Load models with the first request, not at the start.")] = False,
+    ui: Annotated[
+        bool, typer.Option("--ui", help="Also serve a page that shows why a text ranks where it does, at /ui/.")
+    ] = False,
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="With --ui: a collection to show; several times. By default all of this user's."
+        ),
+    ] = None,
 ) -> None:
     """Serve models over HTTP.
 
@@ -108,8 +121,31 @@ def serve(
     )
     check(settings)
     registry = Registry(current_config())
+    if ui:
+        settings = replace(settings, mounted=_page(collection))
+        if not models and not reranker and not registry.list():
+            models, reranker = _usual_models()
+    elif collection:
+        raise ArgumentError("--collection says what the page shows; it needs --ui")
     served = served_models(models or (), reranker or (), registry)
     run(served, settings, told=lambda line: typer.echo(line, err=True), own=registry.close)
+
+
+def _page(collections: list[str] | None) -> list[Mounted]:
+    from embrief.indexing.workspace import shared_workspace
+    from embrief.server.page.app import page
+
+    return page(shared_workspace(), collections)
+
+
+def _usual_models() -> tuple[list[str], list[str]]:
+    """Return an embedding model and a reranker for whoever only wants to look."""
+    from embrief.config.offline import usual_embedding, usual_reranker
+
+    try:
+        return [usual_embedding()], [usual_reranker()]
+    except MissingDependencyError:
+        return [usual_embedding()], []
 
 
 def _check_installed() -> None:
