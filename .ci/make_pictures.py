@@ -118,12 +118,12 @@ def search(out: Path) -> None:
     from embrief.cli.running import run_command
     from embrief.local.request import Request
 
-    words = ("search", QUESTION, "--rerank", "--top-k", "3", "--collection", NAME)
+    words = ("search", QUESTION, "--rerank", "--top-k", "3")
     shown, failed = io.StringIO(), io.StringIO()
     code = run_command(Request(words, shown, failed, COLUMNS, True, str(ROOT)))
     if code or failed.getvalue():
         raise SystemExit(f"the search ended with {code}: {failed.getvalue()}")
-    console = Console(record=True, width=COLUMNS + 2, file=io.StringIO(), legacy_windows=False)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), legacy_windows=False)
     console.print(Text.assemble(("$ ", "green"), f'embrief search "{QUESTION}" --rerank --top-k 3'))
     for line in shown.getvalue().splitlines():
         console.print(Text.from_ansi(line), soft_wrap=True)
