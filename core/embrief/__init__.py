@@ -11,7 +11,6 @@ Examples:
 
 from typing import TYPE_CHECKING, Any
 
-from embrief.discovery.plugins import plugins
 from embrief.errors import (
     AmbiguousModelError,
     ArgumentError,
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
     from embrief.config.schema import Config
     from embrief.discovery.hookspecs import hookimpl
     from embrief.discovery.integrations import Integration
+    from embrief.discovery.plugins import plugins
     from embrief.exporting import ExportReport, export_model
     from embrief.facades.embedder import Embedder, EmbeddingResult
     from embrief.facades.reranker import RankedDocument, RankedItem, Reranker
@@ -235,6 +235,7 @@ _LATER = {
     ),
     "embrief.discovery.hookspecs": ("hookimpl",),
     "embrief.discovery.integrations": ("Integration",),
+    "embrief.discovery.plugins": ("plugins",),
     "embrief.facts.images": ("Image",),
     "embrief.facts.prompts": (
         "Rendered",

@@ -11,11 +11,13 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import embrief
 from embrief.cli import app, items, rows
 from embrief.cli.items import Keys, read_items
+from embrief.cli.piping import Pipe
 
 WAIT = 60
 """Seconds against hangs."""
@@ -185,14 +187,34 @@ def test_many_bad_texts_in_one_block_are_isolated_each():
     given = "".join(
         json.dumps({"text": "\ud800" if number in bad else f"text {number}"}) + "\n" for number in range(100)
     )
-    found = parsed(run("embed", *HASH, "--on-error", "skip", given=given.encode()))
+    found = parsed(run("embed", *HASH, "--on-error", "skip", "--batch", "33", given=given.encode()))
     assert {row["index"] for row in found if "error" in row} == bad
+    # Counted from the first line, not from that of the block.
+    assert all(f"stdin:{number + 1}: texts[{number}] " in found[number]["error"] for number in bad)
     assert [row["index"] for row in found] == list(range(100))
     good = [number for number in range(100) if number not in bad]
     assert np.array_equal(
         np.array([found[number]["embedding"] for number in good], np.float32),
         vectors([f"text {number}" for number in good]),
     )
+
+
+def test_a_model_may_name_a_later_text_first(tmp_path):
+    file, out = tmp_path / "a.txt", tmp_path / "out.jsonl"
+    file.write_text("good\nbad\ngood\nbad\ngood\n")
+
+    def answer(found):
+        bad = [place for place, item in enumerate(found) if item.text == "bad"]
+        if bad:
+            raise embrief.ItemFailedError(f"index {bad[-1]} failed", index=bad[-1])
+        return [rows.Row(item, np.float32(item.index)) for item in found]
+
+    with pytest.raises(typer.Exit):
+        Pipe([file], "auto", "jsonl", out, "skip", 1024, Keys("text")).run(answer, "score", None)
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row.get("score") for row in found] == [0, None, 2, None, 4]
+    assert found[1]["error"].endswith("a.txt:2: index 1 failed")
+    assert found[3]["error"].endswith("a.txt:4: index 3 failed")
 
 
 def test_a_skipped_line_is_a_row_without_numbers(tmp_path):

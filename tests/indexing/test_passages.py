@@ -369,7 +369,25 @@ def test_a_heading_stays_with_its_text(max_tokens):
         assert passage.text.strip("`\n "), "a fence alone"
 
 
+@pytest.mark.parametrize("max_tokens", range(30, 90, 4))
+def test_the_end_of_a_block_of_code_stays_with_it(max_tokens):
+    code = "\n".join(f"command --number {number}" for number in range(30))
+    document = Document(f"# A\n\n```bash\n{code}\n```\n\n## B\n\nWords.\n", "markdown", title="A")
+    passages = split(document, words, max_tokens)
+    check(document, passages, words, max_tokens)
+    assert not any(passage.text.startswith("```\n") for passage in passages)
+    assert not any(passage.text.endswith("```bash") for passage in passages)
+
+
+def test_what_is_small_is_joined_to_what_comes_next():
+    first, *_ = split(Document(PYTHON, "code", "python", "m.py"), words, 110)
+    assert first.text.startswith('"""Module."""')
+    assert "class Holder" in first.text
+
+
 def test_a_page_of_a_pdf_is_not_joined_to_the_next():
+    short = split(Document("One\n\n\nTwo\n", "pdf", pages=(0, 5, 6)), words)
+    assert short == [Passage("One", 1, 1, 1), Passage("Two", 1, 1, 3)]
     text = "One\nof the first\n\n\nTwo\n" + "three words here\n" * 60
     passages = split(Document(text, "pdf", title="T", pages=(0, 17, 19)), words, 60)
     assert (passages[0], passages[1].page, passages[1].start_line) == (Passage("One\nof the first", 1, 2, 1, "T"), 3, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import pickle
 from pathlib import Path
 
@@ -279,7 +280,10 @@ def test_a_pdf_is_read_within_limits(tmp_path, monkeypatch):
     assert said(tmp_path, "a.pdf", data).text.startswith("one\ntwo\n")
 
 
-def test_a_pdf_that_pypdf_complains_about_prints_nothing(tmp_path, capfd):
+def test_a_pdf_that_pypdf_complains_about_prints_nothing(tmp_path, capfd, monkeypatch):
+    # As in a program that has set up no log, whose warnings go to stderr.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("pypdf"), "handlers", [])
     said(tmp_path, "a.pdf", pdf("words").replace(b"startxref\n", b"startxref\n9"))
     assert capfd.readouterr() == ("", "")
 

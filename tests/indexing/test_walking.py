@@ -178,7 +178,7 @@ def test_what_a_program_wrote_is_left_out(tmp_path, name, text):
         ("a.txt", "A paragraph in one line. " * 2_000),
         ("utf16.txt", "Text".encode("utf-16")),
         ("latin.txt", "Schöne Grüße aus Köln".encode("latin-1")),
-        ("cut.md", "é" * 65_537),  # a character over the end of what is looked at
+        ("cut.md", "a" + "é" * 65_537),  # a character over the end of what is looked at
         ("a.pdf", b"%PDF-1.4\0"),
     ],
 )

@@ -17,14 +17,15 @@ import typer
 import embrief
 from embrief.cli.running import run_command, warn_each_time
 from embrief.cli.terminal import terminal
-from embrief.errors import ArgumentError
-from embrief.local import client
+from embrief.errors import ArgumentError, LocalProcessError
+from embrief.local import background, client, places
 
 WAIT = 30
 """Seconds against hangs."""
 FORBIDDEN = (
     "numpy", "importlib.metadata", "rich", "typer", "click", "httpx", "asyncio", "pluggy", "sqlite3", "subprocess",
     "embrief.cli", "embrief.config", "embrief.facades", "embrief.local.service", "shutil", "ssl",
+    "dataclasses", "inspect", "tempfile", "embrief.discovery",
 )  # fmt: skip
 
 toy = typer.Typer(rich_markup_mode=None)
@@ -283,6 +284,16 @@ def test_the_process_is_started_used_and_ended(folder):
     assert typed("daemon", "stop").stdout == "no process for this environment\n"
 
 
+def test_a_process_that_does_not_start_says_why_in_its_log(folder, monkeypatch):
+    # Nothing is waited for once it has ended.
+    monkeypatch.setattr(background, "_PATIENCE", 3600.0)
+    monkeypatch.setenv("EMBRIEF_DAEMON_IDLE", "soon")
+    place = places.own_place()
+    with pytest.raises(LocalProcessError, match="did not start"):
+        background.start_background(place)
+    assert "error: EMBRIEF_DAEMON_IDLE='soon' is no number of minutes" in place.log.read_text()
+
+
 @pytest.mark.parametrize("words", [["start", "--idle", "0"], ["start", "--idle", "-1"], ["run", "--idle", "nan"]])
 def test_minutes_that_are_none_are_refused(folder, words):
     from typer.testing import CliRunner
@@ -297,10 +308,8 @@ def test_minutes_that_are_none_are_refused(folder, words):
 
 @pytest.mark.parametrize("text", ["soon", "0", "-3", "nan", "inf"])
 def test_a_variable_that_is_no_number_of_minutes_is_refused(monkeypatch, text):
-    from embrief.local.background import idle_minutes
-
     monkeypatch.setenv("EMBRIEF_DAEMON_IDLE", text)
     with pytest.raises(ArgumentError, match="EMBRIEF_DAEMON_IDLE"):
-        idle_minutes()
+        background.idle_minutes()
     monkeypatch.setenv("EMBRIEF_DAEMON_IDLE", " 2.5 ")
-    assert idle_minutes() == 2.5
+    assert background.idle_minutes() == 2.5

@@ -21,13 +21,23 @@ def name(**variables: str) -> str:
 
 @pytest.mark.parametrize(
     "variable",
-    ["EMBRIEF_CONFIG", "EMBRIEF_DEVICE", "HF_HOME", "HF_TOKEN", "HOME", "OPENAI_API_KEY", "https_proxy", "PYTHONPATH"],
+    [
+        "EMBRIEF_CONFIG",
+        "EMBRIEF_DEVICE",
+        "HF_HOME",
+        "HF_TOKEN",
+        "HOME",
+        "OPENAI_API_KEY",
+        "https_proxy",
+        "PYTHONPATH",
+        "X_TOKEN",
+    ],
 )
 def test_what_changes_answers_changes_the_name(variable):
     assert len({name(), name(**{variable: "/x"}), name(**{variable: "/y"})}) == 3
 
 
-@pytest.mark.parametrize("variable", ["TERM", "PWD", "COLUMNS", "SSH_TTY", "EMBRIEF_DAEMON_IDLE", "A_TOKEN"])
+@pytest.mark.parametrize("variable", ["TERM", "PWD", "COLUMNS", "SSH_TTY", "EMBRIEF_DAEMON_IDLE", "VSCODE_IPC_TOKEN"])
 def test_what_differs_between_terminals_does_not(variable):
     assert name(**{variable: "something"}) == name()
 

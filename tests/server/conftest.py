@@ -103,3 +103,17 @@ def server() -> Iterator[RealServer]:
 def on_socket() -> Callable[..., AbstractContextManager[RealServer]]:
     """Run another application behind a socket: `with on_socket(app)`."""
     return listening
+
+
+@pytest.fixture(scope="session")
+def broken() -> Iterator[RealServer]:
+    """A server whose models (`gone`, `ranked`) are on another one, which is not there: it answers 503."""
+    from embrief.servers.options import OpenAI, RerankHttp
+
+    away = "http://127.0.0.1:9/v1"
+    models = ServedModels(
+        {"gone": Embedder(TINY, backend=OpenAI(base_url=away, tries=1))},
+        {"ranked": Reranker(RANK, backend=RerankHttp(base_url=away, tries=1))},
+    )
+    with listening(create_app(models, lazy=True), ready=False) as found:
+        yield found

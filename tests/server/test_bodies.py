@@ -83,7 +83,7 @@ async def test_each_dialect_says_it_in_its_own_form(client, path, shape):
 
 
 async def test_a_path_that_is_not_there_is_404(client):
-    for path in ("/", "/v1", "/v1/embeddings/", "/docs", "/redoc", "/%00", "/v1/../livez/x"):
+    for path in ("/v1", "/v1/embeddings/", "/docs", "/redoc", "/%00", "/v1/../livez/x"):
         assert (await client.get(path)).status_code == 404, path
 
 

@@ -19,17 +19,19 @@ from embrief.server.models import served_models
 ENTRY = [sys.executable, "-c", "from embrief.cli import main; main()", "serve"]
 
 
-def refused(*arguments: str, **environment: str) -> str:
-    done = CliRunner().invoke(app, ["serve", *arguments], env=environment)
+def refused(*arguments: str) -> str:
+    # Nobody can listen there: what should have been refused before serves no one.
+    port = () if "--port" in arguments else ("--port", "70000")
+    done = CliRunner().invoke(app, ["serve", *arguments, *port])
     assert done.exit_code == 1, done.output
     return " ".join(done.output.split())
 
 
 def test_other_machines_need_a_key():
-    told = refused("embrief/hash", "--host", "0.0.0.0", "--port", "0")
+    told = refused("embrief/hash", "--host", "0.0.0.0")
     assert "no key is set" in told
     assert "--insecure" in told
-    assert "no key is set" in refused("embrief/hash", "--host", "::", "--port", "0")
+    assert "no key is set" in refused("embrief/hash", "--host", "::")
 
 
 def test_a_port_in_use_is_told_plainly():
@@ -47,7 +49,7 @@ def test_a_port_in_use_is_told_plainly():
     [
         ((), "there is no model to serve"),
         (("embrief/hash", "--port", "70000"), "70000"),
-        (("embrief/hash", "--host", "no.such.host.invalid", "--insecure"), "no address of this machine"),
+        (("embrief/hash", "--host", "no.such.host.invalid", "--insecure", "--port", "1"), "no address of this machine"),
         (("no-such-model",), "no-such-model"),
         (("embrief/hash", "embrief/hash"), "two models"),
         (("embrief/hash", "--reranker", "embrief/hash"), "embedding model"),
@@ -147,3 +149,24 @@ def test_a_name_of_ones_own_is_not_the_chain(registry):
     models = served_models(["docs=spare", "mine=docs"], registry=registry)
     assert not isinstance(models.embedders["docs"].facade, FallbackEmbedder)
     assert isinstance(models.embedders["mine"].facade, FallbackEmbedder)
+
+
+def test_the_configuration_named_on_the_command_line_counts(tmp_path):
+    pytest.importorskip("yaml")
+    from embrief.config.process import use_config
+
+    file = tmp_path / "embrief.yaml"
+    file.write_text("models:\n  docs: {provider: no-such-provider}\n")
+    try:
+        assert "no-such-provider" in refused("docs", "--config", str(file))
+        file.write_text("models: {}\n")
+        assert "there is no model to serve" in refused("--config", str(file))
+    finally:
+        use_config(None)
+
+
+def test_without_its_packages_the_command_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("embrief.cli.serve.is_installed", lambda name: name != "uvicorn")
+    told = refused("embrief/hash")
+    assert "a server needs uvicorn" in told
+    assert "[server]" in told

@@ -17,7 +17,6 @@ from embrief.cli.rows import FORMATS, Row, ended_in_order, writer
 from embrief.errors import ArgumentError, EmbriefError, IndexedError
 from embrief.facades.progress import Progress, progress_bar
 
-INTERRUPTED = 130
 GONE = 141
 """What a shell says of a program whose reader went: 128 and the number of SIGPIPE."""
 
@@ -100,7 +99,8 @@ class Pipe:
         Raises:
             ArgumentError, IndexedError: A line cannot be used, and `on_error` is `"stop"`. What stands before it has
                 been written.
-            typer.Exit: Lines were skipped (1), somebody interrupted it (130), or nobody reads any more (141).
+            typer.Exit: Lines were skipped (1), or nobody reads any more (141).
+            KeyboardInterrupt: Somebody interrupted it; typer makes 130 of that.
         """
         skipped = count = 0
         try:
@@ -112,8 +112,6 @@ class Pipe:
                         skipped += sum(row.error is not None for row in found)
                     count += len(block)
                     bar.advance(len(block))
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
         except OSError as error:
             if isinstance(error, EmbriefError):
                 raise

@@ -90,7 +90,8 @@ def read_rules(file: Path) -> Rules:
         data = file.read_bytes()
     except OSError:
         return Rules(())
-    return Rules(line.removesuffix(b"\r") for line in data.removeprefix(_BOM).split(b"\n"))
+    # What is left of CR LF is white space at the end, which no pattern has.
+    return Rules(data.removeprefix(_BOM).split(b"\n"))
 
 
 def globs(patterns: Sequence[str], option: str) -> Rules:

@@ -55,8 +55,9 @@ def read_pdf(data: bytes, name: str) -> Document:
         locked = reader.is_encrypted and not reader.decrypt("")
     except DependencyError:
         locked = True
-    except Exception as error:
-        raise _damaged(name) from error
+    except Exception:
+        # Not the cause: what pypdf says may hold pieces of the file.
+        raise _damaged(name) from None
     if locked:
         raise UnreadableFileError(f"{name!r} is encrypted; save it without a password").because("encrypted")
     try:
@@ -64,8 +65,8 @@ def read_pdf(data: bytes, name: str) -> Document:
         title = _title(reader)
     except UnreadableFileError:
         raise
-    except Exception as error:  # of a damaged file, anything may come
-        raise _damaged(name) from error
+    except Exception:  # of a damaged file, anything may come
+        raise _damaged(name) from None
     if not any(page.strip() for page in pages):
         raise UnreadableFileError(
             f"{name!r} has no text: its pages may be pictures; run a text recognition over it first"

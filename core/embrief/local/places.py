@@ -7,8 +7,8 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import embrief
 from embrief.errors import LocalProcessError
@@ -19,11 +19,14 @@ IDLE = "EMBRIEF_DAEMON_IDLE"
 _LONGEST = 103
 """Bytes that the path of a unix socket may have: macOS keeps 104, and one of them ends it."""
 _PREFIXES = ("EMBRIEF_", "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "CUDA_", "PYTORCH_", "OMP_")
-_SUFFIXES = ("_API_KEY", "_PROXY")
+_SUFFIXES = ("_KEY", "_TOKEN", "_PROXY")
+"""Keys of servers may be in any variable that ends like this (see `servers/keys.py`)."""
 _NAMES = (
     "HOME", "PYTHONPATH", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "APPDATA", "LOCALAPPDATA",
     "USERPROFILE",
 )  # fmt: skip
+_NOT = (IDLE, "VSCODE_")
+"""What begins like this changes no answer, and some of it differs between two terminals of one window."""
 
 
 def environment_name(environment: Mapping[str, str]) -> str:
@@ -38,15 +41,15 @@ def environment_name(environment: Mapping[str, str]) -> str:
     told = sorted(
         f"{name}={value}"
         for name, value in environment.items()
-        if (name.startswith(_PREFIXES) or name.upper().endswith(_SUFFIXES) or name in _NAMES) and name != IDLE
+        if (name.startswith(_PREFIXES) or name.upper().endswith(_SUFFIXES) or name in _NAMES)
+        and not name.startswith(_NOT)
     )
     place = str(Path(embrief.__file__).parent)
     parts = [embrief.__version__, sys.prefix, place, ".".join(map(str, sys.version_info[:3])), *told]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The files of one process, all in one folder."""
 
     folder: Path

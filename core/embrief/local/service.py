@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -16,12 +15,12 @@ import embrief
 from embrief.errors import LocalProcessError
 from embrief.local import frames, fresh, lock, places, sockets
 from embrief.local.request import Reply, Request, parse
+from embrief.system.log import logger
 
 if TYPE_CHECKING:
     from embrief.local.places import Place
 
 Run = Callable[[Request], int]
-_log = logging.getLogger("embrief")
 
 
 class Service:
@@ -128,7 +127,7 @@ class Service:
             try:
                 sockets.remove(self.place)
             except OSError as error:
-                _log.warning("the socket could not be removed (%s)", error.strerror)
+                logger.warning("the socket could not be removed (%s)", error.strerror)
             self._finish()
             lock.release(held)
             self._wake.close()

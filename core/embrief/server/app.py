@@ -69,7 +69,7 @@ def create_app(
         own: Called when the server ends, such as a registry's `close`.
     """
     limits = limits or Limits()
-    service = Service(models, limits, default_role)
+    service = Service(models, limits, default_role, lazy=lazy)
     shapes = _shapes(mounted)
 
     @asynccontextmanager

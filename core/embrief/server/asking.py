@@ -37,6 +37,10 @@ class Ask:
     dim: int | None = None
     truncate: Truncate | None = None
     """`None`: as the model was set up."""
+    max_tokens: int | None = None
+    """Fewer tokens per text than the model was set up for."""
+    normalize: bool | None = None
+    """`None`: as the model was set up."""
     other_spaces: bool = False
     """Whether an answer of another space is better than none; such an answer is marked."""
 
@@ -56,6 +60,8 @@ def asked(
     instruction: str | None = None,
     dim: int | None = None,
     truncate: bool | None = None,
+    max_tokens: int | None = None,
+    normalize: bool | None = None,
     other_spaces: bool = False,
 ) -> Ask:
     """Return what a request asks for.
@@ -69,6 +75,8 @@ def asked(
         instruction: What queries are for. Said without a role, the texts are queries: documents have no instruction.
         dim: Values per vector.
         truncate: Whether a text that is too long is cut. `None`: as the model was set up.
+        max_tokens: How many tokens a text may have; more than the model was set up for are not given.
+        normalize: Whether vectors get unit length. `None`: as the model was set up.
         other_spaces: Whether an answer of another space is better than none.
 
     Raises:
@@ -98,7 +106,18 @@ def asked(
             raise refused(400, "invalid_request", told)
         # No prompt at all.
         instruction = ""
-    return Ask(said, instruction, next(iter(tasks.values()), None), dim, _cut(served, truncate), other_spaces)
+    if max_tokens is not None and max_tokens >= served.facade.max_tokens:
+        max_tokens = None
+    return Ask(
+        said,
+        instruction,
+        next(iter(tasks.values()), None),
+        dim,
+        _cut(served, truncate),
+        max_tokens,
+        None if normalize == served.facade.settings.normalize else normalize,
+        other_spaces,
+    )
 
 
 def _cut(served: Served[Embedder], truncate: bool | None) -> Truncate | None:

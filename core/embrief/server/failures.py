@@ -61,6 +61,16 @@ class Problem:
     param: str | None = None
     """The field at fault."""
     headers: Mapping[str, str] | None = None
+    tokens: int | None = None
+    """Of a text that is too long: how many it has."""
+    limit: int | None = None
+    """Of a text that is too long: how many it may have."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what programs read beside the message, without what is not known."""
+        found = {"code": self.code, "param": self.param, "index": self.index}
+        found |= {"tokens": self.tokens, "limit": self.limit}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Refused(Exception):
@@ -159,6 +169,8 @@ def problem_of(error: Exception, route: str) -> Problem:
     status, code = found
     index = error.index if isinstance(error, IndexedError) else None
     problem = Problem(status, code, _told(error, status), index)
+    if isinstance(error, InputTooLongError):
+        problem = replace(problem, tokens=error.tokens, limit=error.limit)
     if status >= 500:
         logger.warning("%s answers %d: %s", route, status, type(error).__name__)
     if status == 503:

@@ -15,9 +15,11 @@ from embrief.server.settings import Limits
 class Service:
     """Models, limits and numbers of one server."""
 
-    def __init__(self, models: ServedModels, limits: Limits, default_role: Said) -> None:
+    def __init__(self, models: ServedModels, limits: Limits, default_role: Said, *, lazy: bool = False) -> None:
         """Load nothing."""
         self.models, self.limits, self.default_role = models, limits, default_role
+        self.lazy = lazy
+        """Whether models load with the first request instead of at the start."""
         self.metrics = Metrics(models)
         self.readiness = Readiness(models)
 

@@ -20,12 +20,7 @@ Shape = Callable[["Problem"], tuple[int, Any]]
 
 def plain(problem: Problem) -> tuple[int, Any]:
     """Return the form of routes that are nobody's dialect, and of paths that are not there."""
-    error: dict[str, Any] = {"code": problem.code, "message": problem.message}
-    if problem.param is not None:
-        error["param"] = problem.param
-    if problem.index is not None:
-        error["index"] = problem.index
-    return problem.status, {"error": error}
+    return problem.status, {"error": {"message": problem.message, **problem.told()}}
 
 
 class Shapes:

@@ -48,7 +48,7 @@ async def embed(service: Service, served: Served[Embedder], texts: Sequence[str]
     except EmbriefError:
         if instead is None:
             raise
-    embedder = served.view(dim=ask.dim, truncate=ask.truncate)
+    embedder = served.view(**_changes(ask))
     limit = service.limits.max_request_tokens
     # A tokenizer makes no more tokens than bytes (but of a few ligatures): short requests are not tokenised twice.
     prompt = embedder.render("", role=ask.role, instruction=ask.instruction, task=ask.task)
@@ -99,7 +99,8 @@ async def score(
 
 
 def _changes(ask: Ask) -> dict[str, Any]:
-    return {name: value for name, value in (("dim", ask.dim), ("truncate", ask.truncate)) if value is not None}
+    names = ("dim", "truncate", "max_tokens", "normalize")
+    return {name: value for name in names if (value := getattr(ask, name)) is not None}
 
 
 def _bytes(texts: Sequence[str], around: int) -> int:

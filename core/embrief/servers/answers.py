@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BadAnswerError, ItemFailedError, ModelMismatchError, NonFiniteVectorError
+from embrief.servers.own import TOO_LONG
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,6 +260,9 @@ def too_long(status: int, body: Any, words: Words) -> TooLong | None:
         words: Its message.
     """
     error = body.get("error") if isinstance(body, dict) else None
+    own = error if isinstance(error, dict) else body
+    if isinstance(own, dict) and own.get("code") == TOO_LONG:
+        return TooLong(whole(own.get("tokens")), whole(own.get("limit")))
     context = isinstance(error, dict) and error.get("type") == _CONTEXT
     said = status in (400, 413, 422, 500) and CROWDED not in words.raw and _LONG.search(words.raw)
     if not context and not said:

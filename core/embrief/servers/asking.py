@@ -13,6 +13,7 @@ from embrief.errors import ArgumentError, UnauthorizedError, UnavailableError
 from embrief.servers.address import parse_address
 from embrief.servers.keys import Key, find_key
 from embrief.servers.options import Ollama, OpenAI, RerankHttp, ServerOptions, Tei
+from embrief.servers.own import models_of
 
 _SECONDS = 5.0
 """For one question: to reach the server, and for its whole answer."""
@@ -44,7 +45,9 @@ def served_model(options: ServerOptions) -> str:
         names = _names(_get(f"{address.url}/api/tags", key), "models", "name")
         raise ArgumentError(f"Ollama at {address.url} serves any model that it has ({_listed(names)}); {_add(options)}")
     if isinstance(options, (OpenAI, RerankHttp)):
-        names = _names(_get(f"{address.url}/models", key), "data", "id")
+        answer = _get(f"{address.url}/models", key)
+        own = models_of(answer, "reranker" if isinstance(options, RerankHttp) else "embedding")
+        names = _names(answer, "data", "id") if own is None else own
         if len(names) == 1:
             return names[0]
         raise ArgumentError(f"{address.url} does not serve exactly one model ({_listed(names)}); {_add(options)}")

@@ -74,7 +74,7 @@ class Tokens:
 
     @classmethod
     def at_hand(cls, spec: ModelSpec, given: str | None) -> Tokens | None:
-        """Return a model's tokenizer if it is on this machine: the one that was given, or is in the hub's cache.
+        """Return a model's tokenizer if it is on this machine: given, with its record, or in the hub's cache.
 
         Raises:
             ArgumentError: One was given, and is not there.
@@ -87,7 +87,10 @@ class Tokens:
             if not file.is_file():
                 raise ArgumentError(f"tokenizer={given!r} is neither a {TOKENIZER} nor a folder that holds one")
             return cls(file, spec)
-        found = cached_file(spec.id, spec.revision, TOKENIZER)
+        if spec.folder is not None:
+            found: Path | None = spec.folder / TOKENIZER
+        else:
+            found = cached_file(spec.id, spec.revision, TOKENIZER)
         return cls(found, spec) if found is not None and is_installed("tokenizers") else None
 
     def number(self, token: str) -> int | None:

@@ -1,7 +1,7 @@
 """What each kind of server does to a text, and what is done about it here: the rows of a table in the documentation.
 
-Source: llama-server of llama-cpp-python 0.3.36 and Infinity 0.0.78 as tested; the former's llama_cpp.server as measured
-once; of the others documentation and source (OpenAI's, Mistral's, Jina's and Cohere's API references, vLLM 0.33,
+Source: embrief's own, llama-server of llama-cpp-python 0.3.36 and Infinity 0.0.78 as tested; llama_cpp.server of that
+package as measured once; of the others documentation and source (OpenAI's, Mistral's, Jina's and Cohere's API references, vLLM 0.33,
 text-embeddings-inference 1.9.3, Ollama of August 2026).
 """
 
@@ -106,6 +106,20 @@ OPENAI = (
         rerank="yes, without a template",
         here="nothing can be done about white space: Qwen3 rerankers, whose template ends with some, are refused; "
         "`usage`, which counts letters, is not taken for a cut",
+        seen="real",
+    ),
+    Habits(
+        server="embrief serve",
+        prompt="by the role that is asked for",
+        final_token="as the model was trained",
+        white_space="kept",
+        normalises="yes",
+        dims="cut and normalised",
+        over_limit="cut, and said",
+        model_name="refused",
+        rerank="yes, with the model's template",
+        here="it is asked for `NAME:plain`, on whichever of its routes, so that it adds no prompt, and to cut nothing; "
+        "names with another role are refused; scores are read as probabilities without a probe",
         seen="real",
     ),
 )

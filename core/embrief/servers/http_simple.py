@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError, BadAnswerError
 from embrief.facts.specs import EmbeddingSpec
-from embrief.servers.answers import in_order, items_of, one_each, vectors
+from embrief.servers import own
+from embrief.servers.answers import in_order, items_of, one_each, too_long, vectors
 from embrief.servers.model import ServerEmbedder
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
+    from embrief.servers.http import Words
     from embrief.servers.options import HttpSimple
 
 _TOO_LARGE, _INVALID = 413, 422
@@ -41,13 +43,17 @@ class HttpSimpleEmbedder(ServerEmbedder):
         body: dict[str, Any] = {self.options.request_field: texts[0] if self.options.one_by_one else list(texts)}
         if self.options.model is not None:
             body["model"] = self.options.model
-        return await self.http.post(
+        answer = await self.http.post(
             self.options.text_endpoint,
             body,
             tokens=fitted.tokens,
-            explain=lambda status, found, _: self._explain(status, found, len(texts)),
+            explain=lambda status, found, words: self._explain(status, found, words, len(texts)),
             texts=texts,
         )
+        own.check_plain(answer, self.http.where)
+        if own.has_cut(answer):
+            raise self.refused_as_long(len(texts))
+        return answer
 
     def vectors(self, answer: Any, count: int) -> NDArray[np.float32]:
         """Return the vectors of an answer: float32, (n, dim of the model)."""
@@ -66,7 +72,9 @@ class HttpSimpleEmbedder(ServerEmbedder):
             items = in_order(one_each(items_of(answer, where), count, where), count, where)
         return vectors(items, self.spec.dim, where=where, model=self.spec.id)
 
-    def _explain(self, status: int, body: Any, texts: int) -> Exception | None:
+    def _explain(self, status: int, body: Any, words: Words, texts: int) -> Exception | None:
+        if (long := too_long(status, body, words)) is not None:
+            return self.refused_as_long(texts, long.tokens, long.limit)
         if status == _TOO_LARGE:
             return self.refused_as_long(texts)
         # As FastAPI says what is wrong with a request.

@@ -23,6 +23,7 @@ from embrief.errors import (
 from embrief.facts.prompts import group_by_query, pair_template
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.runtimes.base import Output, Remote
+from embrief.servers import own
 from embrief.servers.answers import CROWDED, in_order, items_of, vectors
 from embrief.servers.counting import Tokens, fit, lengths, over_the_servers_limit
 from embrief.servers.http import Again, Client, Words
@@ -99,6 +100,9 @@ class ServerModel(Remote):
             return None
         listed = answer.get("data") if isinstance(answer, dict) else None
         models = [item for item in listed or () if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        if models and own.is_own(models[0]):
+            row = own.row_for(models, self.spec, self.options.model, name, self.http.where)
+            return {**row, "id": row["name"]}
         return self._chosen(models, name) if models else None
 
     def _chosen(self, models: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, EmbriefError, ModelMismatchError, NonFiniteVectorError
 from embrief.facts.specs import EmbeddingSpec
+from embrief.servers import own
 from embrief.servers.answers import whole
 from embrief.servers.model import ServerEmbedder
 from embrief.servers.runtime import served_name
@@ -42,6 +43,8 @@ class OllamaEmbedder(ServerEmbedder):
         """Read what Ollama says of the file: its width, pooling, context, and whether it adds the final token."""
         assert isinstance(self.spec, EmbeddingSpec)
         answer = await self.http.post("/api/show", {"model": self.name}, explain=self._explain_missing)
+        if own.is_own(answer):
+            self.name = own.name_for(self.name, self.http.where)
         info = answer.get("model_info") if isinstance(answer, dict) else None
         if not isinstance(info, dict):
             return

@@ -6,11 +6,12 @@ of vLLM by its documentation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import BackendError, BadAnswerError, EndpointError, ModelMismatchError, ServerError
 from embrief.facts.specs import EmbeddingSpec
+from embrief.servers import own
 from embrief.servers.answers import OTHER_KIND, too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerEmbedder
@@ -38,6 +39,8 @@ class OpenAIEmbedder(ServerEmbedder):
         self.name = served_name("openai", request.spec, self.options)
         self._encoding: str | None = self.options.encoding
         self._end = ""
+        self._more: Mapping[str, Any] = {}
+        """What requests say besides, to a server that knows it."""
         self._hosted = self.options.address.host in PROVIDER_KEYS
         if self._hosted:
             self.most_tokens = HOSTED_TOKENS
@@ -54,6 +57,7 @@ class OpenAIEmbedder(ServerEmbedder):
         if served is None:
             return
         self.name = served["id"]
+        self._more = own.UNCUT if own.is_own(served) else {}
         self.limit = whole(served.get("max_model_len"))
         if served.get("owned_by") == "llamacpp":
             self._see_file(served.get("meta"))
@@ -132,7 +136,7 @@ class OpenAIEmbedder(ServerEmbedder):
     async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
         """Send texts, in base64 unless the server does not know it."""
         sent = [text + self._end for text in texts]
-        body: dict[str, Any] = {"model": self.name, "input": sent}
+        body: dict[str, Any] = {"model": self.name, "input": sent, **self._more}
         # Another request may find out meanwhile that the server does not know it.
         encoding = self._encoding
         if encoding is not None:

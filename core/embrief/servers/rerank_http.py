@@ -18,6 +18,7 @@ from embrief.facts.specs import RerankerSpec
 from embrief.servers.answers import OTHER_KIND, log_odds, scores, too_long
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerReranker
+from embrief.servers.own import OWNER, UNCUT
 from embrief.servers.runtime import served_name
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class RerankHttpModel(ServerReranker):
         self.options: RerankHttp
         self.name = served_name("rerank-http", request.spec, self.options)
         self._scale: Literal["auto", "probability", "log_odds"] = self.options.scores
+        self._more: dict[str, Any] = {}
+        """What requests say besides, to a server that knows it."""
         self._templated = self.spec.scoring != "classifier"
         self.renders_here = self._templated and self.options.template == "client"
         self._fills_slots = self._templated and not self.renders_here
@@ -68,8 +71,12 @@ class RerankHttpModel(ServerReranker):
             self.name = served["id"]
             if served.get("owned_by") == "infinity":
                 self._check_edges()
-            # vLLM fills its templates at one go.
-            self._fills_slots = self._fills_slots and served.get("owned_by") != "vllm"
+            # vLLM and embrief fill their templates at one go.
+            self._fills_slots = self._fills_slots and served.get("owned_by") not in ("vllm", OWNER)
+            if served.get("owned_by") == OWNER:
+                self._check_own()
+                self._scale, self._more = "probability", {**UNCUT, "return_documents": False}
+                return
         if self.options.probe == "off" and self._scale != "auto":
             return
         assert isinstance(self.spec, RerankerSpec)
@@ -83,6 +90,14 @@ class RerankHttpModel(ServerReranker):
                 f"with {found[1]:.4g}: its scores mean nothing. The file may lack the score head (llama.cpp needs one "
                 "that its own converter made as a reranker), or the template is missing; RerankHttp(probe='off') "
                 "leaves this check out"
+            )
+
+    def _check_own(self) -> None:
+        """Refuse to put a template around what a server of embrief's puts one around."""
+        if self.renders_here:
+            raise ModelMismatchError(
+                f"{self.http.where} is a server of embrief's, which puts the template of {self.spec.id} around a pair "
+                "itself: leave out RerankHttp(template='client')"
             )
 
     def _check_edges(self) -> None:
@@ -116,7 +131,7 @@ class RerankHttpModel(ServerReranker):
         query = source.query or ""
         if self.renders_here:
             query, documents = self.around(source, documents)
-        body = {"model": self.name, "query": query, "documents": list(documents), "top_n": len(documents)}
+        body = {"model": self.name, "query": query, "documents": list(documents), "top_n": len(documents)} | self._more
         answer = await self.http.post(
             "/rerank",
             body,

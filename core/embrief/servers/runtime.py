@@ -44,8 +44,8 @@ class ServerRuntime(Runtime):
             return Refusal(
                 "serves models with a record; of a folder nobody can say whether the server has the same", "files"
             )
-        if spec.architecture == "hash" or spec.folder is not None:
-            return Refusal("serves models that servers have, and this one comes with its package")
+        if spec.architecture == "hash":
+            return Refusal("serves models that servers have, and this one is a few lines of this package")
         options = ask.options
         if not isinstance(options, self.Options):
             raise ArgumentTypeError(f"{self.name} takes {self.Options.__name__}, not {type(options).__name__}")

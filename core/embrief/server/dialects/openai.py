@@ -12,7 +12,7 @@ from embrief.server.asking import asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import OneOrMany, Text
 from embrief.server.failures import Problem, refused
-from embrief.server.models import ROLES, ServedModels
+from embrief.server.models import ROLES, Served, ServedModels
 from embrief.server.service import ServiceOf
 from embrief.server.work import Told, answer, embed, tokens_of
 
@@ -22,10 +22,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 404: "invalid_re
 def error(problem: Problem) -> tuple[int, Any]:
     """Return an error as OpenAI's clients read it."""
     kind = _TYPES.get(problem.status, "server_error" if problem.status >= 500 else "invalid_request_error")
-    told: dict[str, Any] = {"message": problem.message, "type": kind, "param": problem.param, "code": problem.code}
-    if problem.index is not None:
-        told["index"] = problem.index
-    return problem.status, {"error": told}
+    return problem.status, {"error": {"message": problem.message, "type": kind, "param": None, **problem.told()}}
 
 
 DIALECT = Dialect("openai", error)
@@ -104,11 +101,21 @@ async def model(name: str, service: ServiceOf) -> Response:
 
 
 def _models(served: ServedModels) -> dict[str, dict[str, Any]]:
-    found = {name: _model(name, "embedding") for name in served.embedders}
-    for name in served.embedders:
-        found |= {f"{name}:{role}": {**_model(f"{name}:{role}", "embedding"), "role": role} for role in ROLES}
-    return found | {name: _model(name, "reranker") for name in served.rerankers}
+    found = {name: _model(one, "embedding") for name, one in served.embedders.items()}
+    for name, one in served.embedders.items():
+        row = _model(one, "embedding")
+        found |= {f"{name}:{role}": {**row, "id": f"{name}:{role}", "role": role} for role in ROLES}
+    return found | {name: _model(one, "reranker") for name, one in served.rerankers.items()}
 
 
-def _model(name: str, kind: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "embrief", "kind": kind}
+def _model(served: Served[Any], kind: str) -> dict[str, Any]:
+    return {
+        "id": served.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "embrief",
+        "kind": kind,
+        "model_id": served.facade.spec.id,
+        # vLLM's word for it.
+        "max_model_len": served.facade.max_tokens,
+    }
