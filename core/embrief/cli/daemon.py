@@ -90,10 +90,12 @@ def stop() -> None:
 def run(idle: _Idle = None) -> None:
     """Be the process, in this terminal. `start` does this in the background."""
     from embrief.cli.running import run_command, warn_each_time
+    from embrief.indexing.workspace import shared_workspace
     from embrief.local.background import idle_minutes, run_until_idle
 
     minutes = _minutes(idle)
     warn_each_time()
+    shared_workspace().keep_open()
     run_until_idle(run_command, idle_minutes() if minutes is None else minutes)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embrief.cli.lines import Status, line, print_json, styled
-from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
+from embrief.cli.naming import ConfigFile, InBackground  # noqa: TC001 - typer reads them
 from embrief.cli.paths import all_expanded, expanded
 from embrief.cli.terminal import terminal
 
@@ -55,6 +55,7 @@ def index(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Leave out what matches; may be given several times.")
     ] = None,
+    daemon: InBackground = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and keep it current until Ctrl-C.")] = False,
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line per update.")] = False,
@@ -68,6 +69,7 @@ def index(
     Exit code: 0; 1 if nothing could be indexed or an error ended it; 130 after Ctrl-C.
     """
     # Inside the function: a command's help needs nothing of it.
+    from embrief.cli.running import answering_others
     from embrief.indexing.workspace import roots_of, shared_workspace
 
     here, workspace = terminal(), shared_workspace()
@@ -82,7 +84,9 @@ def index(
         _print(done, info, as_json, compact=watch)
         if watch and not done.stopped:
             roots = roots_of(given, here.cwd)
-            _watch(info, roots, given, collection, where, patterns, as_json)
+            # It has the collection open, so it answers for it.
+            with answering_others("index --watch"):
+                _watch(info, roots, given, collection, where, patterns, as_json)
     except KeyboardInterrupt:
         line(styled("Stopped. The next run goes on from here.", "yellow"), error=True)
         raise typer.Exit(STOPPED) from None

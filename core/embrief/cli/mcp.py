@@ -12,6 +12,7 @@ from embrief.errors import MissingDependencyError
 from embrief.system.installed import install_command, is_installed
 
 NONE = "none"
+IDLE_SECONDS = 60.0
 
 
 def mcp(
@@ -35,7 +36,7 @@ def mcp(
     if not is_installed("mcp"):
         raise MissingDependencyError(f"this needs the package mcp: {install_command('mcp')}")
     # Inside the function: a command's help needs none of it.
-    from embrief.cli.running import run_command, warn_each_time
+    from embrief.cli.running import answering_others
     from embrief.config.offline import usual_embedding, usual_reranker
     from embrief.facades.embedder import Embedder
     from embrief.facades.reranker import Reranker
@@ -47,11 +48,14 @@ def mcp(
     # A name that is not there is told at once, not to the assistant.
     for name in collection or ():
         scope.choose(workspace, name)
-    warn_each_time()
-    run_stdio(
-        workspace,
-        scope,
-        embedder=None if model == NONE else cache(lambda: Embedder(model or usual_embedding(), truncate="silent")),
-        reranker=None if reranker == NONE else cache(lambda: Reranker(reranker or usual_reranker(), truncate="silent")),
-        run_command=run_command,
-    )
+    embedder = cache(lambda: Embedder(model or usual_embedding(), truncate="silent"))
+    judge = cache(lambda: Reranker(reranker or usual_reranker(), truncate="silent"))
+    # Not open for long: an assistant may run for days, and a shell with other variables is not answered by its process.
+    with answering_others("mcp", IDLE_SECONDS) as answers:
+        run_stdio(
+            workspace,
+            scope,
+            embedder=None if model == NONE else embedder,
+            reranker=None if reranker == NONE else judge,
+            others_answer=not answers,
+        )

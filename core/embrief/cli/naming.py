@@ -27,6 +27,15 @@ ConfigFile = Annotated[
 """The option of every command that takes the names of models. It is in force before the command begins."""
 
 
+InBackground = Annotated[
+    bool,
+    typer.Option(
+        "--daemon", help="Start a process in the background that keeps models and collections open for the next time."
+    ),
+]
+"""The option of commands that the user's own process runs. It is taken out before that; here it is for the help."""
+
+
 def given(**options: str) -> dict[str, Any]:
     """Return options of a command as keywords, without those left at `auto`, which the configuration may say."""
     return {name: value for name, value in options.items() if value != "auto"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,38 @@ def run_command(request: Request, app: typer.Typer | None = None) -> int:
             show(file=request.err)
             return code
     return ended if isinstance(ended, int) else 0
+
+
+@contextmanager
+def answering_others(kind: str, idle_seconds: float | None = None) -> Iterator[bool]:
+    """Answer the user's other terminals from this process, unless another one does already.
+
+    Only one process can have a local store open, so whoever has one open for long runs their searches.
+
+    Args:
+        kind: What this process is, for whoever asks.
+        idle_seconds: For how long collections stay open after their last use; `None`: as the workspace has it.
+
+    Yields:
+        Whether this process answers.
+    """
+    from embrief.errors import LocalProcessError
+    from embrief.indexing.workspace import IDLE_SECONDS, shared_workspace
+    from embrief.local.service import Service
+
+    service = Service(run_command, kind=kind, stops_for_others=False)
+    try:
+        service.start()
+    except LocalProcessError:
+        yield False
+        return
+    warn_each_time()
+    shared_workspace().keep_open(IDLE_SECONDS if idle_seconds is None else idle_seconds)
+    try:
+        yield True
+    finally:
+        service.stop()
+        shared_workspace().keep_open(0.0)
 
 
 def warn_each_time() -> None:

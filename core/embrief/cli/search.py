@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embrief.cli.lines import can_show, fitting, line, print_json, styled
-from embrief.cli.naming import ConfigFile  # noqa: TC001 - typer reads it
+from embrief.cli.naming import ConfigFile, InBackground  # noqa: TC001 - typer reads them
 from embrief.cli.output import plain
 from embrief.cli.terminal import terminal
 from embrief.errors import EmbriefError
@@ -61,6 +61,7 @@ def search(
     model: Annotated[
         str | None, typer.Option(help="The embedding model; by default the one that the collection was made with.")
     ] = None,
+    daemon: InBackground = False,
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -72,8 +72,10 @@ class Workspace:
         _workspaces.add(self)
 
     def keep_open(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Keep what is opened from now on for so long after its last use: for a process that answers many."""
+        """Keep what is open for so long after its last use: for a process that answers many. 0: no longer."""
         self._idle_seconds = idle_seconds
+        if not idle_seconds:
+            self._collections.shrink(0.0)
 
     def collections(self) -> list[CollectionInfo]:
         """Return this user's collections, by name. Opens none."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embrief.errors import ArgumentError, BackendError, LocalProcessError
+from embrief.errors import ArgumentError, BackendError
 from embrief.indexing.workspace import USUAL
 from embrief.server.tools import Abilities, Found, Wanted, found_in, make_server
 
@@ -19,11 +18,9 @@ if TYPE_CHECKING:
     from embrief.facades.reranker import Reranker
     from embrief.indexing.table import CollectionInfo
     from embrief.indexing.workspace import Workspace
-    from embrief.local.service import Run
 
 NOTHING, FAILED = 1, 2
 """Exit codes of `embrief search`."""
-_IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,51 +103,25 @@ def run_stdio(
     *,
     embedder: Callable[[], Embedder] | None,
     reranker: Callable[[], Reranker] | None,
-    run_command: Run,
+    others_answer: bool,
 ) -> None:
     """Serve one assistant until it closes the pipe.
-
-    Only one process can have a local store open. Where one of the user's has, searches go through it; else this one
-    becomes that process, so that a search in a terminal finds it.
 
     Args:
         workspace: What is open in this process.
         scope: What may be seen.
         embedder: Makes the model of `embed`; `None`: no such tool.
         reranker: Makes the model of `rerank`; `None`: no such tool.
-        run_command: Runs commands of other terminals.
+        others_answer: Whether another process of the user's may have collections open, through which searches go then.
     """
-    with ExitStack() as stack:
-        answers = _answers_others(stack, run_command)
 
-        def search(wanted: Wanted) -> Found:
-            # Asked each time: the other may have ended by now, and closed what it had open.
-            there = None if answers else search_there(workspace, scope, wanted)
-            return search_here(workspace, scope, wanted) if there is None else there
+    def search(wanted: Wanted) -> Found:
+        # Asked each time: the other may have ended by now, and closed what it had open.
+        there = search_there(workspace, scope, wanted) if others_answer else None
+        return search_here(workspace, scope, wanted) if there is None else there
 
-        async def asked(wanted: Wanted) -> Found:
-            return await asyncio.to_thread(search, wanted)
+    async def asked(wanted: Wanted) -> Found:
+        return await asyncio.to_thread(search, wanted)
 
-        # Not for long: an assistant may run for days, and a shell with other variables is not answered by this process.
-        workspace.keep_open(_IDLE_SECONDS)
-        make_server(
-            Abilities(
-                search=asked,
-                collections=lambda: scope.of(workspace),
-                embedder=embedder,
-                reranker=reranker,
-            )
-        ).run("stdio")
-
-
-def _answers_others(stack: ExitStack, run_command: Run) -> bool:
-    """Answer the user's other terminals from this process, unless another does."""
-    from embrief.local.service import Service
-
-    service = Service(run_command, kind="mcp", stops_for_others=False)
-    try:
-        service.start()
-    except LocalProcessError:
-        return False
-    stack.callback(service.stop)
-    return True
+    abilities = Abilities(search=asked, collections=lambda: scope.of(workspace), embedder=embedder, reranker=reranker)
+    make_server(abilities).run("stdio")
