@@ -16,8 +16,8 @@ from embrief.cli.terminal import terminal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from embrief.indexing.report import Progress, Update
     from embrief.indexing.table import CollectionInfo
-    from embrief.indexing.updating import Progress, Update
 
 _SHOWN = 20
 """Files that are listed with what went wrong; the rest is counted."""

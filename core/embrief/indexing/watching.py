@@ -13,7 +13,7 @@ from embrief.system.installed import install_command
 if TYPE_CHECKING:
     import threading
 
-    from embrief.indexing.updating import Update
+    from embrief.indexing.report import Update
 
 _DEBOUNCE = 500
 """Milliseconds in which changes belong together."""

@@ -22,6 +22,7 @@ from embrief.files import foreign
 from embrief.indexing import searching, table, updating
 from embrief.indexing.collection import Collection, Place, open_collection, store_name
 from embrief.indexing.pool import Pool
+from embrief.indexing.report import Update
 from embrief.indexing.table import CollectionInfo
 from embrief.stores import stored_model
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection as Several
     from typing import Self
 
+    from embrief.indexing.report import Progress
     from embrief.indexing.searching import Hit
-    from embrief.indexing.updating import Progress, Update
 
 __all__ = ["CollectionInfo", "Workspace", "shared_workspace"]
 
@@ -267,7 +268,7 @@ class Workspace:
             table.remember(info, self._folder)
             with _alone(opened, stop) as got:
                 if not got:
-                    return updating.Update(info.name, stopped=True)
+                    return Update(info.name, stopped=True)
                 done = updating.update(
                     opened,
                     embedder,
