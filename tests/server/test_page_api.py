@@ -220,7 +220,7 @@ async def test_an_empty_collection_finds_nothing(looking, workspace, tmp_path):
     body = {"question": "red", "collection": identity(info), "reranker": "rank", "instructions": [None, "b"]}
     async with looking() as client:
         found = (await client.post("/ui/api/search", json=body)).json()
-    table._file(info.place, table.folder()).unlink()
+    table._file(info.place, table.usual_folder()).unlink()
     assert found["documents"] == []
     assert [(side["nearest"], side["reranked"]) for side in found["sides"]] == [([], []), ([], [])]
     assert np.shape(found["map"]["questions"]) == (2, 2)
@@ -372,7 +372,7 @@ def test_vectors_come_back_as_they_were_stored(workspace, places, store):
     assert set(found) == {hit.id for hit in hits}
     wanted = Embedder("embrief/hash").embed_documents([hit.text for hit in hits])
     np.testing.assert_allclose([found[hit.id] for hit in hits], wanted, atol=1e-6)
-    table._file(info.place, table.folder()).unlink()
+    table._file(info.place, table.usual_folder()).unlink()
 
 
 def test_the_plane_shows_what_differs_most():
