@@ -80,7 +80,7 @@ def main() -> int:
             "XDG_CACHE_HOME": f"{place}/tmp",
             "HOME": f"{place}/home",
         }
-        port = 18080
+        port = 18642
         with subprocess.Popen(command(folder, port), env=env, cwd=place) as server:
             try:
                 url = f"http://127.0.0.1:{port}"

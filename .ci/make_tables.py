@@ -60,6 +60,10 @@ STATUS = (
     ("Configuration: places of mistakes, names, references, the registry under threads and forks", "tests/config/"),
     ("No store names a model but by a recorded id or a commit", "tests/integrations/test_stores_name_no_models.py"),
     ("Command line and demo, without network", "tests/cli/"),
+    ("Files, passages, collections: git's rules, exact lines, token limits, kills, locks, watching", "tests/indexing/"),
+    ("A search answered by a process that stays; who may ask it", "tests/local/"),
+    ("The server: each dialect by real clients, guards, keys, limits, MCP, the page's answers", "tests/server/"),
+    ("The page in a browser: by keyboard, hostile texts, keys, both colours", "tests/browser/"),
     ("Every code block of the documentation runs, but for those marked `notest`", "tests/docs/"),
 )
 

@@ -2,7 +2,7 @@
 # Ask a running server by curl, route by route: sh check.sh [URL] [KEY]
 # Ends with 1 at the first answer that is not as it should be.
 set -eu
-url=${1:-http://127.0.0.1:8080}
+url=${1:-http://127.0.0.1:8642}
 key=${2:-${EMBRIEF_API_KEY:-}}
 
 ask() { # what, path, JSON, what the answer must hold
