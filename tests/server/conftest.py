@@ -99,6 +99,12 @@ def server() -> Iterator[RealServer]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def module_socket() -> Callable[..., AbstractContextManager[RealServer]]:
+    """`on_socket`, for servers of a whole module."""
+    return listening
+
+
 @pytest.fixture
 def on_socket() -> Callable[..., AbstractContextManager[RealServer]]:
     """Run another application behind a socket: `with on_socket(app)`."""

@@ -72,6 +72,11 @@ def test_version_1_embeds_a_hundred_texts_in_parts(v1):
     np.testing.assert_allclose(typed.embeddings.float_, own(texts, "query"), **NEAR)
 
 
+def test_max_tokens_is_how_many_tokens_a_text_may_have(v2):
+    got = v2.embed(model="tiny", texts=[LONG], input_type="search_document", max_tokens=100)
+    np.testing.assert_allclose(got.embeddings.float_, own([LONG], truncate="silent", max_tokens=100), **NEAR)
+
+
 def test_a_text_that_is_cut_is_told(v2):
     got = v2.embed(model="tiny", texts=["red", LONG], input_type="search_document")
     np.testing.assert_allclose(got.embeddings.float_, own(["red", LONG], truncate="silent"), **NEAR)

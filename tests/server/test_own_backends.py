@@ -50,6 +50,27 @@ def test_vectors_counts_and_cuts_are_those_of_this_process(server, kind):
         assert own.truncated.tolist()[:2] == [False, True]
 
 
+@pytest.fixture(scope="module")
+def prompted(module_socket):
+    """A server of a model whose documents have a prompt too, and the model: its vectors hang on every letter."""
+    with FakeRuntime() as fake:
+        own = Embedder(fake.gemma)
+        with module_socket(create_app(ServedModels({"tiny": own, "hash": Embedder(fake.qwen3)}))) as found:
+            yield found, own, fake
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_prompt_is_put_there_twice(prompted, kind):
+    server, own, fake = prompted
+    there = Embedder(own.settings.model, backend=KINDS[kind](server.url))
+    fake.texts.clear()
+    for role in ("query", "document"):
+        found = there.encode(["red planet"], role=role, titles=["Mars"] if role == "document" else None)
+        expected = own.encode(["red planet"], role=role, titles=["Mars"] if role == "document" else None)
+        np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-6)
+    assert set(fake.texts) == {"task: search result | query: red planet", "title: Mars | text: red planet"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_is_too_long_is_the_same_error(server, kind):
     there = Embedder(TINY, backend=KINDS[kind](server.url), truncate="error")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import chromadb
+import numpy as np
 from chromadb.config import Settings
 
 from embrief.errors import EmbriefError, StoreError
@@ -98,6 +99,14 @@ class ChromaCollection(Collection):
             )
         rows = zip(found["metadatas"][0], found["documents"][0], found["distances"][0], strict=True)
         return [(read_passage(metadata, text), 1.0 - float(distance)) for metadata, text, distance in rows]
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:  # noqa: D102
+        rows: dict[str, Vector] = {}
+        for start in range(0, len(ids), self._most):
+            with _told(self.place):
+                found = self._collection.get(ids=list(ids[start : start + self._most]), include=["embeddings"])
+            rows.update(zip(found["ids"], np.asarray(found["embeddings"], np.float32), strict=True))
+        return rows
 
     def count(self) -> int:  # noqa: D102
         with _told(self.place):

@@ -150,6 +150,10 @@ class Collection(ABC):
         """
 
     @abstractmethod
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
+        """Return stored vectors by the ids of their passages, for whoever draws them. What is not there is left out."""
+
+    @abstractmethod
     def count(self) -> int:
         """Return how many passages there are."""
 

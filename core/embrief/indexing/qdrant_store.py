@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qdrant_client import QdrantClient, models
 
 from embrief.errors import EmbriefError, StoreError
@@ -98,6 +99,16 @@ class QdrantCollection(Collection):
             (read_passage(point.payload, (point.payload or {}).get(_TEXT)), float(point.score))
             for point in found.points
         ]
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:  # noqa: D102
+        rows: dict[str, Vector] = {}
+        for start in range(0, len(ids), _PAGE):
+            with self._call() as client:
+                points = client.retrieve(
+                    self.place.name, list(ids[start : start + _PAGE]), with_payload=False, with_vectors=True
+                )
+            rows.update((str(point.id), np.asarray(point.vector, np.float32)) for point in points)
+        return rows
 
     def count(self) -> int:  # noqa: D102
         with self._call() as client:

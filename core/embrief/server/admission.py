@@ -46,8 +46,17 @@ class Buckets:
 class Admission:
     """Keys and limits, around everything that is mounted."""
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, limits: Limits, shapes: Shapes, metrics: Metrics) -> None:
-        """Stand around an application."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys | None,
+        limits: Limits,
+        shapes: Shapes,
+        metrics: Metrics,
+        open_paths: frozenset[str] = OPEN,
+    ) -> None:
+        """Stand around an application. `open_paths`: what may be read without a key."""
+        self._open = open_paths
         self._app, self._keys, self._limits, self._shapes, self._metrics = app, keys, limits, shapes, metrics
         self._buckets = Buckets(limits.requests_per_minute)
         self._inside = 0
@@ -76,7 +85,7 @@ class Admission:
         # Some clients send the key alone.
         given = (rest.strip() if blank and scheme.lower() == "bearer" else said) or headers.get("x-api-key", "").strip()
         caller = self._keys.caller(given) if given else None
-        if caller is None and scope.get("method") in ("GET", "HEAD") and scope["path"] in OPEN:
+        if caller is None and scope.get("method") in ("GET", "HEAD") and scope["path"] in self._open:
             return STRANGER
         if caller is None:
             told = "the key is not known" if given else "a key is needed; send `Authorization: Bearer KEY`"

@@ -13,21 +13,21 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route
 
 import embrief
-from embrief.server.admission import Admission
+from embrief.server.admission import OPEN, Admission
 from embrief.server.dialects import DIALECTS
-from embrief.server.failures import problem_of
+from embrief.server.failures import Problem, problem_of
 from embrief.server.guard import Guard, Hosts
 from embrief.server.metrics import CONTENT_TYPE, Measured
 from embrief.server.service import CallerOf, Service
 from embrief.server.settings import Limits
-from embrief.server.shapes import Shapes, plain, response_of
+from embrief.server.shapes import Shapes, plain, respond, response_of
 from embrief.server.work import encoded
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from embrief.server.asking import Said
-    from embrief.server.keys import Keys
+    from embrief.server.keys import Caller, Keys
     from embrief.server.models import ServedModels
 
 HEALTH = ("/livez", "/readyz", "/metrics", "/openapi.json")
@@ -43,6 +43,14 @@ class Mounted:
     """What to be in while the server runs."""
     exact: bool = False
     """Whether it answers at this path alone, which it sees as it is, and at none below."""
+    timed: Sequence[str] = ()
+    """Its paths whose requests end with the deadline, and have numbers of their own."""
+    keeps_to_keys: bool = False
+    """Whether it shows nobody what their key may not read. Another one is closed to keys that may read some alone."""
+    open_to_all: Sequence[str] = ()
+    """Its paths that anybody may GET without a key."""
+    says: Callable[[str], str] | None = None
+    """Returns a line for people once the server listens, given its address."""
 
 
 def create_app(
@@ -104,7 +112,8 @@ def create_app(
     for dialect in DIALECTS:
         app.include_router(dialect.router)
     for item in mounted:
-        route = Route(item.path, item.app, include_in_schema=False) if item.exact else Mount(item.path, item.app)
+        inner = item.app if item.keeps_to_keys else _ForWholeKeys(item.app, shapes)
+        route = Route(item.path, inner, include_in_schema=False) if item.exact else Mount(item.path, inner)
         app.router.routes.append(route)
 
     async def not_served(request: Request, error: Exception) -> Response:
@@ -115,10 +124,28 @@ def create_app(
 
     app.add_exception_handler(HTTPException, not_served)
     # The last one added is the outermost.
-    app.add_middleware(Admission, keys=keys, limits=limits, shapes=shapes, metrics=service.metrics)
+    open_paths = OPEN.union(*(item.open_to_all for item in mounted))
+    app.add_middleware(
+        Admission, keys=keys, limits=limits, shapes=shapes, metrics=service.metrics, open_paths=open_paths
+    )
     app.add_middleware(Guard, hosts=hosts or Hosts(), shapes=shapes)
     app.add_middleware(Measured, metrics=service.metrics, shapes=shapes)
     return app
+
+
+class _ForWholeKeys:
+    """Refuses callers who may read some collections only, before an application that knows nothing of that."""
+
+    def __init__(self, app: ASGIApp, shapes: Shapes) -> None:
+        self._app, self._shapes = app, shapes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller = scope["state"]["caller"]
+        if caller.collections is None:
+            await self._app(scope, receive, send)
+            return
+        told = "this key may read some collections only, which cannot be kept to here; use one without such a limit"
+        await respond(self._shapes, Problem(403, "forbidden", told), scope, receive, send)
 
 
 def _shapes(mounted: Sequence[Mounted]) -> Shapes:
@@ -128,6 +155,7 @@ def _shapes(mounted: Sequence[Mounted]) -> Shapes:
         shapes.add(dialect.paths, dialect.shape)
     for item in mounted:
         shapes.mount(item.path)
+        shapes.add(item.timed, plain)
     return shapes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "EMBRIEF_API_KEYS"
 """Keys of callers, separated by commas or blanks; each may have a name in front, as in `team-a:KEY`."""
+_COLLECTIONS = "collections="
+"""Behind a key in a file: the only collections that it may read, separated by commas."""
 _LOOK_AGAIN = 1.0
 """Seconds after which a file is looked at again."""
 
@@ -30,6 +33,12 @@ class Caller:
     """The name of the caller's key; empty where the server has no keys."""
     known: bool = True
     """Whether the caller may see what the server is about: always where it has no keys."""
+    collections: frozenset[str] | None = None
+    """The only collections that the key may read, by name; `None`: all."""
+
+    def may_read(self, collection: str) -> bool:
+        """Return whether the caller may see what is in a collection of this name."""
+        return self.known and (self.collections is None or collection in self.collections)
 
 
 ANYBODY = Caller()
@@ -47,13 +56,15 @@ class Keys(Protocol):
 class FixedKeys:
     """Keys that do not change."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
+    def __init__(self, keys: Mapping[str, str], collections: Mapping[str, frozenset[str]] | None = None) -> None:
         """Keep their digests alone.
 
         Args:
             keys: Key by name.
+            collections: The collections that a key may read, by the key's name; a key without an entry may read all.
         """
         self._digests = {name: _digest(key) for name, key in keys.items()}
+        self._collections = dict(collections or {})
 
     def caller(self, given: str) -> Caller | None:
         """Return who has a key, `None` if nobody has. Takes as long whichever it is."""
@@ -62,11 +73,15 @@ class FixedKeys:
         for name, known in self._digests.items():
             if hmac.compare_digest(digest, known):
                 found = name
-        return None if found is None else Caller(found)
+        return None if found is None else Caller(found, collections=self._collections.get(found))
 
 
 class FileKeys:
-    """Keys of a file, read again when it changes: one a line, perhaps with a name, as in `team-a:KEY`; `#` comments."""
+    """Keys of a file, read again when it changes; `#` comments.
+
+    One a line, perhaps with a name, and perhaps with the only collections that it may read:
+    `team-a:KEY collections=docs,wiki`.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the file.
@@ -77,7 +92,7 @@ class FileKeys:
         self._path = path
         self._lock = threading.Lock()
         self._mark = self._stamp()
-        self._keys = FixedKeys(self._read())
+        self._keys = self._read()
         self._looked = time.monotonic()
 
     def caller(self, given: str) -> Caller | None:
@@ -95,7 +110,7 @@ class FileKeys:
         if mark == self._mark:
             return
         try:
-            self._keys = FixedKeys(self._read())
+            self._keys = self._read()
         except ArgumentError:
             # Half written, or gone: the keys that were there hold until it can be read.
             return
@@ -108,12 +123,24 @@ class FileKeys:
             return 0, 0
         return found.st_mtime_ns, found.st_size
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> FixedKeys:
         try:
             lines = self._path.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ArgumentError(f"the file of keys {self._path} cannot be read ({type(error).__name__})") from error
-        return named_keys([line.strip() for line in lines if not line.strip().startswith("#")], str(self._path))
+        said = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+        keys, read = zip(*(_parted(line) for line in said), strict=True) if said else ((), ())
+        named = named_keys(keys, str(self._path))
+        limited = {name: names for name, names in zip(named, read, strict=True) if names is not None}
+        return FixedKeys(named, limited)
+
+
+def _parted(line: str) -> tuple[str, frozenset[str] | None]:
+    """Return a line's key, perhaps with a name, and the collections that it may read; `None`: all."""
+    match = re.fullmatch(rf"(.*?)\s+{_COLLECTIONS}(.*)", line)
+    if match is None:
+        return line, None
+    return match[1], frozenset(name.strip() for name in match[2].split(",") if name.strip())
 
 
 def named_keys(lines: Sequence[str], source: str) -> dict[str, str]:
@@ -151,6 +178,9 @@ def keys_of(file: Path | None) -> Keys | None:
         return FileKeys(file)
     said = os.environ.get(VARIABLE, "")
     words = said.replace(",", " ").split()
+    if any(word.startswith(_COLLECTIONS) for word in words):
+        # Its names would be taken for keys.
+        raise ArgumentError(f"{VARIABLE} says {_COLLECTIONS}...; say what a key may read in a file, with --key-file")
     return FixedKeys(named_keys(words, f"the variable {VARIABLE}")) if words else None
 
 

@@ -46,4 +46,10 @@ def mounted(workspace: Workspace, scope: Scope, models: ServedModels) -> Mounted
         # The guards of the server have looked at Host and Origin, and know the names that are allowed.
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    return Mounted(PATH, app, lambda: server.session_manager.run(), exact=True)
+    return Mounted(
+        PATH,
+        app,
+        lambda: server.session_manager.run(),
+        exact=True,
+        says=lambda address: f"tools for assistants (MCP) are at {address}{PATH}",
+    )

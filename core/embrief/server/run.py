@@ -87,7 +87,11 @@ def serve(
             timeout_graceful_shutdown=settings.limits.deadline,
         )
     )
-    told(f"embrief serves {', '.join(models.names)} at {url(settings.host, port)}")
+    address = url(settings.host, port)
+    told(f"embrief serves {', '.join(models.names)} at {address}")
+    for item in settings.mounted:
+        if item.says is not None:
+            told(item.says(address))
     # What goes wrong with a request is logged, never with its texts; somebody should see it.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # After its own end the server raises the signal that ended it once more.

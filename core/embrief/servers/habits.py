@@ -2,8 +2,7 @@
 
 Source: embrief's own, llama-server of llama-cpp-python 0.3.36 and Infinity 0.0.78 as tested; llama_cpp.server of that
 package as measured once; of the others documentation and source (OpenAI's, Mistral's, Jina's and Cohere's API
-references, vLLM 0.33,
-text-embeddings-inference 1.9.3, Ollama of August 2026).
+references, vLLM 0.33, text-embeddings-inference 1.9.3, Ollama of August 2026).
 """
 
 from __future__ import annotations
