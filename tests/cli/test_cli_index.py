@@ -100,7 +100,7 @@ def test_files_that_fail_are_named_and_the_others_count(project, monkeypatch):
 
     monkeypatch.setattr(reading, "read", read)
     done = run_fast()
-    assert "Failed      1 files" in done.stderr
+    assert "Failed      1 file\n" in done.stderr
     assert "planets.md: 'planets.md' cannot be read: it is  [31mdamaged" in done.stderr
     assert "\x1b" not in done.output
     (project / "copying.py").unlink()

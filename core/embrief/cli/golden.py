@@ -84,4 +84,4 @@ def collection(
             line(styled(f"  {asked.questions[key]}", "yellow"))
     if lost:
         shown = ", ".join(lost[:_SHOWN]) + (", ..." if len(lost) > _SHOWN else "")
-        line(styled(f"warning: {len(lost)} places are not in the collection: {shown}", "yellow"), error=True)
+        line(styled(f"warning: not in the collection: {len(lost)} of the places, {shown}", "yellow"), error=True)

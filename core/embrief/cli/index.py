@@ -171,7 +171,8 @@ def _print(done: Update, info: CollectionInfo, as_json: bool, *, compact: bool) 
         if done.estimated:
             line(styled("            the model's tokens cannot be counted here; lengths are estimated", "dim"))
     if done.failed:
-        line(styled(f"Failed      {len(done.failed):,} files", "yellow"), error=True)
+        count = len(done.failed)
+        line(styled(f"Failed      {count:,} file{'' if count == 1 else 's'}", "yellow"), error=True)
         for failure in done.failed[:_SHOWN]:
             line(styled(f"  {failure.path}: {failure.reason}", "yellow"), error=True)
         if (more := len(done.failed) - _SHOWN) > 0:

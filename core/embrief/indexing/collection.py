@@ -27,7 +27,7 @@ StoreName = Literal["chroma", "qdrant"]
 STORES: dict[StoreName, str] = {"chroma": "chromadb", "qdrant": "qdrant_client"}
 """The stores, and what each needs to be installed; the first that is there is the default."""
 PATIENCE = 2.0
-"""Seconds to wait for another process that has the store open: `index --watch` is there for moments only."""
+"""Seconds to wait for another process that has the store open: a search has it for moments only."""
 
 
 @dataclass(frozen=True, slots=True)
