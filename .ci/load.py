@@ -46,7 +46,7 @@ class Server:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         words = ["-m", "embrief", "serve", model, "--port", str(self.port), *options]
-        self.process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([sys.executable, *words])
 
     async def ready(self) -> None:
         async with httpx.AsyncClient() as client:
