@@ -98,7 +98,7 @@ def serve(
             told(item.says(address))
     # What goes wrong with a request is logged, never with its texts; somebody should see it.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A request goes from the event loop to threads and back; at the usual 5 ms each way waits that long for a busy loop.
+    # A request goes from the event loop to threads and back; at the usual 5 ms each way may wait that long.
     before = sys.getswitchinterval()
     sys.setswitchinterval(min(before, _SWITCH_SECONDS))
     try:
