@@ -36,7 +36,7 @@ DOCUMENT = (
     "The function removes a directory tree; files that are read-only are an error unless a handler is given. " * 4
 )
 WRONG = ({"input": []}, {"input": "x", "model": "no-such"}, {"input": [1, 2]}, [1], None)
-MOST_GROWTH = 64 * 2**20
+MOST_GROWTH = 128 * 2**20
 """Bytes that the server's memory may grow by after the first fifth of the run."""
 
 
