@@ -9,6 +9,7 @@ Source: TEI's OpenAPI description and source at 1.9.3.
 """
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,13 +17,14 @@ import numpy as np
 from fastapi import Query, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
+from embrief.errors import IndexedError
 from embrief.facades.embedder import Embedder, EmbeddingResult
 from embrief.server.asking import Ask, asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import OneOrMany, Text, Texts
 from embrief.server.dialects.ranking import Documents, RankRequest, ranked
 from embrief.server.dialects.tei_info import info_of
-from embrief.server.failures import Problem, refused
+from embrief.server.failures import Problem, Refused, problem_of, refused
 from embrief.server.models import Served
 from embrief.server.service import Service, ServiceOf
 from embrief.server.work import answer, embed, score, tokens_of
@@ -180,9 +182,17 @@ async def similarity(body: SimilarityRequest, service: ServiceOf, model: In = No
     parameters = body.parameters or SimilarityParameters()
     name = body.model if body.model is not None else model
     served, ask = _asked(service, parameters, name, parameters.prompt_name, None)
-    given = [body.inputs.source_sentence, *body.inputs.sentences]
-    result = await embed(service, served, given, ask)
-    return await answer((result.vectors[1:] @ result.vectors[0]).tolist())
+    sentences = body.inputs.sentences
+    try:
+        # The one comes last, so that errors have the sentences' own places.
+        result = await embed(service, served, [*sentences, body.inputs.source_sentence], ask)
+    except IndexedError as error:
+        if error.index != len(sentences):
+            raise
+        problem = problem_of(error, "/similarity")
+        told = problem.message.replace(f"the text at index {error.index}", "source_sentence")
+        raise Refused(replace(problem, message=told, index=None, param="source_sentence")) from error
+    return await answer((result.vectors[:-1] @ result.vectors[-1]).tolist())
 
 
 @DIALECT.router.post("/tokenize")
