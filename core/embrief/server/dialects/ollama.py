@@ -71,7 +71,12 @@ class ShowRequest(BaseModel):
     model: Text
 
 
-def _model(service: Service, name: str) -> tuple[Served[Embedder], Said | None]:
+def model_of(service: Service, name: str) -> tuple[Served[Embedder], Said | None]:
+    """Return the embedding model of a name, perhaps with `:latest` behind it, and the role that the name says.
+
+    Raises:
+        Refused: No model has this name.
+    """
     known = name in service.models.embedders
     return service.models.embedder(name if known else name.removesuffix(_LATEST))
 
@@ -80,7 +85,7 @@ def _model(service: Service, name: str) -> tuple[Served[Embedder], Said | None]:
 async def embeddings(body: EmbedRequest, service: ServiceOf) -> Response:
     """Embed one text or several."""
     start = time.perf_counter_ns()
-    served, role = _model(service, body.model)
+    served, role = model_of(service, body.model)
     ask = asked(
         served,
         service.default_role,
@@ -122,7 +127,7 @@ async def tags(service: ServiceOf) -> Response:
 @DIALECT.router.post("/api/show")
 async def show(body: ShowRequest, service: ServiceOf) -> Response:
     """Tell what a model is."""
-    served, _ = _model(service, body.model)
+    served, _ = model_of(service, body.model)
     spec, embedder = served.facade.spec, served.facade
     family = spec.architecture or _UNKNOWN
     info: dict[str, Any] = {"general.architecture": family, f"{family}.context_length": embedder.max_tokens}
