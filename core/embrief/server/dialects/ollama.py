@@ -20,7 +20,7 @@ from embrief.server.dialects.fields import Text, one_or_many
 from embrief.server.failures import Problem
 from embrief.server.models import Served
 from embrief.server.service import Service, ServiceOf
-from embrief.server.work import answer, embed, tokens_of
+from embrief.server.work import answer, embed, tokens_read
 
 _POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 """llama.cpp's numbers for them, which Ollama passes on."""
@@ -109,7 +109,7 @@ async def embeddings(body: EmbedRequest, service: ServiceOf) -> Response:
         "space": result.space.id,
         "role": ask.said,
     }
-    total = tokens_of(result.token_counts)
+    total = tokens_read(result, served, ask)
     if total is not None:
         content["prompt_eval_count"] = total
     return await answer(content, numbers=result.vectors.size)

@@ -18,7 +18,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from embrief.errors import IndexedError
-from embrief.facades.embedder import Embedder, EmbeddingResult
+from embrief.facades.embedder import Embedder
 from embrief.server.asking import Ask, asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import OneOrMany, Text, Texts
@@ -27,7 +27,7 @@ from embrief.server.dialects.tei_info import info_of
 from embrief.server.failures import Problem, Refused, problem_of, refused
 from embrief.server.models import Served
 from embrief.server.service import Service, ServiceOf
-from embrief.server.work import answer, embed, score, tokens_of
+from embrief.server.work import answer, embed, score, tokens_read
 from embrief.servers.answers import log_odds
 
 _BACKEND = {"wrong_kind_of_model", "not_supported"}
@@ -146,7 +146,7 @@ async def embeddings(body: EmbedRequest, service: ServiceOf, model: In = None) -
         raise refused(400, "empty", "`inputs` cannot be empty", param="inputs")
     served, ask = _asked(service, body, model, body.prompt_name, body)
     result = await embed(service, served, body.inputs, ask)
-    headers = _headers(body.inputs, result, start)
+    headers = _headers(body.inputs, tokens_read(result, served, ask), start)
     return await answer(result.vectors.tolist(), numbers=result.vectors.size, headers=headers)
 
 
@@ -289,11 +289,10 @@ def _check_direction(cut: _Cut, cuts: bool) -> None:
         raise refused(400, "invalid_request", told, param="truncation_direction")
 
 
-def _headers(texts: list[str], result: EmbeddingResult, start: float) -> dict[str, str]:
+def _headers(texts: list[str], tokens: int | None, start: float) -> dict[str, str]:
     """Return TEI's headers as far as they are known: of the times only the whole, in milliseconds."""
     found = {
         "x-compute-characters": str(sum(map(len, texts))),
         "x-total-time": str(round((time.perf_counter() - start) * 1000)),
     }
-    total = tokens_of(result.token_counts)
-    return found if total is None else {**found, "x-compute-tokens": str(total)}
+    return found if tokens is None else {**found, "x-compute-tokens": str(tokens)}
