@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -264,3 +265,12 @@ async def test_it_asks_for_the_servers_key(workspace: Workspace, home: Path) -> 
         async with over_http(app, headers={"authorization": f"Bearer {key}"}) as client:
             assert (await client.call_tool("list_collections", {})).structured_content["collections"]
         assert (await http.post("/mcp", json={})).status_code == 401
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+async def test_there_is_no_stream_that_would_stay_open_for_nothing(
+    workspace: Workspace, home: Path, method: str
+) -> None:
+    async with served(workspace, home) as app, plain(app) as http:
+        answer = await asyncio.wait_for(http.request(method, "/mcp", headers={"accept": "text/event-stream"}), 20)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
