@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from embrief.errors import ArgumentError
+from embrief.system.log import logger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ class FileKeys:
         """
         self._path = path
         self._lock = threading.Lock()
-        self._mark = self._stamp()
+        self._mark = self._told = self._stamp()
         self._keys = self._read()
         self._looked = time.monotonic()
 
@@ -111,8 +112,11 @@ class FileKeys:
             return
         try:
             self._keys = self._read()
-        except ArgumentError:
+        except ArgumentError as error:
             # Half written, or gone: the keys that were there hold until it can be read.
+            if mark != self._told:
+                self._told = mark
+                logger.warning("%s; those that were there before hold", error)
             return
         self._mark = mark
 
@@ -161,6 +165,8 @@ def named_keys(lines: Sequence[str], source: str) -> dict[str, str]:
         if not name.strip() or not key.strip():
             raise ArgumentError(f"{source}: key {place} is empty; write KEY or NAME:KEY")
         name, key = name.strip(), key.strip()
+        if not key.isascii():
+            raise ArgumentError(f"{source}: key {place} holds signs that clients cannot send; use ASCII alone")
         if key.startswith(_COLLECTIONS):
             raise ArgumentError(f"{source}: {_COLLECTIONS} stands where key {place} should be; write it behind a key")
         if name in found:
