@@ -205,6 +205,13 @@ def test_a_collection_that_is_not_there_is_told_at_the_start(home: Path) -> None
     assert ended.stdout == ""
 
 
+async def test_a_name_that_two_collections_have_is_not_guessed(workspace: Workspace, home: Path) -> None:
+    workspace.update([home], "notes", to=str(home.parent / "elsewhere"), model="embrief/hash")
+    async with asked(workspace) as client:
+        result = await client.call_tool("search", {"question": "copy a file", "collection": "notes"})
+    assert "2 collections are called 'notes'" in failure(result)
+
+
 @asynccontextmanager
 async def over_http(app: Any, **options: Any) -> AsyncIterator[Client]:
     from mcp.client.streamable_http import streamable_http_client
