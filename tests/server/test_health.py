@@ -106,6 +106,25 @@ async def test_a_model_that_cannot_be_loaded_is_no_fault_of_the_request(serving,
     assert type(error).__name__ in states["e"]["reason"]
 
 
+async def test_a_lazy_server_stays_ready_while_its_first_request_loads(serving):
+    import threading
+
+    gate = threading.Event()
+    with FakeRuntime(fault=lambda texts: gate.wait(60)) as fake:
+        async with serving(ServedModels({"e": Embedder(fake.qwen3)}), lazy=True) as client:
+            asking = asyncio.create_task(client.post("/v1/embeddings", json={"input": "a"}))
+            for _ in range(600):
+                got = await client.get("/readyz")
+                if got.json()["models"]["e"]["state"] == "loading":
+                    break
+                await asyncio.sleep(0.02)
+            health = await client.get("/health")
+            gate.set()
+            assert (await asking).status_code == 200
+    assert got.json()["models"]["e"]["state"] == "loading"
+    assert (got.status_code, health.status_code) == (200, 200)
+
+
 async def test_a_lazy_server_is_ready_before_it_loads(serving):
     with FakeRuntime() as fake:
         async with serving(ServedModels({"e": Embedder(fake.qwen3)}), lazy=True) as client:

@@ -106,7 +106,7 @@ class Readiness:
         state = self.states[served.name]
         if state.first is None:
             # Loading goes on by itself; whoever asks does not wait for it.
-            return not load and state.state == "waiting"
+            return not load and state.state in ("waiting", "loading")
         async with state.lock:
             if time.monotonic() - state.checked >= FRESH:
                 try:
