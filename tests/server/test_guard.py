@@ -27,7 +27,8 @@ async def test_the_names_of_this_machine_are_answered(client, host):
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8642", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "",
-             "[", "127.0.0.1@evil.example"]
+             "[", "127.0.0.1@evil.example", "127.0.0.1:8642.evil.example", "[::1]evil.example", "[::1", "localhost:x",
+             "127.0.0.1:80@evil.example"]
 )  # fmt: skip
 async def test_a_rebound_name_is_refused(client, host):
     got = await asked(client, host=host)

@@ -8,7 +8,8 @@ import logging
 import numpy as np
 import pytest
 
-from embrief import Embedder, Reranker
+from embrief import ArgumentError, Embedder, Reranker
+from embrief.errors import NonFiniteVectorError
 from embrief.server.models import ServedModels
 from embrief.testing import FakeRuntime
 
@@ -73,6 +74,55 @@ async def test_a_probe_asks_the_model_and_no_cache(serving, monkeypatch):
             before = len(fake.texts)
             await client.get("/readyz")
             assert len(fake.texts) == before + 1
+
+
+@pytest.mark.parametrize(
+    "error", [ArgumentError("s3cret/tokenizer.json is gone"), NonFiniteVectorError("no", index=0), OSError("s3cret")]
+)
+async def test_a_model_that_cannot_be_loaded_is_no_fault_of_the_request(serving, monkeypatch, error):
+    aload = Embedder.aload
+
+    async def broken(self):
+        if self.spec.id == "embrief/hash":
+            raise error
+        await aload(self)
+
+    monkeypatch.setattr(Embedder, "aload", broken)
+    models = ServedModels({"e": Embedder("embrief/hash"), "other": Embedder("embrief/tiny-embedding")})
+    async with serving(models) as client:
+        for path, body in (("/v1/embeddings", {"input": "a"}), ("/embed", {"inputs": "a"})):
+            got = await client.post(path, json=body)
+            assert got.status_code == 503, got.text
+            assert int(got.headers["retry-after"]) > 0
+            assert "index" not in got.json()
+            assert "s3cret" not in got.text
+        for _ in range(600):
+            states = (await client.get("/readyz")).json()["models"]
+            if states["other"]["state"] == "ready":
+                break
+            await asyncio.sleep(0.05)
+    assert states["other"] == {"state": "ready"}
+    assert states["e"]["state"] == "failed"
+    assert type(error).__name__ in states["e"]["reason"]
+
+
+async def test_a_lazy_server_stays_ready_while_its_first_request_loads(serving):
+    import threading
+
+    gate = threading.Event()
+    with FakeRuntime(fault=lambda texts: gate.wait(60)) as fake:
+        async with serving(ServedModels({"e": Embedder(fake.qwen3)}), lazy=True) as client:
+            asking = asyncio.create_task(client.post("/v1/embeddings", json={"input": "a"}))
+            for _ in range(600):
+                got = await client.get("/readyz")
+                if got.json()["models"]["e"]["state"] == "loading":
+                    break
+                await asyncio.sleep(0.02)
+            health = await client.get("/health")
+            gate.set()
+            assert (await asking).status_code == 200
+    assert got.json()["models"]["e"]["state"] == "loading"
+    assert (got.status_code, health.status_code) == (200, 200)
 
 
 async def test_a_lazy_server_is_ready_before_it_loads(serving):

@@ -107,6 +107,53 @@ def test_a_file_is_read_again_when_it_changes(tmp_path, monkeypatch):
     assert keys.caller("three").key == "team-a"
 
 
+def test_a_file_of_an_editor_that_marks_utf_8_has_its_first_key(tmp_path):
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbfteam-a:s3cret\n")
+    found = FileKeys(file).caller("s3cret")
+    assert found is not None
+    assert found.key == "team-a"
+
+
+@pytest.mark.parametrize("lines", ["a:s3cret\ncollections=docs\n", "a:s3cret\nb:collections=docs\n"])
+def test_a_line_of_collections_alone_is_no_key(tmp_path, lines):
+    file = tmp_path / "keys"
+    file.write_text(lines)
+    with pytest.raises(ArgumentError, match="collections=") as caught:
+        FileKeys(file)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_key_that_stands_twice_is_refused_since_it_could_read_more_than_meant(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("a:s3cret collections=docs\nb:s3cret\n")
+    with pytest.raises(ArgumentError, match="'a' and 'b' have the same key") as caught:
+        FileKeys(file)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_any_more_is_told_once(tmp_path, monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr("embrief.server.keys.time.monotonic", lambda: now[0])
+    file = tmp_path / "keys"
+    file.write_text("team-a:s3cret\n")
+    keys = FileKeys(file)
+    file.write_text("# it was taken away\n")
+    with caplog.at_level("WARNING"):
+        for _ in range(3):
+            now[0] += 2
+            assert keys.caller("s3cret").key == "team-a"
+    (record,) = [item for item in caplog.records if "keys" in item.getMessage()]
+    assert "those that were there before hold" in record.getMessage()
+    assert "s3cret" not in record.getMessage()
+
+
+def test_a_key_that_no_header_can_carry_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="ASCII") as caught:
+        named_keys(["team-a:schl\u00fcssel"], "here")
+    assert "ssel" not in str(caught.value)
+
+
 def test_keys_of_the_environment(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     assert keys_of(None) is None

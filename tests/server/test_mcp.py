@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -204,6 +205,13 @@ def test_a_collection_that_is_not_there_is_told_at_the_start(home: Path) -> None
     assert ended.stdout == ""
 
 
+async def test_a_name_that_two_collections_have_is_not_guessed(workspace: Workspace, home: Path) -> None:
+    workspace.update([home], "notes", to=str(home.parent / "elsewhere"), model="embrief/hash")
+    async with asked(workspace) as client:
+        result = await client.call_tool("search", {"question": "copy a file", "collection": "notes"})
+    assert "2 collections are called 'notes'" in failure(result)
+
+
 @asynccontextmanager
 async def over_http(app: Any, **options: Any) -> AsyncIterator[Client]:
     from mcp.client.streamable_http import streamable_http_client
@@ -264,3 +272,12 @@ async def test_it_asks_for_the_servers_key(workspace: Workspace, home: Path) -> 
         async with over_http(app, headers={"authorization": f"Bearer {key}"}) as client:
             assert (await client.call_tool("list_collections", {})).structured_content["collections"]
         assert (await http.post("/mcp", json={})).status_code == 401
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+async def test_there_is_no_stream_that_would_stay_open_for_nothing(
+    workspace: Workspace, home: Path, method: str
+) -> None:
+    async with served(workspace, home) as app, plain(app) as http:
+        answer = await asyncio.wait_for(http.request(method, "/mcp", headers={"accept": "text/event-stream"}), 20)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

@@ -87,6 +87,21 @@ async def test_plain_texts_get_no_prompt(client):
     assert got.status_code == 400
 
 
+@pytest.mark.parametrize(
+    "said", [{"input_type": "document", "instruction": "s3cret " * 9}, {"input_type": "s3cret " * 40}]
+)
+async def test_no_error_repeats_an_instruction_or_a_long_task(client, said):
+    got = await client.post("/v1/embeddings", json={"model": "tiny", "input": "a", **said})
+    assert got.status_code == 400
+    assert "s3cret" not in got.text
+    assert got.json()["error"]["param"] in said
+
+
+async def test_a_blank_instruction_says_nothing_of_documents(client):
+    answer = await embedded(client, input=["red"], instruction="")
+    np.testing.assert_allclose(answer["data"][0]["embedding"], Embedder(TINY).embed_documents(["red"])[0], atol=1e-6)
+
+
 async def test_an_instruction_makes_queries_of_texts(client):
     answer = await embedded(client, input=["red"], instruction="Find planets")
     own = Embedder(TINY).embed_queries(["red"], instruction="Find planets")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 pytest.importorskip("chromadb", reason="the extra `chroma` is not installed")
 
+import embrief
 from embrief import Embedder, Reranker
 from embrief.errors import ArgumentError
 from embrief.indexing import table
@@ -409,3 +413,20 @@ def test_two_points_are_on_a_line(rows):
     assert np.isfinite(found.points).all()
     assert found.points[:, 1].tolist() == [0.0] * len(rows)
     assert found.explained == pytest.approx((1.0, 0.0))
+
+
+async def test_a_model_that_is_gone_does_not_say_where_it_was(serving, places, tmp_path):
+    folder = tmp_path / "models" / "own"
+    shutil.copytree(Path(embrief.__file__).parent / "facts" / "records" / "tiny_embedding", folder)
+    with Workspace(idle_seconds=0.0, data=tmp_path / "data") as found:
+        found.update([places[1]], "gone", model=str(folder))
+    shutil.rmtree(folder)
+    with Workspace(idle_seconds=0.0, data=tmp_path / "data") as later:
+        (info,) = later.collections()
+        async with serving(mounted=page(later), lazy=True) as client:
+            for path, more in (("search", {}), ("prompts", {"text": "a"})):
+                asking = {"question": QUESTION, "collection": identity(info), **more}
+                got = await client.post(f"/ui/api/{path}", json=asking)
+                assert got.status_code == 503, got.text
+                assert str(tmp_path) not in got.text
+                assert int(got.headers["retry-after"]) > 0

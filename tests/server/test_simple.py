@@ -55,6 +55,8 @@ async def test_the_former_route_of_ollama(client):
     one = await posted(client, "/api/embeddings", model="tiny", prompt="red")
     np.testing.assert_allclose(one["embedding"], Embedder(TINY).embed_documents(["red"])[0], atol=1e-6)
     assert await posted(client, "/api/embeddings", model="tiny", prompt="") == {"embedding": []}
+    latest = await posted(client, "/api/embeddings", model="tiny:query:latest", prompt="red")
+    np.testing.assert_allclose(latest["embedding"], Embedder(TINY).embed_query("red"), atol=1e-6)
     missing = await posted(client, "/api/embeddings", 404, model="absent", prompt="red")
     assert missing["error"].startswith("no model 'absent' is served here")
 

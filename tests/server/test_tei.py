@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import embrief
 from embrief import Embedder, Reranker
 from embrief.errors import UnavailableError
 from embrief.server.models import ServedModels
@@ -145,6 +149,31 @@ async def test_tokens_are_those_that_the_model_reads(client):
     assert (found[-1]["text"], found[-1]["special"]) == ("<|endoftext|>", True)
     (bare,) = await asked(client, "/tokenize", inputs="red planet", add_special_tokens=False)
     assert [item["text"] for item in bare] == ["red", " planet"]
+
+
+async def test_info_tells_of_the_others_where_a_model_is_broken(serving, tmp_path):
+    good, broken = tmp_path / "good", tmp_path / "broken"
+    for folder in (good, broken):
+        shutil.copytree(Path(embrief.__file__).parent / "facts" / "records" / "tiny_embedding", folder)
+    (broken / "model.safetensors").write_bytes((good / "model.safetensors").read_bytes()[:100_000])
+    async with serving(ServedModels({"a": Embedder(broken), "b": Embedder(good)}), lazy=True) as client:
+        got = await client.get("/info")
+        assert got.status_code == 200, got.text
+        first, second = got.json()["embrief"]["models"]
+        assert (first["name"], first["space"], first["model_dtype"]) == ("a", None, None)
+        assert (second["name"], second["space"]) == ("b", Embedder(good).space.id)
+        assert (await client.post("/embed", json={"inputs": "red"})).status_code == 503
+
+
+async def test_a_sentence_that_is_too_long_is_named_by_its_own_place(client):
+    inputs = {"source_sentence": "red", "sentences": ["mars", LONG]}
+    told = await asked(client, "/similarity", 422, inputs=inputs, parameters={"truncate": False})
+    assert told["index"] == 1
+    assert "index 1 " in told["message"]
+    inputs = {"source_sentence": LONG, "sentences": ["mars"]}
+    told = await asked(client, "/similarity", 422, inputs=inputs, parameters={"truncate": False})
+    assert "index" not in told
+    assert "source_sentence" in told["message"]
 
 
 async def test_info_tells_of_all_models_and_limits(client):

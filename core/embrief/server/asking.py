@@ -25,6 +25,8 @@ ROLE_WORDS: Mapping[str, Said] = {
     "plain": "plain",
 }
 """Words for it, in `input_type` and `prompt_name`."""
+_LONGEST_TASK = 200
+"""Characters of a task's name: one that is not known is repeated in the error, and a text in its place is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ def asked(
             continue
         if word in ROLE_WORDS:
             roles[param] = ROLE_WORDS[word]
+        elif len(word) > _LONGEST_TASK:
+            raise refused(400, "invalid_request", f"no task has a name of {len(word)} characters", param=param)
         else:
             tasks[param] = word
     if len(set(roles.values())) > 1:
@@ -106,6 +110,11 @@ def asked(
             raise refused(400, "invalid_request", told)
         # No prompt at all.
         instruction = ""
+    elif said == "document":
+        if instruction:
+            told = "an instruction is for queries; documents are embedded once for all instructions; leave it out"
+            raise refused(400, "invalid_request", told, param="instruction")
+        instruction = None
     if max_tokens is not None and max_tokens >= served.facade.max_tokens:
         max_tokens = None
     return Ask(

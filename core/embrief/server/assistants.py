@@ -46,9 +46,12 @@ class Scope:
             return found[0]
         if name is None and self.allowed is None:
             return workspace.choose(None, cwd=self.cwd)
-        for info in found:
-            if info.name == name:
-                return info
+        named = [info for info in found if info.name == name]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            told = f"{len(named)} collections are called {name!r}, and nothing here tells them apart"
+            raise ArgumentError(f"{told}; index one of them under another name")
         names = ", ".join(info.name for info in found) or "none; `embrief index FOLDER` makes one"
         problem = "name a collection" if name is None else f"there is no collection {name[:80]!r}"
         raise ArgumentError(f"{problem}; there is: {names}")

@@ -8,6 +8,7 @@ server's own, and a body must say that it is JSON, which needs a preflight that 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from embrief.server.shapes import Shapes
 
 _LOOPBACK = frozenset({"localhost", "localhost."})
+_WRITTEN = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]@/]+))(?::[0-9]*)?")
+"""A name or an address, perhaps with a port."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _ELSEWHERE = frozenset({"cross-site", "same-site"})
 
@@ -55,11 +58,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _plain(host: str) -> str:
-    """Return a host's name without port and brackets."""
+    """Return a host's name without port and brackets; what is written otherwise stays as it is, and is nobody's."""
     host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0] if host.count(":") == 1 else host
+    found = _WRITTEN.fullmatch(host)
+    return host if found is None else found[1] or found[2]
 
 
 class Guard:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embrief.errors import EmbriefError
+from embrief.errors import EmbriefError, IndexedError, UnavailableError, UnknownModelError
 from embrief.facades.embedder import Embedder
 from embrief.fallback.embedder import FallbackEmbedder
 from embrief.system.log import logger
@@ -69,7 +69,7 @@ class Readiness:
         """Load a model if it is not loaded yet.
 
         Raises:
-            EmbriefError: As of `Embedder.load`; or the probe fails.
+            EmbriefError: As of `Embedder.load`; or the probe fails. Never one that is about a request.
         """
         state = self.states[served.name]
         if state.is_loaded():
@@ -81,10 +81,15 @@ class Readiness:
             try:
                 await served.facade.aload()
                 state.first = await _probe(served)
-            except BaseException as error:
+            except Exception as error:
+                state.state, state.reason = "failed", _told(error)
+                if isinstance(error, EmbriefError) and not isinstance(error, (IndexedError, UnknownModelError)):
+                    raise
+                # Of a request these would say that something is wrong with it, and it is the model that is.
+                raise UnavailableError(f"the model cannot be loaded ({type(error).__name__})") from error
+            except BaseException:
                 # Whoever waited may have left, which says nothing of the model.
-                failed = isinstance(error, Exception)
-                state.state, state.reason = ("failed", _told(error)) if failed else ("waiting", "")
+                state.state, state.reason = "waiting", ""
                 raise
             state.state, state.reason, state.checked = "ready", "", time.monotonic()
             served.batch_tokens = served.facade.info()["batch_tokens"]
@@ -101,7 +106,7 @@ class Readiness:
         state = self.states[served.name]
         if state.first is None:
             # Loading goes on by itself; whoever asks does not wait for it.
-            return not load and state.state == "waiting"
+            return not load and state.state in ("waiting", "loading")
         async with state.lock:
             if time.monotonic() - state.checked >= FRESH:
                 try:

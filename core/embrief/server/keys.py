@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from embrief.errors import ArgumentError
+from embrief.system.log import logger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ class FileKeys:
         """
         self._path = path
         self._lock = threading.Lock()
-        self._mark = self._stamp()
+        self._mark = self._told = self._stamp()
         self._keys = self._read()
         self._looked = time.monotonic()
 
@@ -111,8 +112,11 @@ class FileKeys:
             return
         try:
             self._keys = self._read()
-        except ArgumentError:
+        except ArgumentError as error:
             # Half written, or gone: the keys that were there hold until it can be read.
+            if mark != self._told:
+                self._told = mark
+                logger.warning("%s; those that were there before hold", error)
             return
         self._mark = mark
 
@@ -125,7 +129,7 @@ class FileKeys:
 
     def _read(self) -> FixedKeys:
         try:
-            lines = self._path.read_text("utf-8").splitlines()
+            lines = self._path.read_text("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ArgumentError(f"the file of keys {self._path} cannot be read ({type(error).__name__})") from error
         said = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
@@ -151,7 +155,7 @@ def named_keys(lines: Sequence[str], source: str) -> dict[str, str]:
         source: Where they come from, for errors. No error holds a key.
 
     Raises:
-        ArgumentError: There is none, or a name stands twice.
+        ArgumentError: There is none, or a name or a key stands twice.
     """
     found: dict[str, str] = {}
     for place, line in enumerate([line for line in lines if line], 1):
@@ -160,9 +164,17 @@ def named_keys(lines: Sequence[str], source: str) -> dict[str, str]:
             name, key = f"key-{place}", line
         if not name.strip() or not key.strip():
             raise ArgumentError(f"{source}: key {place} is empty; write KEY or NAME:KEY")
-        if name.strip() in found:
-            raise ArgumentError(f"{source}: two keys are called {name.strip()!r}")
-        found[name.strip()] = key.strip()
+        name, key = name.strip(), key.strip()
+        if not key.isascii():
+            raise ArgumentError(f"{source}: key {place} holds signs that clients cannot send; use ASCII alone")
+        if key.startswith(_COLLECTIONS):
+            raise ArgumentError(f"{source}: {_COLLECTIONS} stands where key {place} should be; write it behind a key")
+        if name in found:
+            raise ArgumentError(f"{source}: two keys are called {name!r}")
+        if twin := next((other for other, known in found.items() if known == key), None):
+            # Which of the two it is would say what it may read.
+            raise ArgumentError(f"{source}: {twin!r} and {name!r} have the same key; give each its own")
+        found[name] = key
     if not found:
         raise ArgumentError(f"{source} holds no key; write one a line, KEY or NAME:KEY")
     return found

@@ -6,16 +6,35 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.exceptions import HTTPException
 
 from embrief.server.app import Mounted
 from embrief.server.assistants import Scope, search_here
 from embrief.server.tools import Abilities, Found, Wanted, make_server
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Send
+    from starlette.types import Scope as HttpScope
+
     from embrief.indexing.workspace import Workspace
     from embrief.server.models import ServedModels
 
 PATH = "/mcp"
+
+
+def _posted(app: ASGIApp) -> ASGIApp:
+    """Return an application that takes POST alone.
+
+    A GET would open a stream for what the server sends by itself, which without sessions is nothing: it would stay
+    open until the server ends. 405 is what the protocol has for that.
+    """
+
+    async def answer(scope: HttpScope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            raise HTTPException(405, headers={"allow": "POST"})
+        await app(scope, receive, send)
+
+    return answer
 
 
 def mounted(workspace: Workspace, scope: Scope, models: ServedModels) -> Mounted:
@@ -48,7 +67,7 @@ def mounted(workspace: Workspace, scope: Scope, models: ServedModels) -> Mounted
     )
     return Mounted(
         PATH,
-        app,
+        _posted(app),
         lambda: server.session_manager.run(),
         exact=True,
         says=lambda address: f"tools for assistants (MCP) are at {address}{PATH}",

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from starlette.responses import Response
 
 from embrief.errors import EmbriefError
@@ -15,7 +16,6 @@ from embrief.server.failures import refused
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from embrief.facades.embedder import Embedder, EmbeddingResult
@@ -57,7 +57,7 @@ async def embed(service: Service, served: Served[Embedder], texts: Sequence[str]
         _check_tokens(counts, limit)
     asked = embedder if instead is None else instead.with_settings(**_changes(ask))
     result = await asked.aencode(texts, role=ask.role, instruction=ask.instruction, task=ask.task)
-    service.metrics.embedded(served.name, ask.said, len(texts), tokens_of(result.token_counts))
+    service.metrics.embedded(served.name, ask.said, len(texts), tokens_read(result, served, ask))
     return result
 
 
@@ -126,6 +126,17 @@ def _check_tokens(counts: NDArray[np.int64] | None, limit: int) -> None:
 def tokens_of(counts: NDArray[np.int64] | None) -> int | None:
     """Return the tokens of all texts together; `None` where the model's server does not tell."""
     return None if counts is None else int(counts.sum())
+
+
+def tokens_read(result: EmbeddingResult, served: Served[Embedder], ask: Ask) -> int | None:
+    """Return the tokens that the model has read of all texts together, as services count them.
+
+    Of a text that was cut these are as many as it may have; what a result counts is before anything is cut.
+    """
+    if result.token_counts is None:
+        return None
+    most = served.facade.max_tokens if ask.max_tokens is None else ask.max_tokens
+    return int(np.minimum(result.token_counts, most).sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import Text, Texts, texts
 from embrief.server.failures import Problem, refused
 from embrief.server.service import Service, ServiceOf
-from embrief.server.work import Told, answer, embed, tokens_of
+from embrief.server.work import Told, answer, embed, tokens_read
 
 Kind = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 _EXACT: tuple[Kind, ...] = ("float", "base64")
@@ -67,8 +67,8 @@ class EmbedV2Request(_Embed):
 async def embed_v1(body: EmbedV1Request, service: ServiceOf) -> Response:
     """Embed texts; without `embedding_types` the answer is a plain list of vectors."""
     given = _given(body.texts, body.images)
-    result = await _embedded(service, body, given)
-    told = _told(given, result, version="1")
+    result, tokens = await _embedded(service, body, given)
+    told = _told(given, result, tokens, version="1")
     if body.embedding_types is None:
         told |= {"response_type": "embeddings_floats", "embeddings": result.vectors.tolist()}
     else:
@@ -82,8 +82,8 @@ async def embed_v2(body: EmbedV2Request, service: ServiceOf) -> Response:
     if body.inputs is not None and body.texts is not None:
         raise refused(400, "invalid_request", "texts and inputs are both given; send one", param="inputs")
     given = _given(body.texts if body.inputs is None else _of_inputs(body.inputs), body.images)
-    result = await _embedded(service, body, given, dim=body.output_dimension, max_tokens=body.max_tokens)
-    told = _told(given, result, version="2")
+    result, tokens = await _embedded(service, body, given, dim=body.output_dimension, max_tokens=body.max_tokens)
+    told = _told(given, result, tokens, version="2")
     told |= {"response_type": "embeddings_by_type", "embeddings": _by_type(result, body.embedding_types or ["float"])}
     return await answer(told, numbers=result.vectors.size)
 
@@ -110,7 +110,7 @@ def _of_inputs(inputs: list[dict[str, Any]]) -> list[str]:
 
 async def _embedded(
     service: Service, body: _Embed, given: list[str], *, dim: int | None = None, max_tokens: int | None = None
-) -> EmbeddingResult:
+) -> tuple[EmbeddingResult, int | None]:
     if inexact := [kind for kind in body.embedding_types or () if kind not in _EXACT]:
         told = f"embedding_types holds {inexact[0]!r}; vectors are given as float and base64 here"
         raise refused(400, "invalid_request", told, param="embedding_types")
@@ -130,14 +130,14 @@ async def _embedded(
         truncate=None if body.truncate is None else body.truncate == "END",
         max_tokens=max_tokens,
     )
-    return await embed(service, served, given, ask)
+    result = await embed(service, served, given, ask)
+    return result, tokens_read(result, served, ask)
 
 
-def _told(given: list[str], result: EmbeddingResult, *, version: str) -> dict[str, Any]:
+def _told(given: list[str], result: EmbeddingResult, tokens: int | None, *, version: str) -> dict[str, Any]:
     meta: dict[str, Any] = {"api_version": {"version": version}, "billed_units": {}}
-    total = tokens_of(result.token_counts)
-    if total is not None:
-        meta["tokens"] = {"input_tokens": total}
+    if tokens is not None:
+        meta["tokens"] = {"input_tokens": tokens}
     cut = [index for index, truncated in enumerate(Told.of(result).truncated) if truncated]
     if cut:
         meta["warnings"] = [f"{len(cut)} texts were too long and lost their end, first the one at index {cut[0]}"]

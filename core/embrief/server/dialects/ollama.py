@@ -20,7 +20,7 @@ from embrief.server.dialects.fields import Text, one_or_many
 from embrief.server.failures import Problem
 from embrief.server.models import Served
 from embrief.server.service import Service, ServiceOf
-from embrief.server.work import answer, embed, tokens_of
+from embrief.server.work import answer, embed, tokens_read
 
 _POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 """llama.cpp's numbers for them, which Ollama passes on."""
@@ -71,7 +71,12 @@ class ShowRequest(BaseModel):
     model: Text
 
 
-def _model(service: Service, name: str) -> tuple[Served[Embedder], Said | None]:
+def model_of(service: Service, name: str) -> tuple[Served[Embedder], Said | None]:
+    """Return the embedding model of a name, perhaps with `:latest` behind it, and the role that the name says.
+
+    Raises:
+        Refused: No model has this name.
+    """
     known = name in service.models.embedders
     return service.models.embedder(name if known else name.removesuffix(_LATEST))
 
@@ -80,7 +85,7 @@ def _model(service: Service, name: str) -> tuple[Served[Embedder], Said | None]:
 async def embeddings(body: EmbedRequest, service: ServiceOf) -> Response:
     """Embed one text or several."""
     start = time.perf_counter_ns()
-    served, role = _model(service, body.model)
+    served, role = model_of(service, body.model)
     ask = asked(
         served,
         service.default_role,
@@ -104,7 +109,7 @@ async def embeddings(body: EmbedRequest, service: ServiceOf) -> Response:
         "space": result.space.id,
         "role": ask.said,
     }
-    total = tokens_of(result.token_counts)
+    total = tokens_read(result, served, ask)
     if total is not None:
         content["prompt_eval_count"] = total
     return await answer(content, numbers=result.vectors.size)
@@ -122,7 +127,7 @@ async def tags(service: ServiceOf) -> Response:
 @DIALECT.router.post("/api/show")
 async def show(body: ShowRequest, service: ServiceOf) -> Response:
     """Tell what a model is."""
-    served, _ = _model(service, body.model)
+    served, _ = model_of(service, body.model)
     spec, embedder = served.facade.spec, served.facade
     family = spec.architecture or _UNKNOWN
     info: dict[str, Any] = {"general.architecture": family, f"{family}.context_length": embedder.max_tokens}

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from embrief.server.asking import asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import Text
+from embrief.server.dialects.ollama import model_of
 from embrief.server.failures import Problem
 from embrief.server.service import ServiceOf
 from embrief.server.work import answer, embed
@@ -34,7 +35,7 @@ class PromptRequest(BaseModel):
 @DIALECT.router.post("/api/embeddings")
 async def embeddings(body: PromptRequest, service: ServiceOf) -> Response:
     """Embed one text; an empty one has no vector there."""
-    served, role = service.models.embedder(body.model)
+    served, role = model_of(service, body.model)
     if not body.prompt:
         return await answer({"embedding": []})
     ask = asked(served, service.default_role, name_role=role)

@@ -14,7 +14,7 @@ from embrief.server.dialects.fields import OneOrMany, Text
 from embrief.server.failures import Problem, refused
 from embrief.server.models import ROLES, Served, ServedModels
 from embrief.server.service import ServiceOf
-from embrief.server.work import Told, answer, embed, tokens_of
+from embrief.server.work import Told, answer, embed, tokens_read
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "rate_limit_error"}
 
@@ -59,7 +59,7 @@ async def embeddings(body: EmbeddingsRequest, service: ServiceOf) -> Response:
     )
     result = await embed(service, served, body.input, ask)
     as_base64 = body.encoding_format == "base64"
-    total = tokens_of(result.token_counts) or 0
+    total = tokens_read(result, served, ask) or 0
     content = {
         "object": "list",
         "data": _items(result, as_base64),

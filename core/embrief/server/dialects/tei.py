@@ -9,6 +9,7 @@ Source: TEI's OpenAPI description and source at 1.9.3.
 """
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,16 +17,17 @@ import numpy as np
 from fastapi import Query, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
-from embrief.facades.embedder import Embedder, EmbeddingResult
+from embrief.errors import IndexedError
+from embrief.facades.embedder import Embedder
 from embrief.server.asking import Ask, asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import OneOrMany, Text, Texts
 from embrief.server.dialects.ranking import Documents, RankRequest, ranked
 from embrief.server.dialects.tei_info import info_of
-from embrief.server.failures import Problem, refused
+from embrief.server.failures import Problem, Refused, problem_of, refused
 from embrief.server.models import Served
 from embrief.server.service import Service, ServiceOf
-from embrief.server.work import answer, embed, score, tokens_of
+from embrief.server.work import answer, embed, score, tokens_read
 from embrief.servers.answers import log_odds
 
 _BACKEND = {"wrong_kind_of_model", "not_supported"}
@@ -144,7 +146,7 @@ async def embeddings(body: EmbedRequest, service: ServiceOf, model: In = None) -
         raise refused(400, "empty", "`inputs` cannot be empty", param="inputs")
     served, ask = _asked(service, body, model, body.prompt_name, body)
     result = await embed(service, served, body.inputs, ask)
-    headers = _headers(body.inputs, result, start)
+    headers = _headers(body.inputs, tokens_read(result, served, ask), start)
     return await answer(result.vectors.tolist(), numbers=result.vectors.size, headers=headers)
 
 
@@ -180,9 +182,17 @@ async def similarity(body: SimilarityRequest, service: ServiceOf, model: In = No
     parameters = body.parameters or SimilarityParameters()
     name = body.model if body.model is not None else model
     served, ask = _asked(service, parameters, name, parameters.prompt_name, None)
-    given = [body.inputs.source_sentence, *body.inputs.sentences]
-    result = await embed(service, served, given, ask)
-    return await answer((result.vectors[1:] @ result.vectors[0]).tolist())
+    sentences = body.inputs.sentences
+    try:
+        # The one comes last, so that errors have the sentences' own places.
+        result = await embed(service, served, [*sentences, body.inputs.source_sentence], ask)
+    except IndexedError as error:
+        if error.index != len(sentences):
+            raise
+        problem = problem_of(error, "/similarity")
+        told = problem.message.replace(f"the text at index {error.index}", "source_sentence")
+        raise Refused(replace(problem, message=told, index=None, param="source_sentence")) from error
+    return await answer((result.vectors[:-1] @ result.vectors[-1]).tolist())
 
 
 @DIALECT.router.post("/tokenize")
@@ -279,11 +289,10 @@ def _check_direction(cut: _Cut, cuts: bool) -> None:
         raise refused(400, "invalid_request", told, param="truncation_direction")
 
 
-def _headers(texts: list[str], result: EmbeddingResult, start: float) -> dict[str, str]:
+def _headers(texts: list[str], tokens: int | None, start: float) -> dict[str, str]:
     """Return TEI's headers as far as they are known: of the times only the whole, in milliseconds."""
     found = {
         "x-compute-characters": str(sum(map(len, texts))),
         "x-total-time": str(round((time.perf_counter() - start) * 1000)),
     }
-    total = tokens_of(result.token_counts)
-    return found if total is None else {**found, "x-compute-tokens": str(total)}
+    return found if tokens is None else {**found, "x-compute-tokens": str(tokens)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import embrief
+from embrief.errors import EmbriefError
 from embrief.facades.embedder import Embedder
 from embrief.files.weights import COMMIT
 from embrief.server.failures import refused
@@ -63,23 +64,32 @@ def _named(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     raise refused(404, "model_not_found", f"no model {name[:100]!a} is served here; there is: {has}", param="model")
 
 
+def _facts(facade: Any) -> dict[str, Any]:
+    """Return what a model says of itself; nothing where it cannot, so that the others are told of all the same."""
+    try:
+        found: dict[str, Any] = facade.info()
+    except EmbriefError:
+        return {}
+    return found
+
+
 def _row(served: Served[Any], service: Service) -> dict[str, Any]:
     facade = served.facade
-    spec, told = facade.spec, facade.info()
+    spec, told = facade.spec, _facts(facade)
     row: dict[str, Any] = {
         "name": served.name,
         "model_id": spec.id,
         "model_sha": spec.revision if COMMIT.fullmatch(spec.revision) else None,
-        "model_dtype": told["dtype"],
+        "model_dtype": told.get("dtype"),
         "max_input_length": facade.max_tokens,
         # A request may have more than a batch: it is shared out.
         "max_batch_tokens": service.limits.max_request_tokens,
         "auto_truncate": facade.settings.truncate != "error",
     }
     if isinstance(facade, Embedder):
-        pooling = _POOLING.get(told["pooling"], told["pooling"])
+        pooling = _POOLING.get(found := told.get("pooling", spec.pooling), found)
         row |= {"kind": "embedding", "model_type": {"embedding": {"pooling": pooling}}}
-        return row | {"dimensions": facade.dim, "space": facade.space.id}
+        return row | {"dimensions": facade.dim, "space": facade.space.id if told else None}
     return row | {
         "kind": "reranker",
         "model_type": {"reranker": {"id2label": {"0": "relevant"}, "label2id": {"relevant": 0}}},

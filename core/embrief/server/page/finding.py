@@ -127,7 +127,7 @@ def in_collection(
         Refused: The collection cannot be used.
         EmbriefError: The model failed.
     """
-    with shelf.opened(info) as opened, shelf.workspace.embedder(info.model) as embedder:
+    with shelf.opened(info) as opened, shelf.embedder(info) as embedder:
         instructed = takes_instructions(embedder)
         roots = {name: Path(root) for name, root in info.roots}
         hits: dict[str, Hit] = {}

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 import embrief
 from embrief.facades.embedder import Embedder
 from embrief.facades.reranker import Reranker
+from embrief.indexing.table import CollectionInfo
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import Text, Texts
 from embrief.server.failures import refused
@@ -107,7 +108,7 @@ def router(shelf: Shelf) -> APIRouter:
             raise refused(400, "text_too_long", message, param="text")
         if body.collection is not None:
             info = await asyncio.to_thread(shelf.find, body.collection, caller)
-            shown = await asyncio.to_thread(_of_collection, shelf, info.model, body)
+            shown = await asyncio.to_thread(_of_collection, shelf, info, body)
         else:
             served = service.models.embedder(body.model)[0]
             await service.readiness.loaded(served)
@@ -123,8 +124,8 @@ def router(shelf: Shelf) -> APIRouter:
     return made
 
 
-def _of_collection(shelf: Shelf, model: str, body: PromptsRequest) -> dict[str, Any]:
-    with shelf.workspace.embedder(model) as embedder:
+def _of_collection(shelf: Shelf, info: CollectionInfo, body: PromptsRequest) -> dict[str, Any]:
+    with shelf.embedder(info) as embedder:
         return _of_embedder(embedder, body)
 
 

@@ -15,6 +15,7 @@ from embrief.system.log import logger
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from embrief.facades.embedder import Embedder
     from embrief.indexing.collection import Collection
     from embrief.indexing.table import CollectionInfo
     from embrief.indexing.workspace import Workspace
@@ -81,6 +82,21 @@ class Shelf:
                 yield collection
             except (StoreError, SpaceMismatchError) as error:
                 raise _unusable(info, error) from None
+
+    @contextmanager
+    def embedder(self, info: CollectionInfo) -> Iterator[Embedder]:
+        """Use the model that a collection was indexed with, loaded.
+
+        Raises:
+            Refused: It cannot be loaded. What its error says is for the operator here too.
+        """
+        with ExitStack() as held:
+            try:
+                embedder = held.enter_context(self.workspace.embedder(info.model))
+                embedder.load()
+            except EmbriefError as error:
+                raise _unusable(info, error) from None
+            yield embedder
 
 
 def _unusable(info: CollectionInfo, error: EmbriefError) -> Refused:
