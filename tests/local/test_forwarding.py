@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import embrief
+from embrief.__main__ import main
 from embrief.cli.running import run_command, warn_each_time
 from embrief.cli.terminal import terminal
 from embrief.errors import ArgumentError, LocalProcessError
@@ -313,3 +314,22 @@ def test_a_variable_that_is_no_number_of_minutes_is_refused(monkeypatch, text):
         background.idle_minutes()
     monkeypatch.setenv("EMBRIEF_DAEMON_IDLE", " 2.5 ")
     assert background.idle_minutes() == 2.5
+
+
+def test_a_terminal_of_any_width_is_answered(answering, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "123456789")
+    assert client.forward(["search", "planets"]) == 0
+    assert json.loads(capsys.readouterr().out)[2] > 1000
+
+
+@pytest.mark.parametrize("command", ["search", "index", "models"])
+def test_a_folder_that_is_no_longer_there_is_told(command, monkeypatch, capsys):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    monkeypatch.setattr(sys, "argv", ["embrief", command, "planets"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: the folder that this runs in is no longer there; go to another one\n"
