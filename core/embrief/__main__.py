@@ -10,6 +10,10 @@ from embrief.local import COMMANDS
 
 def main() -> None:
     """Run the command line: the entry point of the `embrief` script and of `python -m embrief`."""
+    for name in ("stdout", "stderr"):
+        # Closed, as behind `>&-`. Whatever is opened first would get its number, and what is printed.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the end
     try:
         os.getcwd()  # noqa: PTH109 - no more is imported than must be
     except FileNotFoundError:

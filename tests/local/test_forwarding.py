@@ -333,3 +333,16 @@ def test_a_folder_that_is_no_longer_there_is_told(command, monkeypatch, capsys):
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: the folder that this runs in is no longer there; go to another one\n"
+
+
+@pytest.mark.parametrize(("command", "code"), [(["search", "planets"], 0), (["embed", "--model", "embrief/hash"], 1)])
+def test_closed_streams_end_nothing_in_a_traceback(command, code, answering, monkeypatch, tmp_path):
+    told = tmp_path / "told"
+    monkeypatch.setattr(sys, "argv", ["embrief", *command])
+    with told.open("w", encoding="utf-8") as errors, monkeypatch.context() as closed:
+        for name, stream in (("stdin", None), ("stdout", None), ("stderr", errors)):
+            closed.setattr(sys, name, stream)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == code
+    assert told.read_text("utf-8") == ("error: stdin: cannot be read (it is closed)\n" if code else "")
