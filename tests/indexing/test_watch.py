@@ -164,7 +164,7 @@ def test_another_folder_in_its_place_is_seen(workspace, project, tmp_path):
 
 def test_a_store_in_the_folder_wakes_nobody(workspace, project):
     (project / "index").mkdir()
-    with watched(workspace, project, leave=project / "index") as running:
+    with watched(workspace, project, leave=[project / "index"]) as running:
         running.next()
         asked = len(running.asked)
         (project / "index" / "file.txt").write_text("written by the store\n", "utf-8")
