@@ -281,3 +281,13 @@ def test_a_file_that_has_become_too_large_to_be_indexed_is_not_read(workspace, p
     hits = {hit.path: hit.state for hit in workspace.search("the red planet", cwd=project)}
     assert hits["docs/planets.md"] == "changed"
     assert sorted(read) == ["copying.py", "oceans.md"]
+
+
+def test_many_equal_passages_hide_no_others(workspace, project, store):
+    (project / "equal.txt").write_text("word " * 150_000, "utf-8")
+    names = [f"n{number}x{number * 7}q{number * 31}" for number in range(30)]
+    for name in names:
+        (project / f"{name}.md").write_text(f"{name} {name[::-1]}\n", "utf-8")
+    assert index(workspace, project, store).passages > 300
+    found = [workspace.search(name, cwd=project, top_k=1)[0].path for name in names]
+    assert found == [f"{name}.md" for name in names]
