@@ -181,6 +181,35 @@ def test_watching_tells_each_update_until_its_terminal_is_gone(project, as_json,
         assert "Watching  until Ctrl-C" in lines
 
 
+def test_what_an_update_itself_writes_wakes_no_other(project, monkeypatch):
+    pytest.importorskip("watchfiles")
+    # As with the user's home folder.
+    monkeypatch.setattr(table, "user_folder", lambda kind: project / ".data")
+    there, asked, seen = given(project), [], threading.Semaphore(0)
+    real = command._update
+
+    def updated(*arguments):
+        done = real(*arguments)
+        asked.extend((arguments[5:] and arguments[5]) or ())
+        if done.added:
+            seen.release()
+        return done
+
+    monkeypatch.setattr(command, "_update", updated)
+    running = threading.Thread(target=in_terminal, args=(there, "--model", "embrief/hash", "--watch"))
+    running.start()
+    try:
+        for name in ("first", "Saturn", "Uranus"):
+            assert seen.acquire(timeout=60)
+            (project / "docs" / f"{name}.md").write_text(f"{name} has rings.\n", "utf-8")
+        assert seen.acquire(timeout=60)
+    finally:
+        there.stop.set()
+        running.join(60)
+    assert project / "docs" / "Uranus.md" in asked
+    assert not [path for path in asked if ".data" in path.parts]
+
+
 def test_the_status_line_is_shown_on_terminals_only(project):
     class Screen(io.StringIO):
         def isatty(self):

@@ -185,6 +185,20 @@ def quick(where, embedder):
     return open_collection(where, embedder, patience=0)
 
 
+def test_a_full_disk_takes_no_lock_away(tmp_path, monkeypatch):
+    def full(file, data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        held = FolderLock(tmp_path, patience=0)
+    # Who holds it could not be written down.
+    with pytest.raises(StoreInUseError, match="in use by another process"):
+        FolderLock(tmp_path, patience=0)
+    held.release()
+    FolderLock(tmp_path, patience=0).release()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_neither_holds_the_lock_nor_opens_it(tmp_path):
     held = FolderLock(tmp_path, patience=0)

@@ -1,7 +1,9 @@
 """What a search finds, in which order, and what it says of the files as they are now."""
 
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from embrief import Embedder
 from embrief.errors import ArgumentError
+from embrief.indexing import searching
 from embrief.indexing.searching import file_of, search
 from embrief.indexing.snippets import snippet, words_of
 from embrief.indexing.stored import FileKey, StoredPassage, read_passage
@@ -252,3 +255,39 @@ def test_words_that_say_nothing_are_not_marked():
 
 def test_a_passage_without_any_text_has_no_lines():
     assert snippet(a_hit("\n \n"), "word") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(workspace, project):
+    workspace.update([project], store="chroma", model="embrief/hash")
+    (project / "docs" / "planets.md").unlink()
+    os.mkfifo(project / "docs" / "planets.md")
+    found = []
+    asking = threading.Thread(
+        target=lambda: found.extend(workspace.search("the red planet", cwd=project, context=2)), daemon=True
+    )
+    asking.start()
+    asking.join(30)
+    assert found[0].state == "gone"
+
+
+def test_a_file_that_has_become_too_large_to_be_indexed_is_not_read(workspace, project, monkeypatch):
+    workspace.update([project], store="chroma", model="embrief/hash")
+    with (project / "docs" / "planets.md").open("ab") as file:
+        file.truncate(2 << 20)
+    read = []
+    real = searching.file_digest
+    monkeypatch.setattr(searching, "file_digest", lambda path: read.append(path.name) or real(path))
+    hits = {hit.path: hit.state for hit in workspace.search("the red planet", cwd=project)}
+    assert hits["docs/planets.md"] == "changed"
+    assert sorted(read) == ["copying.py", "oceans.md"]
+
+
+def test_many_equal_passages_hide_no_others(workspace, project, store):
+    (project / "equal.txt").write_text("word " * 150_000, "utf-8")
+    names = [f"n{number}x{number * 7}q{number * 31}" for number in range(30)]
+    for name in names:
+        (project / f"{name}.md").write_text(f"{name} {name[::-1]}\n", "utf-8")
+    assert index(workspace, project, store).passages > 300
+    found = [workspace.search(name, cwd=project, top_k=1)[0].path for name in names]
+    assert found == [f"{name}.md" for name in names]

@@ -1,5 +1,6 @@
 """What an update does, and what it leaves after whatever ended it."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -70,8 +71,6 @@ def test_the_same_bytes_with_another_time_are_no_change(workspace, project):
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(workspace, project):
-    import os
-
     file = project / "copying.py"
     index(workspace, project)
     before = file.stat()
@@ -142,6 +141,41 @@ def test_what_a_limit_leaves_out_stays_while_its_file_is_there(workspace, projec
     for name in ("planets.md", "oceans.md"):
         (project / "docs" / name).unlink()
     assert index(workspace, project, limit=1).removed == 2
+
+
+def test_a_file_that_was_given_itself_stays_beyond_a_limit(workspace, project):
+    files = [project / "copying.py", project / "docs" / "planets.md"]
+    assert workspace.update(files, "files", store="chroma", model="embrief/hash").passages == 2
+    done = workspace.update(files, "files", limit=1)
+    assert (done.removed, done.passages) == (0, 2)
+
+
+def test_what_may_not_be_read_for_a_while_is_told_and_stays(workspace, project, monkeypatch):
+    index(workspace, project)
+    real_open, real_scan = Path.open, os.scandir
+
+    def opened(path, *arguments, **named):
+        if path.name == "copying.py":
+            raise PermissionError(13, "Permission denied")
+        return real_open(path, *arguments, **named)
+
+    def scanned(path):
+        if str(path).endswith("docs/"):
+            raise PermissionError(13, "Permission denied")
+        return real_scan(path)
+
+    with monkeypatch.context() as closed:
+        closed.setattr(Path, "open", opened)
+        closed.setattr(os, "scandir", scanned)
+        done = index(workspace, project)
+    assert (done.removed, done.passages) == (0, 3)
+    assert {(failure.path, failure.reason) for failure in done.failed} == {
+        (project / "copying.py", "Permission denied"),
+        (project / "docs", "Permission denied"),
+    }
+    assert "unreadable" not in done.left_out
+    (project / "docs" / "oceans.md").unlink()
+    assert index(workspace, project).removed == 1
 
 
 def test_a_limit_counts_files(workspace, project):

@@ -105,6 +105,23 @@ def test_a_folder_goes_and_another_name_comes(workspace, project):
         assert found_paths(workspace, project) == {"copying.py", "pages/again.md"}
 
 
+def test_two_folders_that_change_places(workspace, project):
+    for name, text in (("now", "Saturn has rings.\n"), ("next", "Uranus has rings, too.\n")):
+        (project / name).mkdir()
+        (project / name / "page.md").write_text(text, "utf-8")
+    with watched(workspace, project) as running:
+        running.next()
+        # What the system tells of are the folders alone.
+        (project / "now").rename(project / "old")
+        (project / "next").rename(project / "now")
+        running.next()
+        while "next/page.md" in found_paths(workspace, project):
+            running.next()
+        hits = {hit.path: hit for hit in workspace.search("rings", cwd=project, top_k=50)}
+        assert hits["now/page.md"].text == "Uranus has rings, too."
+        assert {hit.state for hit in hits.values()} == {"current"}
+
+
 def test_what_gitignore_says_later_counts(workspace, project):
     with watched(workspace, project) as running:
         running.next()
@@ -147,7 +164,7 @@ def test_another_folder_in_its_place_is_seen(workspace, project, tmp_path):
 
 def test_a_store_in_the_folder_wakes_nobody(workspace, project):
     (project / "index").mkdir()
-    with watched(workspace, project, leave=project / "index") as running:
+    with watched(workspace, project, leave=[project / "index"]) as running:
         running.next()
         asked = len(running.asked)
         (project / "index" / "file.txt").write_text("written by the store\n", "utf-8")

@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import embrief
+from embrief.__main__ import main
 from embrief.cli.running import run_command, warn_each_time
 from embrief.cli.terminal import terminal
 from embrief.errors import ArgumentError, LocalProcessError
@@ -313,3 +314,35 @@ def test_a_variable_that_is_no_number_of_minutes_is_refused(monkeypatch, text):
         background.idle_minutes()
     monkeypatch.setenv("EMBRIEF_DAEMON_IDLE", " 2.5 ")
     assert background.idle_minutes() == 2.5
+
+
+def test_a_terminal_of_any_width_is_answered(answering, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "123456789")
+    assert client.forward(["search", "planets"]) == 0
+    assert json.loads(capsys.readouterr().out)[2] > 1000
+
+
+@pytest.mark.parametrize("command", ["search", "index", "models"])
+def test_a_folder_that_is_no_longer_there_is_told(command, monkeypatch, capsys):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    monkeypatch.setattr(sys, "argv", ["embrief", command, "planets"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: the folder that this runs in is no longer there; go to another one\n"
+
+
+@pytest.mark.parametrize(("command", "code"), [(["search", "planets"], 0), (["embed", "--model", "embrief/hash"], 1)])
+def test_closed_streams_end_nothing_in_a_traceback(command, code, answering, monkeypatch, tmp_path):
+    told = tmp_path / "told"
+    monkeypatch.setattr(sys, "argv", ["embrief", *command])
+    with told.open("w", encoding="utf-8") as errors, monkeypatch.context() as closed:
+        for name, stream in (("stdin", None), ("stdout", None), ("stderr", errors)):
+            closed.setattr(sys, name, stream)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == code
+    assert told.read_text("utf-8") == ("error: stdin: cannot be read (it is closed)\n" if code else "")

@@ -29,6 +29,7 @@ def name(**variables: str) -> str:
         "HOME",
         "OPENAI_API_KEY",
         "https_proxy",
+        "OLLAMA_HOST",
         "PYTHONPATH",
         "X_TOKEN",
     ],

@@ -133,6 +133,7 @@ def _watch(
     patterns: dict[str, Any],
     as_json: bool,
 ) -> None:
+    from embrief.indexing.table import usual_folder
     from embrief.indexing.watching import watch
 
     if not as_json:
@@ -141,7 +142,7 @@ def _watch(
         roots,
         lambda changed: _update(info, given, collection, where, patterns, changed),
         stop=terminal().stop,
-        leave=info.place.folder,
+        leave=[folder for folder in (info.place.folder, usual_folder().resolve()) if folder is not None],
         on_trouble=lambda message: line(styled(message, "yellow"), error=True),
     )
     for done in updates:

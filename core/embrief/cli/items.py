@@ -63,6 +63,8 @@ def read_items(sources: Sequence[Path], form: str, keys: Keys) -> Iterator[Item]
     index = 0
     for source in sources:
         name = "stdin" if source == STDIN else str(source)
+        if source == STDIN and not hasattr(sys.stdin, "buffer"):
+            raise ArgumentError(f"{name}: cannot be read (it is closed)")
         try:
             with nullcontext(sys.stdin.buffer) if source == STDIN else source.open("rb") as file:
                 for number, line in _lines(file, form, source, keys):

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from embrief.indexing.lock import FolderLock
     from embrief.indexing.stored import StoredPassage
 
+_EFFORT = 500
+"""Neighbours that Chroma's index looks at. With its default of 100, a hundred equal passages, such as a licence in every
+file, hide others that answer better."""
 _PAGE = 4096
 """Passages whose metadata are read at a time."""
 
@@ -55,7 +58,7 @@ def _collection(place: Place, client: Any, embedder: Embedder | None) -> Any:
     return client.get_or_create_collection(
         place.name,
         metadata={**stamp(embedder.space), **note(embedder), LAYOUT_KEY: LAYOUT},
-        configuration={"hnsw": {"space": "cosine"}},
+        configuration={"hnsw": {"space": "cosine", "ef_construction": _EFFORT, "ef_search": _EFFORT}},
         embedding_function=None,
     )
 

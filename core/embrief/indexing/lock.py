@@ -57,9 +57,12 @@ class FolderLock:
                     "through that process"
                 )
             time.sleep(_POLL_SECONDS)
-        os.ftruncate(self._file, 0)
-        os.lseek(self._file, 0, os.SEEK_SET)
-        os.write(self._file, f"{os.getpid()} {_command()}\n".encode("utf-8", "replace"))
+        try:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, f"{os.getpid()} {_command()}\n".encode("utf-8", "replace"))
+        except OSError:
+            pass  # It is for a message only, and the disk may be full.
         self._open = True
         _held.add(self)
 

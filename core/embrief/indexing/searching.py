@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from embrief.errors import ArgumentError
 from embrief.indexing.decoding import decode
+from embrief.indexing.kinds import size_limit
 from embrief.indexing.lines import Lines
 from embrief.indexing.updating import file_digest
 
@@ -235,8 +237,13 @@ def file_of(passage: StoredPassage, roots: Mapping[str, Path]) -> Path | None:
 
 
 def _digest(file: Path) -> str | None:
+    """Return the digest of a file, `None` where there is none; empty for one that is too large to be indexed."""
     try:
-        return file_digest(file)
+        found = file.stat()
+        # A pipe would be waited for.
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return "" if found.st_size > size_limit(file.name) else file_digest(file)
     except OSError:
         return None
 

@@ -79,7 +79,7 @@ def update(
         include: As of `walk`.
         exclude: As of `walk`.
         limit: Files that are taken at most. What is in the collection beyond them stays, as long as the file is there.
-        changed: Only these files may differ from what is stored; `None`: any may.
+        changed: Only these files, and what is below these folders, may differ from what is stored; `None`: any may.
         on_progress: Called now and then, on this thread.
         stop: Set where it shall end early.
 
@@ -89,17 +89,21 @@ def update(
         StoreError: The store failed.
         EmbriefError: The model failed on more than a single text.
     """
-    from embrief.indexing.walking import walk
+    from embrief.indexing.walking import UNREADABLE, walk
 
     collection.require(embedder)
     begun = time.monotonic()
     found = walk(roots, include=include, exclude=exclude, limit=limit)
     run = _Run(collection, embedder, stop or threading.Event(), on_progress)
     run.report.left_out.update(found.left_out)
+    # Of these nobody knows whether they are to be there, so they are no choice but a failure, and what is stored stays.
+    run.report.left_out.pop(UNREADABLE, None)
+    run.report.failed += [Failure(path, why) for path, why in found.unreadable.items()]
     files = _keyed(found, roots, collection.place.folder)
     run.report.files = len(files)
     stored = collection.files()
-    run.remove(_gone(stored, files, {root_name(root): root for root in roots}, limited=limit is not None))
+    named = {root_name(root): root for root in roots}
+    run.remove(_gone(stored, files, named, found.unreadable, limited=limit is not None))
     run.bring(files, stored, changed)
     run.report.passages = collection.count()
     run.report.seconds = time.monotonic() - begun
@@ -122,6 +126,7 @@ def _gone(
     stored: Mapping[FileKey, StoredFile],
     files: Collection[FileKey],
     roots: Mapping[str, Path],
+    unreadable: Collection[Path],
     *,
     limited: bool,
 ) -> list[StoredFile]:
@@ -130,10 +135,18 @@ def _gone(
     for key, item in stored.items():
         if key in files or (key.root and key.root not in roots):
             continue
-        if limited and key.root and os.path.lexists(roots[key.root] / key.path):
-            continue
+        if key.root:
+            root = roots[key.root]
+            place = root if key.path == root.name and not root.is_dir() else root / key.path
+            if (limited and os.path.lexists(place)) or _touches(place, unreadable):
+                continue
         gone.append(item)
     return gone
+
+
+def _touches(path: Path, places: Collection[Path]) -> bool:
+    """Return whether a file, or a folder that it is in, is among some places."""
+    return bool(places) and (path in places or any(parent in places for parent in path.parents))
 
 
 @dataclass(slots=True)
@@ -188,7 +201,9 @@ class _Run:
                 self.report.stopped = True
                 return
             there = stored.get(key)
-            if changed is not None and file.path not in changed and there and there.is_whole(self._settings):
+            # Of a folder that took another one's place the system tells nothing but its own name.
+            same = changed is not None and not _touches(file.path, changed)
+            if same and there and there.is_whole(self._settings):
                 self.report.unchanged += 1
             else:
                 self._file(key, file, there)

@@ -20,6 +20,7 @@ _INSTALLED = {"node_modules", "bower_components", "jspm_packages", "site-package
 _CACHES = {"__pycache__"}
 _CACHE_MARK = "CACHEDIR.TAG"  # https://bford.info/cachedir/
 _VENV_MARK = "pyvenv.cfg"
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Walk:
     """The folders and files that were given, absolute, each once."""
     prefixes: list[str]
     """What the names of each root's files begin with: empty, or its name and a slash; for a file, its whole name."""
+    unreadable: dict[Path, str]
+    """Files and folders that could not be looked at, and why: nobody knows what is there. They count as left out."""
 
 
 @dataclass(slots=True)
@@ -43,8 +46,14 @@ class _State:
     limit: int | None
     files: list[SourceFile] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    unreadable: dict[Path, str] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     """Paths that were met: one root may be inside another."""
+
+    def cannot_read(self, path: str | Path, error: OSError) -> None:
+        """Note what could not be looked at."""
+        self.left_out[UNREADABLE] += 1
+        self.unreadable[Path(path)] = error.strerror or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,7 @@ def walk(
             _folders(state, _Folder(_slashed(root), "", prefix, _scopes_above(root)))
         else:
             _file(state, root, root.name, prefix)
-    return Walk(state.files, state.left_out, roots, prefixes)
+    return Walk(state.files, state.left_out, roots, prefixes, state.unreadable)
 
 
 def _roots(paths: Sequence[Path]) -> list[Path]:
@@ -146,8 +155,8 @@ def _entries(state: _State, folder: _Folder) -> Iterator[_Folder]:
             entries = sorted(found, key=lambda entry: entry.name)
     except FileNotFoundError:
         return
-    except OSError:
-        state.left_out["unreadable"] += 1
+    except OSError as error:
+        state.cannot_read(folder.path, error)
         return
     scopes, names = folder.scopes, {entry.name for entry in entries}
     if folder.below and ".git" in names:  # a repository inside another, for which only its own patterns count
@@ -161,8 +170,9 @@ def _entries(state: _State, folder: _Folder) -> Iterator[_Folder]:
             why = _why_not_entry(state, entry, is_folder, below, scopes)
         except FileNotFoundError:
             continue
-        except OSError:
-            why = "unreadable"
+        except OSError as error:
+            state.cannot_read(entry.path, error)
+            continue
         if why is not None:
             state.left_out[why] += 1
         elif is_folder:
@@ -228,8 +238,9 @@ def _file(state: _State, path: Path, below: str, name: str) -> None:
                 why = why_not(below, opened.read(HEAD))
     except FileNotFoundError:
         return
-    except OSError:
-        why = "unreadable"
+    except OSError as error:
+        state.cannot_read(path, error)
+        return
     if why is None:
         state.files.append(SourceFile(path, name, found.st_size))
     else:

@@ -30,7 +30,7 @@ def watch(
     update: Callable[[Changed], Update],
     *,
     stop: threading.Event,
-    leave: Path | None = None,
+    leave: Collection[Path] = (),
     on_trouble: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Update]:
     """Update whenever something changes, and yield each update that changed the collection.
@@ -41,7 +41,7 @@ def watch(
         roots: Folders and files.
         update: Brings the collection up to date: told which files may have changed, `None` for any.
         stop: Ends it.
-        leave: A folder whose changes do not count: the store's own.
+        leave: Folders whose changes do not count: those that an update itself writes to.
         on_trouble: Told, once each time, what it waits for.
 
     Raises:
@@ -77,7 +77,7 @@ def watch(
                 break
 
 
-def _changes(roots: Sequence[Path], stop: threading.Event, leave: Path | None) -> Iterator[set[Path]]:
+def _changes(roots: Sequence[Path], stop: threading.Event, leave: Collection[Path]) -> Iterator[set[Path]]:
     """Yield what changed, and nothing now and then."""
     try:
         # Inside the function: it is an extra.
@@ -97,8 +97,8 @@ def _changes(roots: Sequence[Path], stop: threading.Event, leave: Path | None) -
         yield {Path(path) for _, path in changes}
 
 
-def _counts(path: Path, leave: Path | None) -> bool:
-    if leave is not None and (path == leave or leave in path.parents):
+def _counts(path: Path, leave: Collection[Path]) -> bool:
+    if any(path == folder or folder in path.parents for folder in leave):
         return False
     # What git does in its own folder says nothing about files; `.gitignore` does.
     return ".git" not in path.parts

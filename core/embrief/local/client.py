@@ -25,6 +25,8 @@ START = "--daemon"
 _COLD = ("--help", "--config")
 """Options whose command runs here: a help text, which needs no model; another configuration, which is a process's."""
 INTERRUPTED = 130
+_WIDEST = 9999
+"""Columns of a terminal that a process takes for a width; `COLUMNS` may say anything."""
 Show = Callable[[str, str], bool]
 """Takes a piece of `out` or `err`; returns whether anybody still reads."""
 
@@ -168,7 +170,7 @@ def _request(arguments: list[str]) -> dict[str, Any]:
         "do": "run",
         "arguments": arguments,
         "folder": os.getcwd(),  # noqa: PTH109 - a text is wanted
-        "width": _width(),
+        "width": min(_width(), _WIDEST),
         "colour": terminal and "NO_COLOR" not in os.environ,
         "out": [terminal, sys.stdout.encoding or "utf-8"],
         "err": [sys.stderr.isatty(), sys.stderr.encoding or "utf-8"],

@@ -22,8 +22,8 @@ _PREFIXES = ("EMBRIEF_", "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "CUDA_", "PYTOR
 _SUFFIXES = ("_KEY", "_TOKEN", "_PROXY")
 """Keys of servers may be in any variable that ends like this (see `servers/keys.py`)."""
 _NAMES = (
-    "HOME", "PYTHONPATH", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "APPDATA", "LOCALAPPDATA",
-    "USERPROFILE",
+    "HOME", "OLLAMA_HOST", "PYTHONPATH", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "APPDATA",
+    "LOCALAPPDATA", "USERPROFILE",
 )  # fmt: skip
 _NOT = (IDLE, "VSCODE_")
 """What begins like this changes no answer, and some of it differs between two terminals of one window."""
