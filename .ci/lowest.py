@@ -28,12 +28,15 @@ BOUNDS = ("pyarrow<26",)  # 26 needs NumPy 2
 # What no version of a package changes, and what depends on torch alone, whose floor is the version of constraints.txt.
 # `-- FILES` runs any of them all the same.
 LEFT_OUT = {
+    "tests/browser": "the page in a browser",
     "tests/cache/test_kills.py": "processes that are killed while they write with the standard library",
     "tests/core/test_event_loop.py": "threads, loops, and the import of torch",
     "tests/core/test_exit.py": "threads, signals, and torch at the end of a process",
     "tests/engine/test_engine_memory.py": "kernels of torch, whose floor is the version of today",
     "tests/engine/test_engine_processors.py": "kernels of torch",
     "tests/engine/test_engine_threads.py": "threads of torch",
+    "tests/indexing/test_watch.py": "threads and waiting",
+    "tests/local": "sockets and threads of the standard library",
     "tests/plugins/test_import_rule.py": "the source",
     "tests/project": "scripts and the Makefile",
     "tests/servers/test_llama_parity.py": "llama.cpp",
