@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embrief.indexing.stored import StoredPassage
 
 _EFFORT = 500
-"""Neighbours that Chroma's index looks at. With its default of 100, a hundred equal passages, such as a licence in every
+"""Neighbours that Chroma's index looks at. With its default of 100, 150 equal passages, such as a licence in every
 file, hide others that answer better."""
 _PAGE = 4096
 """Passages whose metadata are read at a time."""
