@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from embrief.indexing.stored import StoredPassage
 
 _EFFORT = 500
-"""Neighbours that Chroma's index looks at. With its default of 100, a hundred equal passages, such as a licence in each
-file, hide others that answer better."""
+"""Neighbours that Chroma's index looks at. With its default of 100, 150 equal passages, such as a licence in each file,
+hide others that answer better."""
 _PAGE = 4096
 """Passages whose metadata are read at a time."""
 
