@@ -79,9 +79,8 @@ def test_a_text_that_is_there_twice_is_shown_once(workspace, project, store):
         (project / f"copy-{number}.md").write_text("# Moons\n\nEuropa is a moon of Jupiter.\n", "utf-8")
     index(workspace, project, store)
     hits = workspace.search("Europa is a moon of Jupiter", cwd=project, top_k=4)
-    # An approximate index may miss one now and then.
-    assert len(hits) >= 3
-    assert len({hit.text for hit in hits}) == len(hits)
+    assert len(hits) == 4
+    assert len({hit.text for hit in hits}) == 4
 
 
 def test_the_same_question_gives_the_same_answer(workspace, project):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +101,33 @@ class ChromaCollection(Collection):
                 where=where,
                 include=["documents", "metadatas", "distances"],
             )
-        rows = zip(found["metadatas"][0], found["documents"][0], found["distances"][0], strict=True)
+        rows = list(zip(found["metadatas"][0], found["documents"][0], found["distances"][0], strict=True))
+        if len(rows) < count and (where is not None or len(rows) < self.count()):
+            # Its index does not reach all of them.
+            return self._nearest_of_all(vector, count, where)
         return [(read_passage(metadata, text), 1.0 - float(distance)) for metadata, text, distance in rows]
+
+    def _nearest_of_all(self, vector: Vector, count: int, where: Any) -> list[tuple[StoredPassage | None, float]]:
+        """Compare with every vector that there is, a page at a time."""
+        best: list[tuple[float, str]] = []
+        start = 0
+        while True:
+            with _told(self.place):
+                found = self._collection.get(where=where, include=["embeddings"], limit=_PAGE, offset=start)
+            ids = found["ids"]
+            if len(ids):
+                scores = np.asarray(found["embeddings"], np.float32) @ vector
+                best = heapq.nlargest(count, [*best, *zip(scores.tolist(), ids, strict=True)])
+            if len(ids) < _PAGE:
+                break
+            start += len(ids)
+        texts: dict[str, tuple[Any, str]] = {}
+        names = [name for _, name in best]
+        for start in range(0, len(names), self._most):
+            with _told(self.place):
+                found = self._collection.get(ids=names[start : start + self._most], include=["documents", "metadatas"])
+            texts.update(zip(found["ids"], zip(found["metadatas"], found["documents"], strict=True), strict=True))
+        return [(read_passage(*texts[name]), score) for score, name in best if name in texts]
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:  # noqa: D102
         rows: dict[str, Vector] = {}
