@@ -52,6 +52,10 @@ def check_contents(wheel: Path, sdist: Path) -> list[str]:
         for file in ("config.json", "tokenizer.json", "model.safetensors", "README.md"):
             if f"embrief/facts/records/{model}/{file}" not in names:
                 problems.append(f"{wheel.name} has no embrief/facts/records/{model}/{file}")
+    page = "core/embrief/server/page/static"
+    for file in sorted(path.name for path in (ROOT / page).iterdir()):
+        if f"{page.partition('/')[2]}/{file}" not in names:
+            problems.append(f"{wheel.name} has no {file} of the page")
     if any(name.startswith("embrief/bench/peers/") for name in names):
         problems.append(f"{wheel.name} holds embrief/bench/peers, which is for checkouts")
     top = {name.partition("/")[0] for name in names}
