@@ -63,7 +63,6 @@ STATUS = (
     ("Files, passages, collections: git's rules, exact lines, token limits, kills, locks, watching", "tests/indexing/"),
     ("A search answered by a process that stays; who may ask it", "tests/local/"),
     ("The server: each dialect by real clients, guards, keys, limits, MCP, the page's answers", "tests/server/"),
-    ("The page in a browser: by keyboard, hostile texts, keys, both colours", "tests/browser/"),
     ("Every code block of the documentation runs, but for those marked `notest`", "tests/docs/"),
 )
 
