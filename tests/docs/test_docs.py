@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+# Clients of other people that a page shows: make test installs them, the lowest versions go without.
+CLIENTS = {"server.md": ("cohere", "ollama", "openai")}
 # A comment before a block that does not run: a word on the fence would keep the page from being rendered.
 BLOCK = re.compile(r"(<!-- notest -->\n)?^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
@@ -30,6 +32,8 @@ def code_of(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if code_of(page).strip()], ids=lambda page: page.name)
 def test_page(page: Path, tmp_path: Path) -> None:
+    for name in CLIENTS.get(page.name, ()):
+        pytest.importorskip(name, reason=f"{name}, which the page shows, is not installed")
     script = tmp_path / (page.stem + ".py")
     script.write_text(code_of(page), "utf-8")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=600)
