@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from embrief.server.keys import Keys
     from embrief.server.models import ServedModels
 
-_SWITCH_SECONDS = 1e-4
-"""How long a thread keeps the interpreter while others want it: many short queries at once went through three times as
-fast as at 5 ms."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -98,15 +94,9 @@ def serve(
             told(item.says(address))
     # What goes wrong with a request is logged, never with its texts; somebody should see it.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A request goes from the event loop to threads and back; at the usual 5 ms each way may wait that long.
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, _SWITCH_SECONDS))
-    try:
-        # After its own end the server raises the signal that ended it once more.
-        with listening, suppress(KeyboardInterrupt):
-            server.run(sockets=[listening])
-    finally:
-        sys.setswitchinterval(before)
+    # After its own end the server raises the signal that ended it once more.
+    with listening, suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
     if not server.started:
         raise BackendError("the server could not start; what went wrong is logged above")
 
