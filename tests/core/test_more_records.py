@@ -307,7 +307,7 @@ def test_a_licence_that_forbids_commercial_use_warns_once_per_process() -> None:
 
 
 def test_no_default_is_a_model_with_such_a_licence() -> None:
-    from embrief.cli.offline import offline_models
+    from embrief.config.offline import offline_models
 
     models = plugins().catalog
     defaults = [inspect.signature(facade).parameters["model"].default for facade in (Embedder, Reranker)]

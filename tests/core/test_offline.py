@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embrief import plugins
-from embrief.cli.offline import OfflineModels, offline_models
+from embrief.config.offline import OfflineModels, offline_models
 from embrief.facts.records import LEXICAL_MODEL, TINY_EMBEDDING, TINY_RERANKER
 from embrief.runtimes import base
 from embrief.serving.choosing import to_fetch

@@ -136,7 +136,7 @@ for name, spec in embrief.plugins().catalog.models.items():
 
 
 def test_choosing_what_runs_offline_imports_no_runtime(process):
-    assert loaded_after(process, "from embrief.cli.offline import offline_models; offline_models()") == []
+    assert loaded_after(process, "from embrief.config.offline import offline_models; offline_models()") == []
 
 
 def test_embedding_with_the_lexical_model_imports_no_runtime(process):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embrief.cli.naming import ConfigFile, given
-from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_table, table
 from embrief.cli.paths import expanded
+from embrief.config.offline import offline_models
 from embrief.errors import ArgumentError
 from embrief.facts.records import TINY_EMBEDDING
 from embrief.system.installed import install_command

@@ -8,9 +8,9 @@ import typer
 
 from embrief.cli.items import Keys
 from embrief.cli.naming import ConfigFile, given
-from embrief.cli.offline import offline_models
 from embrief.cli.piping import Batch, Files, Format, Input, OnError, Out, Pipe, one_of
 from embrief.cli.rows import Row
+from embrief.config.offline import offline_models
 from embrief.errors import ArgumentError
 from embrief.system.installed import install_command
 

@@ -10,9 +10,9 @@ from typer.core import TyperGroup
 
 from embrief.cli import golden
 from embrief.cli.naming import ConfigFile, given
-from embrief.cli.offline import offline_models
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.cli.paths import all_expanded, expanded
+from embrief.config.offline import offline_models
 from embrief.errors import ArgumentError
 from embrief.system.installed import install_command
 

@@ -8,11 +8,8 @@ import typer
 
 from embrief.cli.items import Keys
 from embrief.cli.naming import ConfigFile, given
-from embrief.cli.offline import offline_models
 from embrief.cli.piping import Batch, Files, Format, Input, OnError, Out, Pipe, one_of
 from embrief.cli.rows import Row
-from embrief.errors import ArgumentError
-from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,13 +46,12 @@ def rerank(
     one_of("--truncate", truncate, tuple(_TRUNCATE))
     pipe = Pipe(files, form, format, out, on_error, batch, Keys("document", query="query", default_query=query))
 
-    from embrief import Reranker, RerankerSpec
-    from embrief.config.names import named_default
+    from embrief import Reranker
+    from embrief.config.offline import usual_reranker
 
-    name = model or named_default(RerankerSpec) or offline_models().reranker
-    if name is None:
-        raise ArgumentError(f"no reranker runs here; install one's runtime: {install_command('torch')}")
-    reranker = Reranker(name, instruction=instruction, truncate=_TRUNCATE[truncate], **given(device=device))
+    reranker = Reranker(
+        model or usual_reranker(), instruction=instruction, truncate=_TRUNCATE[truncate], **given(device=device)
+    )
 
     def answer(items: Sequence[Item]) -> list[Row]:
         scores = reranker.score_pairs([(item.query or "", item.text) for item in items])
