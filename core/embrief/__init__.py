@@ -63,12 +63,13 @@ if TYPE_CHECKING:
     from embrief.exporting import ExportReport, export_model
     from embrief.facades.embedder import Embedder, EmbeddingResult
     from embrief.facades.reranker import RankedDocument, RankedItem, Reranker
-    from embrief.facts.images import Image
     from embrief.facts.prompts import Rendered, Source, group_by_query
     from embrief.facts.space import VectorSpace
     from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task, Template
     from embrief.facts.values import Dense, Multi, Scores, Sparse
     from embrief.fallback import FallbackEmbedder, FallbackEvent, FallbackReranker
+    from embrief.images.image import Image
+    from embrief.images.limits import ImageLimits
     from embrief.parity import ParityReport, check_parity
     from embrief.registry import Health, ModelRow, Registry
     from embrief.runtimes.base import (
@@ -117,6 +118,7 @@ __all__ = [
     "GatedModelError",
     "Health",
     "Image",
+    "ImageLimits",
     "IndexedError",
     "InputTooLongError",
     "Integration",
@@ -236,7 +238,8 @@ _LATER = {
     "embrief.discovery.hookspecs": ("hookimpl",),
     "embrief.discovery.integrations": ("Integration",),
     "embrief.discovery.plugins": ("plugins",),
-    "embrief.facts.images": ("Image",),
+    "embrief.images.image": ("Image",),
+    "embrief.images.limits": ("ImageLimits",),
     "embrief.facts.prompts": (
         "Rendered",
         "Source",

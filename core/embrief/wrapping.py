@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.cache.options import CacheOptions
-    from embrief.facts.specs import Truncate
+    from embrief.facts.specs import SpecialTokens, Truncate
     from embrief.facts.vectors import Matrix
 
 __all__ = [
@@ -75,6 +75,8 @@ class RerankerOptions(TypedDict, total=False):
     local_files_only: bool
     trust_remote_code: bool
     like: str | None
+    max_pixels: int | None
+    special_tokens: SpecialTokens | None
 
 
 class EmbedderOptions(RerankerOptions, total=False):

@@ -550,7 +550,7 @@ def test_closing_while_a_call_runs_lets_it_finish() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sentence-transformers/all-MiniLM-L12-v2", "Qwen/Qwen3-VL-Reranker-8B", "Qwen/Qwen3-Embedding-0.6B-GGUF"]
+    "name", ["sentence-transformers/all-MiniLM-L12-v2", "Qwen/Qwen3-VL-Reranker-4B", "Qwen/Qwen3-Embedding-0.6B-GGUF"]
 )
 def test_a_name_close_to_a_recorded_one_may_be_a_model_of_its_own(name: str) -> None:
     assert Embedder(name).settings.model == name

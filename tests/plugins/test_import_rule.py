@@ -217,7 +217,8 @@ def test_faces_import_facades_and_never_runtimes():
 
 # From the ground up. A room imports what is below it, and nothing above.
 ROOMS = (
-    "errors", "system", "facts", "files", "engine", "llama", "runtimes", "servers", "discovery", "cache", "serving",
+    "errors", "system", "images", "facts", "files", "engine", "llama", "runtimes", "servers", "discovery", "cache",
+    "serving",
     "config", "facades", "stores", "wrapping", "parity", "exporting", "fallback", "registry", "testing", *FACES,
     "__main__",  # asks `local` for an answer before it imports `cli`, which is heavier
 )  # fmt: skip

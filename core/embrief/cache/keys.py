@@ -41,14 +41,18 @@ class Keys:
         """Return the key of each input: 32 bytes."""
         cut = "refused" if options.refuse_long else "cut"
         dim = str(options.dim) if self.native_dims else ""
-        base = digest(self._model, str(options.max_tokens), cut, dim)
+        # Left out where a text model reads texts as it always has: keys that exist stay.
+        more = [] if options.max_pixels is None else [f"pixels {options.max_pixels}"]
+        more += [] if options.special_tokens == "parsed" else ["plain text"]
+        base = digest(self._model, str(options.max_tokens), cut, dim, *more)
         return [hashlib.sha256(base + item.key + self._said(item)).digest() for item in inputs]
 
     def _said(self, item: Rendered) -> bytes:
         if not self.server_renders:
             return b""
         source = item.source
-        said = [value for part in (source.query, source.instruction, source.title) for value in _given(part)]
+        query = source.query if source.query is None or isinstance(source.query, str) else item.shown
+        said = [value for part in (query, source.instruction, source.title) for value in _given(part)]
         return digest(source.role, *said)
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ArgumentTypeError
 from embrief.facades import synonyms
-from embrief.facts.images import Image
-from embrief.facts.specs import EmbeddingSpec, Truncate
+from embrief.facts.specs import EmbeddingSpec, SpecialTokens, Truncate
+from embrief.images.image import Image
 from embrief.runtimes.base import Runtime, RuntimeOptions
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ def texts(values: object, what: str, *, start: int = 0) -> list[str]:
 def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> list[Content]:
     """Return inputs as a model takes them: texts, and where it takes images, texts and images in their order.
 
+    Images are decoded.
+
     Args:
         values: What the caller passed; for models that take images, items may be images, sequences of texts and images,
             or mappings with "text" and "image".
@@ -147,48 +149,67 @@ def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> l
         ArgumentError: An item is no Unicode text, or an image cannot be read.
     """
     items = listed(values, what, "strings")
-    if "image" not in spec.modalities:
+    if spec.images is None:
         for index, item in enumerate(items, start):
             if not isinstance(item, str) and _parts(item) is not None:
-                raise ArgumentTypeError(
-                    f"{what}[{index}] holds an image, and {spec.id} takes texts only; {_for_images(spec)}", index=index
-                )
+                raise _no_images(f"{what}[{index}]", spec, index)
         return list(texts(items, what, start=start))
-    found: list[Content] = []
-    for index, item in enumerate(items, start):
-        if isinstance(item, str):
-            unicode(item, f"{what}[{index}]", index)
-            found.append(item)
-            continue
-        parts = _parts(item)
-        if parts is None:
-            raise ArgumentTypeError(
-                f"{what}[{index}] is {type(item).__name__}; it is a string, an Image, a sequence of both, or a mapping "
-                f"with 'text' and 'image'{_string_remedy(item)}",
-                index=index,
-            )
-        for part in parts:
-            if isinstance(part, Image):
-                try:
-                    _ = part.digest
-                except ArgumentError as error:
-                    raise ArgumentError(f"{what}[{index}]: {error}", index=index) from error
-            else:
-                unicode(part, f"{what}[{index}]", index)
-        found.append(parts)
-    return found
+    return [content(item, f"{what}[{index}]", spec, index=index) for index, item in enumerate(items, start)]
+
+
+def content(value: object, what: str, spec: ModelSpec, *, index: int | None = None) -> Content:
+    """Return one input as of `contents`; the errors name it by `what`, and by its index if it has one."""
+    if isinstance(value, str):
+        unicode(value, what, index)
+        return value
+    parts = _parts(value)
+    if spec.images is None:
+        if parts is not None:
+            raise _no_images(what, spec, index)
+        return text(value, what)
+    if parts is None:
+        raise ArgumentTypeError(
+            f"{what} is {type(value).__name__}; it is a string, an Image, a sequence of both, or a mapping with 'text' "
+            f"and 'image'{_string_remedy(value)}",
+            index=index,
+        )
+    for part in parts:
+        if isinstance(part, Image):
+            try:
+                _ = part.digest
+            except ArgumentError as error:
+                raise ArgumentError(f"{what}: {error}", index=index) from error
+        else:
+            unicode(part, what, index)
+    return parts
+
+
+def _no_images(what: str, spec: ModelSpec, index: int | None) -> ArgumentTypeError:
+    return ArgumentTypeError(f"{what} holds an image, and {spec.id} takes texts only; {_for_images(spec)}", index=index)
+
+
+_KEYS = ("image", "text")
+"""Of a mapping."""
 
 
 def _parts(item: object) -> tuple[str | Image, ...] | None:
-    """Return the texts and images of an item that holds an image, `None` if it holds none."""
+    """Return the images and texts of an item that holds an image, in the models' order; `None` if it holds none."""
     if isinstance(item, Image):
         return (item,)
     if isinstance(item, Mapping):
-        item = [item[key] for key in item if key in ("text", "image")] if set(item) <= {"text", "image"} else ()
+        if not item or not set(item) <= set(_KEYS):
+            return None
+        found: list[object] = []
+        for key in _KEYS:
+            value = item.get(key)
+            found += value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        item = found
     if not isinstance(item, (list, tuple)):
         return None
-    parts = [part for part in item if isinstance(part, (str, Image))]
-    return tuple(parts) if len(parts) == len(item) and any(isinstance(part, Image) for part in parts) else None
+    images = [part for part in item if isinstance(part, Image)]
+    words = [part for part in item if isinstance(part, str)]
+    # The models' authors put pictures first, whatever the order in which they are given.
+    return (*images, *words) if images and len(images) + len(words) == len(item) else None
 
 
 def _for_images(spec: ModelSpec) -> str:
@@ -257,19 +278,22 @@ def flag(value: object, what: str) -> None:
         raise ArgumentTypeError(f"{what} is True or False, not {value!r}")
 
 
-def pairs(values: object, what: str) -> list[tuple[str, str]]:
-    """Return `values` as a list of pairs of strings.
+def pairs(values: object, what: str, spec: ModelSpec) -> list[tuple[Content, Content]]:
+    """Return `values` as a list of pairs of inputs that the model takes.
 
     Raises:
-        ArgumentTypeError: It is no list, or an item is no pair of strings (named by its index).
-        ArgumentError: An item is no Unicode text.
+        ArgumentTypeError: It is no list, or an item is no pair of them (named by its index).
+        ArgumentError: An item is no Unicode text, or an image cannot be read.
     """
-    found: list[tuple[str, str]] = []
+    found: list[tuple[Content, Content]] = []
     for index, pair in enumerate(listed(values, what, "pairs (query, document)")):
         match pair:
             case [str(query), str(document)]:
                 unicode((query, document), f"{what}[{index}]", index)
                 found.append((query, document))
+            case [query, document] if spec.images is not None:
+                sides = (content(side, f"{what}[{index}]", spec, index=index) for side in (query, document))
+                found.append((next(sides), next(sides)))
             case _:
                 raise ArgumentTypeError(f"{what}[{index}] is no pair (query, document) of strings", index=index)
     return found
@@ -295,6 +319,35 @@ def titles(values: object, count: int) -> list[str | None]:
             )
         unicode(item, f"titles[{index}]", index)
     return items
+
+
+def special_tokens(value: object) -> None:
+    """Refuse what says no way to read the names of special tokens."""
+    if value not in (None, *get_args(SpecialTokens)):
+        raise ArgumentError(
+            f"special_tokens={value!r} is not known; use {' or '.join(map(repr, get_args(SpecialTokens)))}"
+        )
+
+
+def image_options(max_pixels: int | None, tokens: str | None, spec: ModelSpec) -> None:
+    """Refuse what does not fit a model that takes images, or takes none.
+
+    Raises:
+        ArgumentError: The message has the value and the remedy.
+    """
+    if max_pixels is not None and spec.images is None:
+        raise ArgumentError(f"{spec.id} takes texts only, so max_pixels={max_pixels} would do nothing; leave it out")
+    if spec.images is None:
+        return
+    if max_pixels is not None and max_pixels < spec.images.min_pixels:
+        raise ArgumentError(
+            f"max_pixels={max_pixels} is less than the least area of {spec.id}, {spec.images.min_pixels}"
+        )
+    if tokens == "parsed":
+        raise ArgumentError(
+            f"{spec.id} takes images, and a text with the names of its special tokens could forge one; leave "
+            "special_tokens='parsed' out"
+        )
 
 
 def optional_text(value: object, what: str) -> None:

@@ -27,6 +27,7 @@ from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
 from embrief.facades.progress import Progress, progress_bar
 from embrief.facades.streaming import Block, ablocks, blocks
 from embrief.facts.prompts import (
+    Around,
     PromptChoice,
     Rendered,
     RenderedTexts,
@@ -37,7 +38,7 @@ from embrief.facts.prompts import (
     query_template,
 )
 from embrief.facts.space import UNKNOWN_POOLING, VectorSpace
-from embrief.facts.specs import EmbeddingSpec, Role, Truncate
+from embrief.facts.specs import EmbeddingSpec, Role, SpecialTokens, Truncate
 from embrief.facts.vectors import Matrix, Vector, row_blocks, spread
 from embrief.facts.vectors import finish as finish_vectors
 from embrief.files.weights import COMMIT
@@ -72,6 +73,8 @@ class EmbeddingResult:
     """The space the vectors belong to."""
     answered_by: str = ""
     """Which member of a fallback made them."""
+    image_tokens: NDArray[np.int64] | None = None
+    """(n,) how many of the tokens are those of pictures; `None`: of a model that takes texts only."""
     degraded: bool = False
     """Whether they are of another space than the one asked for, since nobody else could answer."""
 
@@ -136,6 +139,8 @@ class Embedder(Facade[EmbeddingSpec]):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         like: str | None = None,
+        max_pixels: int | None = None,
+        special_tokens: SpecialTokens | None = None,
         cache: str | CacheOptions | Literal[False] | None = None,
         **unknown: Never,
     ) -> None:
@@ -161,6 +166,11 @@ class Embedder(Facade[EmbeddingSpec]):
             local_files_only: Never ask the network.
             trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
             like: For a model without a record: the record to take prompts, pooling and limits from.
+            max_pixels: Largest area, height times width, in which the model sees a picture; larger ones are made
+                smaller. Only for models that take images, and with a default of their own.
+            special_tokens: How the names of special tokens in a text are read: `"parsed"` as those tokens, as the
+                authors' code of text models does, or `"text"` as letters, so that nobody can forge one. By default as
+                the model's record says; models that take images read texts only.
             cache: Where vectors are kept, so that no text is computed twice: `"memory"`, `"sqlite"`, or a `MemoryCache`
                 or `SqliteCache` with a size, a place and a time; by default what the configuration says, else nowhere.
                 `False`: nowhere, whatever the configuration says.
@@ -194,6 +204,8 @@ class Embedder(Facade[EmbeddingSpec]):
                 local_files_only=local_files_only,
                 trust_remote_code=trust_remote_code,
                 like=like,
+                max_pixels=arguments.positive(max_pixels, "max_pixels"),
+                special_tokens=special_tokens,
                 cache=caches.chosen(cache),
             )
         )
@@ -244,7 +256,14 @@ class Embedder(Facade[EmbeddingSpec]):
             normalize=self._settings.normalize,
             lexical=spec.lexical,
             label=self._shared.label,
+            min_pixels=0 if spec.images is None else spec.images.min_pixels,
+            max_pixels=0 if spec.images is None else self._settings.max_pixels or spec.images.max_pixels,
+            special_tokens="text" if self._reads_plain(spec) else "",
         )
+
+    def _reads_plain(self, spec: EmbeddingSpec) -> bool:
+        """Return whether texts are read otherwise than the model's authors do."""
+        return self._settings.special_tokens not in (None, spec.special_tokens)
 
     @property
     def fingerprint(self) -> str:
@@ -333,18 +352,21 @@ class Embedder(Facade[EmbeddingSpec]):
 
     def render(
         self,
-        text: str,
+        text: Input,
         *,
         role: Role,
         instruction: str | None = None,
         task: str | None = None,
         title: str | None = None,
     ) -> str:
-        """Return the exact string that the tokenizer gets for a text, without loading anything."""
-        arguments.text(text, "text")
+        """Return the exact string that the tokenizer gets for a text, without loading anything.
+
+        A picture is one mark in it; the tokenizer gets as many as it has tokens.
+        """
+        item = arguments.content(text, "text", self.spec)
         return self._render(
-            self.spec, [text], role, PromptChoice(instruction, task), None if title is None else [title]
-        )[0].text
+            self.spec, [item], role, PromptChoice(instruction, task), None if title is None else [title]
+        )[0].shown
 
     def _render(
         self,
@@ -360,6 +382,7 @@ class Embedder(Facade[EmbeddingSpec]):
         arguments.optional_text(call.instruction, "instruction")
         arguments.optional_text(call.task, "task")
         check_choice(spec.prompts, call, model=spec.id)
+        mark = spec.images.mark if spec.images is not None else ""
         if role == "query":
             if call.instruction is not None and call.task is not None:
                 raise ArgumentError(
@@ -367,20 +390,22 @@ class Embedder(Facade[EmbeddingSpec]):
                 )
             if titles is not None:
                 raise ArgumentError("titles belong to documents; a query has none")
-            return RenderedTexts(texts, *query_template(spec.prompts, call, default, model=spec.id))
+            around, source = query_template(spec.prompts, call, default, model=spec.id)
+            return RenderedTexts(texts, around, replace(source, image_mark=mark) if mark else source)
         if call.instruction is not None:
             raise ArgumentError(
                 f"instruction={call.instruction!r} is for queries; documents are embedded once for all instructions"
             )
         applies = active_task(spec.prompts, call, default, model=spec.id)
-        plain = Source("document")
+        plain = Source("document", image_mark=mark)
         if titles is None:
             return RenderedTexts(texts, applies.document, plain)
         found: list[Rendered] = []
         for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True)):
             around = document_template(applies, title, model=spec.id, index=index)
-            source = Source("document", title=title) if title else plain
-            found.append(Rendered(around.head, text, around.tail, source))
+            source = Source("document", title=title, image_mark=mark) if title else plain
+            written = around.written if isinstance(around, Around) else ()
+            found.append(Rendered(around.head, text, around.tail, source, written))
         return found
 
     def encode(
@@ -427,6 +452,8 @@ class Embedder(Facade[EmbeddingSpec]):
         """Check and render the texts, the first of which has the index `start` for the caller. Loads nothing."""
         spec, settings = self.spec, self._settings
         items = arguments.contents(texts, "texts", spec, start=start)
+        self._check_images(items, "texts", start)
+        image_tokens = self._image_tokens(items, spec)
         with placed(range(start, start + len(items))):
             rendered = self._render(spec, items, role, call, titles)
         if self._shared.renders == "server":
@@ -448,8 +475,9 @@ class Embedder(Facade[EmbeddingSpec]):
         def finish(output: Output | None) -> EmbeddingResult:
             if output is None:
                 return EmbeddingResult(
-                    np.empty((0, dim), np.float32), np.empty(0, np.int64), np.empty(0, np.bool_), space
-                )
+                    np.empty((0, dim), np.float32), np.empty(0, np.int64), np.empty(0, np.bool_), space,
+                    image_tokens=image_tokens,
+                )  # fmt: skip
             vectors = finish_vectors(
                 output.array("dense"), count=len(distinct), dim=dim, normalize=settings.normalize, what=spec.id
             )
@@ -460,9 +488,19 @@ class Embedder(Facade[EmbeddingSpec]):
                 truncated = None if truncated is None else truncated[order]
             if truncated is not None:
                 self._warn_truncated(counts, truncated, options.max_tokens, start)
-            return EmbeddingResult(vectors, counts, truncated, space, output.answered_by)
+            return EmbeddingResult(vectors, counts, truncated, space, output.answered_by, image_tokens)
 
         return Plan(Request(distinct, options, urgent=role == "query"), finish, shown)
+
+    def _image_tokens(self, items: Sequence[Content], spec: EmbeddingSpec) -> NDArray[np.int64] | None:
+        if (images := spec.images) is None:
+            return None
+        counts = np.zeros(len(items), np.int64)
+        for place, item in enumerate(items):
+            if not isinstance(item, str):
+                sizes = [part.size for part in item if not isinstance(part, str)]
+                counts[place] = sum(images.tokens(*size, self._settings.max_pixels) for size in sizes)
+        return counts
 
     def encode_dims(
         self,
@@ -509,6 +547,7 @@ class Embedder(Facade[EmbeddingSpec]):
                 whole.truncated,
                 view._space(view.spec, PromptChoice(instruction, task)),
                 whole.answered_by,
+                whole.image_tokens,
             )
             for dim, view in views.items()
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from embrief.errors import (
 )
 from embrief.facades import arguments
 from embrief.facades.configured import applied
-from embrief.facts.specs import EmbeddingSpec, Kind, RerankerSpec, Truncate
+from embrief.facts.specs import EmbeddingSpec, Kind, RerankerSpec, SpecialTokens, Truncate
 from embrief.files import foreign
 from embrief.runtimes.base import Output, RunOptions, RuntimeOptions
 from embrief.serving.loading import SharedModel, shared_model
@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from embrief.config.meaning import Meant
-    from embrief.facts.specs import ModelSpec
+    from embrief.facts.prompts import Content
+    from embrief.facts.specs import Modality, ModelSpec
     from embrief.serving.jobs import Request
     from embrief.serving.scheduler import Served
 
-VIEWED = frozenset({"instruction", "task", "dim", "normalize", "max_tokens", "truncate", "batch_tokens"})
+VIEWED = frozenset({
+    "instruction", "task", "dim", "normalize", "max_tokens", "truncate", "batch_tokens", "max_pixels", "special_tokens",
+})  # fmt: skip
 """Settings that may differ between facades on one loaded model."""
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
@@ -60,6 +63,8 @@ class Settings:
     local_files_only: bool = False
     trust_remote_code: bool = False
     like: str | None = None
+    max_pixels: int | None = None
+    special_tokens: SpecialTokens | None = None
 
     def values(self) -> dict[str, Any]:
         """Return the arguments by their names. A runtime's options are one value."""
@@ -166,6 +171,7 @@ class Facade(Generic[S]):
             arguments.optional_text(getattr(settings, what), what)
         arguments.backend(settings.backend)
         arguments.runtime(settings.device, settings.dtype, settings.truncate, plugins().catalog.backends.values())
+        arguments.special_tokens(settings.special_tokens)
         arguments.revision(settings.revision)
         arguments.flag(settings.local_files_only, "local_files_only")
         arguments.flag(settings.trust_remote_code, "trust_remote_code")
@@ -186,6 +192,12 @@ class Facade(Generic[S]):
         if settings.dtype in spec.banned_dtypes:
             raise ArgumentError(
                 f"{spec.id} gives wrong results in {settings.dtype}; use dtype='float32', 'bfloat16' or 'auto'"
+            )
+        arguments.image_options(settings.max_pixels, settings.special_tokens, spec)
+        if settings.special_tokens not in (None, spec.special_tokens) and not self._shared.plain_text:
+            raise ArgumentError(
+                f"special_tokens={settings.special_tokens!r} cannot be had from {self._shared.backend.name!r}, which "
+                "reads the names of special tokens as those tokens; leave it out, or use the engine"
             )
         self._check_kind(spec)
         self._checked = True
@@ -309,7 +321,8 @@ class Facade(Generic[S]):
             )
         for what in ("instruction", "task"):
             arguments.optional_text(changes.get(what), what)
-        for what in ("dim", "max_tokens", "batch_tokens"):
+        arguments.special_tokens(changes.get("special_tokens"))
+        for what in ("dim", "max_tokens", "batch_tokens", "max_pixels"):
             if what in changes:
                 changes[what] = arguments.positive(changes[what], what)
         truncate = changes.get("truncate", settings.truncate)
@@ -337,7 +350,36 @@ class Facade(Generic[S]):
             batch_tokens=self._settings.batch_tokens,
             dim=dim,
             kinds=self._kinds,
+            max_pixels=self.max_pixels,
+            special_tokens=self._settings.special_tokens or spec.special_tokens,
         )
+
+    @property
+    def max_pixels(self) -> int | None:
+        """Largest area, height times width, in which the model sees a picture; `None`: it takes none."""
+        images = self.spec.images
+        return None if images is None else int(self._settings.max_pixels or images.max_pixels)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What an input may hold, by the model and the runtime that serves it."""
+        return self.spec.modalities if self._shared.takes_images else ("text",)
+
+    def _check_images(self, found: Sequence[Content], what: str, start: int = 0) -> None:
+        """Refuse images where the runtime takes none.
+
+        Raises:
+            ArgumentTypeError: There is one; the error has the index.
+        """
+        if self.spec.images is None or self._shared.takes_images:
+            return
+        for index, item in enumerate(found, start):
+            if not isinstance(item, str):
+                raise ArgumentTypeError(
+                    f"{what}[{index}] holds an image, and {self._shared.backend.name!r} gives {self.spec.id} texts "
+                    "only; use the engine",
+                    index=index,
+                )
 
     def info(self) -> dict[str, Any]:
         """Return what is used and why, as plain values. Chooses a device, but loads no weights."""
@@ -357,6 +399,9 @@ class Facade(Generic[S]):
             "device": offer.device,
             "dtype": offer.dtype,
             "max_tokens": self.max_tokens,
+            "modalities": list(self.modalities),
+            "max_pixels": self.max_pixels,
+            "special_tokens": self._settings.special_tokens or spec.special_tokens,
             "truncate": self._settings.truncate,
             "tells_truncation": offer.tells_truncation,
             "loaded": shared.loaded,

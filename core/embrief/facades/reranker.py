@@ -16,7 +16,7 @@ from embrief.errors import ArgumentError, BackendError, TruncationWarning, warn
 from embrief.facades import arguments
 from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
 from embrief.facts.prompts import Rendered, RenderedTexts, pair_template
-from embrief.facts.specs import RerankerSpec, Truncate
+from embrief.facts.specs import RerankerSpec, SpecialTokens, Truncate
 from embrief.facts.vectors import check_finite
 from embrief.serving.jobs import Request
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embrief.facts.prompts import Input, Source
+    from embrief.facts.prompts import Content, Input, Source
     from embrief.facts.specs import Template
     from embrief.runtimes.base import Output, RuntimeOptions, Token
 
@@ -84,6 +84,8 @@ class Reranker(Facade[RerankerSpec]):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         like: str | None = None,
+        max_pixels: int | None = None,
+        special_tokens: SpecialTokens | None = None,
         **unknown: Never,
     ) -> None:
         """Check the arguments.
@@ -105,6 +107,11 @@ class Reranker(Facade[RerankerSpec]):
             local_files_only: Never ask the network.
             trust_remote_code: Run code that comes with the model. Needs a full commit id as `revision`.
             like: For a model without a record: the record to take the template and limits from.
+            max_pixels: Largest area, height times width, in which the model sees a picture; larger ones are made
+                smaller. Only for models that take images, and with a default of their own.
+            special_tokens: How the names of special tokens in a text are read: `"parsed"` as those tokens, as the
+                authors' code of text models does, or `"text"` as letters, so that nobody can forge one. By default as
+                the model's record says; models that take images read texts only.
             **unknown: Nothing may be here; it gives a misspelt keyword an error with the right one.
 
         Raises:
@@ -132,6 +139,8 @@ class Reranker(Facade[RerankerSpec]):
                 local_files_only=local_files_only,
                 trust_remote_code=trust_remote_code,
                 like=like,
+                max_pixels=arguments.positive(max_pixels, "max_pixels"),
+                special_tokens=special_tokens,
             )
         )
 
@@ -164,6 +173,8 @@ class Reranker(Facade[RerankerSpec]):
             pair.head,
             pair.tail,
             *self._identity(self._shared),
+            *([] if self.max_pixels is None else [f"pixels {self.max_pixels}"]),
+            *([] if settings.special_tokens in (None, self.spec.special_tokens) else ["plain text"]),
         )
         return "rf1-" + hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -172,22 +183,24 @@ class Reranker(Facade[RerankerSpec]):
         arguments.optional_text(instruction, "instruction")
         return self._view(instruction=instruction)
 
-    def render(self, query: str, document: str, *, instruction: str | None = None) -> Rendered:
-        """Return the exact strings for one pair, without loading anything."""
-        texts = [arguments.text(document, "document")]
-        return RenderedTexts(texts, *self._around(arguments.text(query, "query"), self.spec, instruction))[0]
+    def render(self, query: Input, document: Input, *, instruction: str | None = None) -> Rendered:
+        """Return the exact strings for one pair, without loading anything; `shown` of it has a mark for each image."""
+        items = [arguments.content(document, "document", self.spec)]
+        asked = arguments.content(query, "query", self.spec)
+        return RenderedTexts(items, *self._around(asked, self.spec, instruction))[0]
 
-    def _around(self, query: str, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:
+    def _around(self, query: Content, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:
         self._check_instruction(instruction, spec)
         chosen = instruction if instruction is not None else self._settings.instruction
         return pair_template(query, spec, chosen)
 
-    def score(self, query: str, documents: Sequence[Input], *, instruction: str | None = None) -> NDArray[np.float32]:
+    def score(self, query: Input, documents: Sequence[Input], *, instruction: str | None = None) -> NDArray[np.float32]:
         """Return how relevant each document is to the query.
 
         Args:
-            query: The query, without any prompt.
-            documents: Any number of documents, also none. A document never changes another's score.
+            query: The query, without any prompt; for models that take images, also with some.
+            documents: Any number of documents, also none; for models that take images, also with some. A document
+                never changes another's score.
             instruction: What makes a document relevant; wins over the constructor's.
 
         Returns:
@@ -200,7 +213,9 @@ class Reranker(Facade[RerankerSpec]):
         """
         return self._run(partial(self._plan_query, query, documents, instruction))
 
-    def score_pairs(self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None) -> NDArray[np.float32]:
+    def score_pairs(
+        self, pairs: Sequence[tuple[Input, Input]], *, instruction: str | None = None
+    ) -> NDArray[np.float32]:
         """Return how relevant each document is to its own query.
 
         Args:
@@ -216,16 +231,23 @@ class Reranker(Facade[RerankerSpec]):
         """
         return self._run(partial(self._plan, pairs, instruction))
 
-    def _plan_query(self, query: str, documents: Sequence[Input], instruction: str | None) -> Plan[NDArray[np.float32]]:
+    def _plan_query(
+        self, query: Input, documents: Sequence[Input], instruction: str | None
+    ) -> Plan[NDArray[np.float32]]:
         spec = self.spec
         items = arguments.contents(documents, "documents", spec)
-        around = self._around(arguments.text(query, "query"), spec, instruction)
+        asked = arguments.content(query, "query", spec)
+        self._check_images(items, "documents")
+        self._check_images([asked], "query")
+        around = self._around(asked, spec, instruction)
         return self._planned(RenderedTexts(items, *around), spec)
 
-    def _plan(self, pairs: Sequence[tuple[str, str]], instruction: str | None) -> Plan[NDArray[np.float32]]:
+    def _plan(self, pairs: Sequence[tuple[Input, Input]], instruction: str | None) -> Plan[NDArray[np.float32]]:
         spec = self.spec
         self._check_instruction(instruction, spec)
-        items = arguments.pairs(pairs, "pairs")
+        items = arguments.pairs(pairs, "pairs", spec)
+        for side in zip(*items, strict=True):
+            self._check_images(side, "pairs")
         around = {query: self._around(query, spec, instruction) for query in dict.fromkeys(query for query, _ in items)}
         return self._planned([RenderedTexts([document], *around[query])[0] for query, document in items], spec)
 
@@ -256,7 +278,7 @@ class Reranker(Facade[RerankerSpec]):
 
     def rerank(
         self,
-        query: str,
+        query: Input,
         documents: Sequence[Input],
         *,
         instruction: str | None = None,
@@ -279,7 +301,7 @@ class Reranker(Facade[RerankerSpec]):
 
     def rerank_items(
         self,
-        query: str,
+        query: Input,
         items: Sequence[T],
         *,
         text: Callable[[T], Input],
@@ -303,7 +325,7 @@ class Reranker(Facade[RerankerSpec]):
         return _with_items(candidates, ranked)
 
     def count_tokens(
-        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+        self, query: Input, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.int64] | None:
         """Return how long each document is with the query, template included, without running the model. Loads it.
 
@@ -324,7 +346,7 @@ class Reranker(Facade[RerankerSpec]):
         return self._served(self._shared).count(request.inputs, request.options)
 
     def tokenize(
-        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+        self, query: Input, documents: Sequence[Input], *, instruction: str | None = None
     ) -> list[list[Token]] | None:
         """Return the tokens that the model reads of each pair, template included, nothing cut off. Loads it.
 
@@ -339,7 +361,7 @@ class Reranker(Facade[RerankerSpec]):
         return self._served(self._shared).tokenize(inputs) if inputs else []
 
     async def acount_tokens(
-        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+        self, query: Input, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.int64] | None:
         """`count_tokens` without blocking the event loop."""
         return await self._shared.lanes[False].run(
@@ -347,20 +369,20 @@ class Reranker(Facade[RerankerSpec]):
         )
 
     async def ascore(
-        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+        self, query: Input, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.float32]:
         """`score` without blocking the event loop. Calls at the same time share batches."""
         return await self._arun(partial(self._plan_query, query, documents, instruction))
 
     async def ascore_pairs(
-        self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None
+        self, pairs: Sequence[tuple[Input, Input]], *, instruction: str | None = None
     ) -> NDArray[np.float32]:
         """`score_pairs` without blocking the event loop."""
         return await self._arun(partial(self._plan, pairs, instruction))
 
     async def arerank(
         self,
-        query: str,
+        query: Input,
         documents: Sequence[Input],
         *,
         instruction: str | None = None,
@@ -372,7 +394,7 @@ class Reranker(Facade[RerankerSpec]):
 
     async def arerank_items(
         self,
-        query: str,
+        query: Input,
         items: Sequence[T],
         *,
         text: Callable[[T], Input],

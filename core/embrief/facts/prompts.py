@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from embrief.errors import ArgumentError, BackendError
-from embrief.facts.images import Image
 from embrief.facts.specs import NO_PROMPT, Template
+from embrief.images.image import Image
 
 if TYPE_CHECKING:
     from embrief.facts.specs import EmbeddingPrompts, RerankerSpec, Task
@@ -50,12 +51,21 @@ class Source:
     """
 
     role: Literal["query", "document", "pair"] = "document"
-    query: str | None = None
+    query: Content | None = None
     """The query of a pair."""
     instruction: str | None = None
     """The instruction in force, in the caller's words or the model's own; `None` where there is none."""
     title: str | None = None
     """The title of a document."""
+    image_mark: str = ""
+    """What stands for a picture where a rendered value is shown."""
+
+    @property
+    def asked(self) -> str:
+        """Return the query of a pair without images, empty without one; servers of texts are given no others."""
+        if self.query is None or isinstance(self.query, str):
+            return self.query or ""
+        raise BackendError("the query of this pair holds images, and was read as a text; read query instead")
 
 
 _DOCUMENT = Source()
@@ -77,6 +87,30 @@ class Rendered:
     tail: str = ""
     """What stands behind the body, tokenised by itself. Never cut."""
     source: Source = field(default=_DOCUMENT, compare=False)
+    written: tuple[tuple[int, int], ...] = field(default=(), compare=False)
+    """Where the head holds what callers wrote: places of its characters, from and to."""
+    query: Content | None = None
+    """The query of a pair, for models that take images: between the head and `middle`. `None`: the head holds it."""
+    middle: str = ""
+    """What stands between such a query and the body."""
+
+    @property
+    def pieces(self) -> tuple[str | Image, ...]:
+        """Return all that the model gets in its order, prompts, texts and images."""
+        query = () if self.query is None else _parts(self.query)
+        return tuple(part for part in (self.head, *query, self.middle, *_parts(self.body), self.tail) if part != "")
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Return the images in it, in order."""
+        if isinstance(self.body, str) and (self.query is None or isinstance(self.query, str)):
+            return ()
+        return tuple(part for part in self.pieces if isinstance(part, Image))
+
+    @property
+    def shown(self) -> str:
+        """Return the whole as one string, with a mark for each image."""
+        return "".join(part if isinstance(part, str) else self.source.image_mark for part in self.pieces)
 
     @property
     def words(self) -> str:
@@ -88,17 +122,34 @@ class Rendered:
     @property
     def text(self) -> str:
         """Return the whole of a text without images, as one string."""
-        return self.head + self.words + self.tail
+        if self.query is not None and not isinstance(self.query, str):
+            raise BackendError("the query of this pair holds images, and was read as a text; read pieces instead")
+        return self.head + (self.query or "") + self.middle + self.words + self.tail
 
     @property
     def key(self) -> bytes:
         """Return 32 bytes that name what the model gets: for caches. Equal values have equal keys, on every machine."""
         digest = hashlib.sha256()
-        parts = self.body if isinstance(self.body, tuple) else (self.body,)
-        for part in (self.head, *parts, self.tail):
+        # Bodies of several parts have always been named so; a query in parts says how many it has.
+        query = () if self.query is None else (f"\0query {len(_parts(self.query))}", *_parts(self.query), self.middle)
+        for part in (self.head, *query, *_parts(self.body), self.tail):
             data = b"\0image" + part.digest if isinstance(part, Image) else part.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "little") + data)
         return digest.digest()
+
+
+def _parts(content: Content) -> tuple[str | Image, ...]:
+    return content if isinstance(content, tuple) else (content,)
+
+
+@dataclass(frozen=True, slots=True)
+class Around(Template):
+    """A template with its places filled by what callers wrote."""
+
+    written: tuple[tuple[int, int], ...] = ()
+    """As of `Rendered`, and so are the others."""
+    query: Content | None = None
+    middle: str = ""
 
 
 class RenderedTexts(Sequence[Rendered]):
@@ -122,13 +173,19 @@ class RenderedTexts(Sequence[Rendered]):
     def __getitem__(self, place: int | slice) -> Rendered | RenderedTexts:
         if isinstance(place, slice):
             return self.of(self.bodies[place])
-        return Rendered(self.around.head, self.bodies[place], self.around.tail, self.source)
+        around = self.around
+        if isinstance(around, Around):
+            return Rendered(
+                around.head, self.bodies[place], around.tail, self.source, around.written, around.query, around.middle
+            )
+        return Rendered(around.head, self.bodies[place], around.tail, self.source)
 
     @property
     def texts(self) -> list[str]:
         """Return `text` of each, without making the values: for models that are faster than that."""
         head, tail = self.around.head, self.around.tail
-        if all(type(body) is str for body in self.bodies):
+        whole = not isinstance(self.around, Around) or self.around.query is None
+        if whole and all(type(body) is str for body in self.bodies):
             bodies = cast("Sequence[str]", self.bodies)
             return [head + body + tail for body in bodies] if head or tail else list(bodies)
         return [item.text for item in self]
@@ -148,6 +205,28 @@ def fill(template: Template, **values: str) -> Template:
         return _SLOT.sub(lambda slot: values.get(slot[1], slot[0]), part)
 
     return Template(put(template.head), put(template.tail))
+
+
+def written(template: Template, **values: str) -> Around:
+    """Return a template filled as by `fill`, which knows where its head holds the values."""
+    head, spans, done = "", [], 0
+    for slot in _SLOT.finditer(template.head):
+        head += template.head[done : slot.start()]
+        value = values.get(slot[1], slot[0])
+        if slot[1] in values and value:
+            spans.append((len(head), len(head) + len(value)))
+        head += value
+        done = slot.end()
+    return Around(head + template.head[done:], fill(template, **values).tail, tuple(spans))
+
+
+def as_sentence(instruction: str) -> str:
+    """Return an instruction without blanks around it, and with a full stop unless it ends in punctuation.
+
+    As the authors' code of Qwen3-VL-Embedding has it.
+    """
+    text = instruction.strip()
+    return text if text and unicodedata.category(text[-1]).startswith("P") else f"{text}."
 
 
 def find_task(prompts: EmbeddingPrompts, name: str, *, model: str) -> Task:
@@ -174,6 +253,11 @@ def check_choice(prompts: EmbeddingPrompts, choice: PromptChoice, *, model: str)
     """
     if choice.task is not None:
         find_task(prompts, choice.task, model=model)
+    if prompts.instruction_is_sentence and choice.instruction is not None and not choice.instruction.strip():
+        raise ArgumentError(
+            f"{model} always has an instruction in its prompt, so instruction={choice.instruction!r} cannot be "
+            "followed; leave it out for the model's own, or say what queries are for"
+        )
     if choice.instruction and prompts.instructed is None:
         raise ArgumentError(
             f"{model} has no place for instruction={choice.instruction!r}: it was not trained with instructions, or "
@@ -196,7 +280,8 @@ def query_template(
     if choice.instruction == "":
         return NO_PROMPT, Source("query")
     if choice.instruction is not None and prompts.instructed is not None:
-        return fill(prompts.instructed, instruction=choice.instruction), Source("query", instruction=choice.instruction)
+        words = as_sentence(choice.instruction) if prompts.instruction_is_sentence else choice.instruction
+        return written(prompts.instructed, instruction=words), Source("query", instruction=words)
     task = active_task(prompts, call, default, model=model)
     own = prompts.default_instruction if task is prompts.tasks[0] else None
     return task.query, Source("query", instruction=own)
@@ -216,22 +301,27 @@ def document_template(task: Task, title: str | None, *, model: str, index: int |
             "put the title into the text instead",
             index=index,
         )
-    return fill(task.titled, title=title)
+    return written(task.titled, title=title)
 
 
-def pair_template(query: str, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:
+def pair_template(query: Content, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:
     """Return what stands around the documents of a query, and what that says.
 
     Args:
-        query: The query.
+        query: The query; of a model that takes images, perhaps with some.
         spec: The model.
         instruction: The instruction in force, `None` for the model's own.
     """
     if "{query}" not in spec.template.head:
         raise ArgumentError(f"the head of a reranker's template needs the slot {{query}}: {spec.template.head!r}")
     text = instruction if instruction is not None else spec.default_instruction
-    filled = fill(spec.template, query=query, instruction=text or "")
-    return filled, Source("pair", query, text if spec.instructed else None)
+    mark = spec.images.mark if spec.images is not None else ""
+    source = Source("pair", query, text if spec.instructed else None, image_mark=mark)
+    if isinstance(query, str):
+        return written(spec.template, query=query, instruction=text or ""), source
+    before, _, behind = spec.template.head.partition("{query}")
+    around = written(Template(before, spec.template.tail), instruction=text or "")
+    return Around(around.head, around.tail, around.written, query, behind), source
 
 
 def group_by_query(inputs: Sequence[Rendered]) -> list[tuple[Source, list[int]]]:

@@ -52,6 +52,12 @@ class VectorSpace:
     """What stands behind a document, byte for byte."""
     kind: str = "dense"
     """What there is for each document: one dense vector, a sparse one, several."""
+    min_pixels: int = 0
+    """Least area in which the model sees a picture; 0 for one that takes none."""
+    max_pixels: int = 0
+    """Largest area in which it does."""
+    special_tokens: str = ""
+    """`"text"` where the names of special tokens in a text are letters though the model's own way is another."""
 
     @property
     def id(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,7 @@ Role = Literal["query", "document"]
 Pooling = Literal["last", "mean", "cls", "none"]
 Truncate = Literal["warn", "error", "silent"]
 Modality = Literal["text", "image"]
+SpecialTokens = Literal["parsed", "text"]
 Kind = Literal["dense", "sparse", "multi", "score"]
 """What a model gives for an input: one vector, a sparse one, several; or for a pair, how relevant it is."""
 Format = Literal["safetensors", "gguf", "onnx", "openvino"]
@@ -41,6 +43,52 @@ class Template:
 NO_PROMPT = Template()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """How a model takes pictures: the sizes it sees them in, and what stands for one in the prompt.
+
+    A picture is brought to multiples of `unit` between two limits of its area, and becomes one token per unit.
+    """
+
+    mark: str
+    """What stands for one picture in a prompt, byte for byte; `pad` in it is repeated for each token of the picture."""
+    pad: str
+    patch: int = 16
+    """Pixels per side of what the vision tower reads as one."""
+    merge: int = 2
+    """Patches per side that become one token."""
+    min_pixels: int
+    max_pixels: int
+    """Unless the user says otherwise."""
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def unit(self) -> int:
+        """Pixels per side of one token."""
+        return self.patch * self.merge
+
+    def fitted(self, height: int, width: int, max_pixels: int | None = None) -> tuple[int, int]:
+        """Return height and width in which the model sees a picture of a size.
+
+        As transformers' `smart_resize` of Qwen2-VL has it, which its processor and that of Qwen3-VL use.
+        """
+        unit, most = self.unit, max_pixels or self.max_pixels
+        high, wide = round(height / unit) * unit, round(width / unit) * unit
+        if high * wide > most:
+            beta = math.sqrt(height * width / most)
+            return max(unit, math.floor(height / beta / unit) * unit), max(unit, math.floor(width / beta / unit) * unit)
+        if high * wide < self.min_pixels:
+            beta = math.sqrt(self.min_pixels / (height * width))
+            return math.ceil(height * beta / unit) * unit, math.ceil(width * beta / unit) * unit
+        return high, wide
+
+    def tokens(self, height: int, width: int, max_pixels: int | None = None) -> int:
+        """Return how many tokens a picture of a size becomes, its marks not counted."""
+        high, wide = self.fitted(height, width, max_pixels)
+        return high * wide // self.unit**2
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """The prompts of one task."""
@@ -65,6 +113,9 @@ class EmbeddingPrompts:
     """Around a query with an instruction of the caller's; `{instruction}` marks its place. `None`: no such place."""
     default_instruction: str | None = None
     """The instruction inside the default task's query prompt, where the model's authors call it one."""
+    instruction_is_sentence: bool = False
+    """Whether an instruction is always there, as one sentence: without blanks around it, and with a full stop unless it
+    ends in punctuation of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +177,10 @@ class ModelSpec:
     """Where the files are, for a model that comes with the package that registers it: nothing is downloaded then."""
     modalities: tuple[Modality, ...] = ("text",)
     """What an input may hold."""
+    images: ImageSpec | None = None
+    """How pictures are taken, by a model that takes them."""
+    special_tokens: SpecialTokens = "parsed"
+    """Whether the names of special tokens in a caller's text are those tokens, or letters like all others."""
     artifacts: tuple[Artifact, ...] = ()
     """Files in other formats that are this model, for the runtimes that read them."""
     format: Format = "safetensors"

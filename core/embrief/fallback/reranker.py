@@ -110,7 +110,7 @@ class FallbackReranker(Reranker):
                 return self
         raise turns.nobody()
 
-    def score(self, query: str, documents: Sequence[Input], *, instruction: str | None = None) -> NDArray[np.float32]:
+    def score(self, query: Input, documents: Sequence[Input], *, instruction: str | None = None) -> NDArray[np.float32]:
         """`Reranker.score` of the whole list by the first member that can.
 
         Raises:
@@ -123,7 +123,7 @@ class FallbackReranker(Reranker):
         raise turns.nobody()
 
     def count_tokens(
-        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+        self, query: Input, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.int64] | None:
         """`Reranker.count_tokens` by the first member that can be loaded. Another one may count otherwise."""
         turns = Turns(self._on_event, len(documents))
@@ -133,7 +133,7 @@ class FallbackReranker(Reranker):
         raise turns.nobody()
 
     def tokenize(
-        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+        self, query: Input, documents: Sequence[Input], *, instruction: str | None = None
     ) -> list[list[Token]] | None:
         """`Reranker.tokenize` by the first member that can be loaded. Another one may read otherwise."""
         turns = Turns(self._on_event, len(documents))
@@ -143,7 +143,7 @@ class FallbackReranker(Reranker):
         raise turns.nobody()
 
     async def ascore(
-        self, query: str, documents: Sequence[Input], *, instruction: str | None = None
+        self, query: Input, documents: Sequence[Input], *, instruction: str | None = None
     ) -> NDArray[np.float32]:
         """`score` without blocking the event loop."""
         turns = Turns(self._on_event, len(documents))
@@ -152,7 +152,9 @@ class FallbackReranker(Reranker):
                 return await member.reranker.ascore(query, documents, instruction=instruction)
         raise turns.nobody()
 
-    def score_pairs(self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None) -> NDArray[np.float32]:
+    def score_pairs(
+        self, pairs: Sequence[tuple[Input, Input]], *, instruction: str | None = None
+    ) -> NDArray[np.float32]:
         """`Reranker.score_pairs` by the first member that can."""
         turns = Turns(self._on_event, len(pairs))
         for member in turns.willing(self._able(instruction, turns)):
@@ -161,7 +163,7 @@ class FallbackReranker(Reranker):
         raise turns.nobody()
 
     async def ascore_pairs(
-        self, pairs: Sequence[tuple[str, str]], *, instruction: str | None = None
+        self, pairs: Sequence[tuple[Input, Input]], *, instruction: str | None = None
     ) -> NDArray[np.float32]:
         """`score_pairs` without blocking the event loop."""
         turns = Turns(self._on_event, len(pairs))
@@ -172,7 +174,7 @@ class FallbackReranker(Reranker):
 
     def rerank(
         self,
-        query: str,
+        query: Input,
         documents: Sequence[Input],
         *,
         instruction: str | None = None,
@@ -187,7 +189,7 @@ class FallbackReranker(Reranker):
 
     async def arerank(
         self,
-        query: str,
+        query: Input,
         documents: Sequence[Input],
         *,
         instruction: str | None = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered
-    from embrief.facts.specs import Artifact, Kind, ModelSpec
+    from embrief.facts.specs import Artifact, Kind, ModelSpec, SpecialTokens
     from embrief.facts.values import Gathered, Values
     from embrief.files.model_files import ModelFiles
 
@@ -120,6 +120,10 @@ class Offer:
     named."""
     normalizes: bool = False
     """Whether vectors come with unit length whatever is asked for: `normalize=False` is refused then."""
+    images: bool = False
+    """Whether it takes pictures, of a model that does."""
+    plain_text: bool = False
+    """Whether it can read the names of special tokens in a text as letters."""
     calibrated: bool = True
     """Whether scores are log-odds of relevance. `False`: they order documents, and mean nothing else."""
 
@@ -207,6 +211,10 @@ class RunOptions:
     """What this call wants; empty: all that the model gives. Calls that want different kinds share no batch."""
     on_progress: Callable[[int], None] | None = None
     """Called with the number of texts just finished."""
+    max_pixels: int | None = None
+    """Largest area in which a picture is seen, for models that take pictures."""
+    special_tokens: SpecialTokens = "parsed"
+    """How the names of special tokens in what callers wrote are read; `"text"` only where the offer says it can be."""
 
 
 def too_long(index: int, tokens: int, options: RunOptions, what: str = "the text") -> InputTooLongError:

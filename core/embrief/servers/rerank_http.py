@@ -128,7 +128,7 @@ class RerankHttpModel(ServerReranker):
         return self._log_odds(await self._scored(source, documents, tokens))
 
     async def _scored(self, source: Source, documents: Sequence[str], tokens: int) -> NDArray[np.float64]:
-        query = source.query or ""
+        query = source.asked
         if self.renders_here:
             query, documents = self.around(source, documents)
         body = {"model": self.name, "query": query, "documents": list(documents), "top_n": len(documents)} | self._more

@@ -130,9 +130,9 @@ class TeiReranker(ServerReranker):
         """Send one query and its documents; the scores are log-odds."""
         answer = await self.http.post(
             "/rerank",
-            {"query": source.query, "texts": list(documents), "raw_scores": True, "truncate": False, **self._named},
+            {"query": source.asked, "texts": list(documents), "raw_scores": True, "truncate": False, **self._named},
             tokens=tokens,
             explain=lambda status, _, words: explain(self, status, words, len(documents)),
-            texts=[source.query or "", *documents],
+            texts=[source.asked, *documents],
         )
         return scores(answer, len(documents), self.http.where)

@@ -39,8 +39,11 @@ class Choice:
             raise ArgumentError(f"the backend {self.runtime.name!r} cannot run {spec.id}: it {answer.reason}")
         if not isinstance(answer, Offer):
             raise BackendError(f"the backend {self.runtime.name!r} offered a {type(answer).__name__}, and no Offer")
-        for what in ("artifact", "renders", "native_dims", "normalizes", "leaves_machine"):
-            # Decided by then: what names the space, what was refused, how wide vectors are, that texts stay here.
+        for what in (
+            "artifact", "renders", "native_dims", "normalizes", "leaves_machine", "images", "plain_text",
+        ):  # fmt: skip
+            # Decided by then: what names the space, what was refused, how wide vectors are, that texts stay here, what
+            # an input may hold.
             if getattr(answer, what) != getattr(self.offer, what):
                 raise BackendError(
                     f"the backend {self.runtime.name!r} changed {what} of its offer when it became final"

@@ -385,6 +385,16 @@ class ResolvedModel(Generic[S]):
         return self._offered.offer.normalizes
 
     @property
+    def takes_images(self) -> bool:
+        """Return whether the runtime takes pictures, of a model that does."""
+        return self._offered.offer.images
+
+    @property
+    def plain_text(self) -> bool:
+        """Return whether the runtime can read the names of special tokens in a text as letters."""
+        return self._offered.offer.plain_text
+
+    @property
     def native_dims(self) -> bool:
         """Return whether the runtime makes shorter vectors itself."""
         return self._offered.offer.native_dims

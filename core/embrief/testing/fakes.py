@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 
 from embrief.discovery.plugins import catalog
-from embrief.facts.records import gemma, qwen3
-from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
+from embrief.facts.prompts import RenderedTexts, Source
+from embrief.facts.records import gemma, qwen3, qwen3_vl
+from embrief.facts.specs import NO_PROMPT, EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.runtimes.base import (
     Ask,
     Batched,
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embrief.facts.prompts import Rendered
+    from embrief.facts.prompts import Content, Rendered
     from embrief.facts.specs import Kind
     from embrief.facts.values import Values
+    from embrief.images.image import Image
 
 M = TypeVar("M")
 _numbers = itertools.count(1)
@@ -47,7 +49,8 @@ class FakeRuntime:
     """A runtime without weights, with one embedding model of each prompt family and one reranker.
 
     Vectors are hashed from the rendered text, so a wrong prompt gives a wrong vector. Scores grow with the words that
-    query and document share. Use it in a `with` block: it registers its models and takes them away again.
+    query and document share. A picture is one word, made of its digest. Use it in a `with` block: it registers its
+    models and takes them away again.
     """
 
     delay: float = 0.0
@@ -95,6 +98,16 @@ class FakeRuntime:
         """Name of the model with Qwen3-Reranker's template."""
         return f"{self._name}/reranker"
 
+    @property
+    def vision(self) -> str:
+        """Name of the model with Qwen3-VL-Embedding's prompts, which takes texts and pictures."""
+        return f"{self._name}/vision"
+
+    @property
+    def vision_reranker(self) -> str:
+        """Name of the model with Qwen3-VL-Reranker's template, which takes texts and pictures."""
+        return f"{self._name}/vision-reranker"
+
     def _models(self) -> list[ModelSpec]:
         embedder = replace(
             qwen3.MODELS[0],
@@ -108,17 +121,24 @@ class FakeRuntime:
             aliases=(),
             served_names=(),
         )
-        rerankers = [spec for spec in qwen3.MODELS if isinstance(spec, RerankerSpec)]
+        rerankers = {
+            name: next(spec for spec in family.MODELS if isinstance(spec, RerankerSpec))
+            for name, family in ((self.reranker, qwen3), (self.vision_reranker, qwen3_vl))
+        }
         return [
             embedder,
             replace(embedder, id=self.gemma, pooling="mean", prompts=gemma.EMBEDDING_PROMPTS),
             replace(
-                rerankers[0],
-                id=self.reranker,
-                revision=self._name,
-                architecture=self._name,
-                defines_family=False,
-                aliases=(),
+                embedder,
+                id=self.vision,
+                prompts=qwen3_vl.EMBEDDING_PROMPTS,
+                modalities=("text", "image"),
+                images=qwen3_vl.IMAGES,
+                special_tokens="text",
+            ),
+            *(
+                replace(spec, id=name, revision=self._name, architecture=self._name, defines_family=False, aliases=())
+                for name, spec in rerankers.items()
             ),
         ]
 
@@ -169,7 +189,7 @@ class _Fake(Runtime):
     def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
         if spec.architecture != self.name:
             return Refusal("runs its own models only")
-        return Offer(device="cpu", dtype=self._fake.dtype)
+        return Offer(device="cpu", dtype=self._fake.dtype, images=True, plain_text=True)
 
     def load(self, request: LoadRequest) -> Model:
         embeds = isinstance(request.spec, EmbeddingSpec)
@@ -185,16 +205,16 @@ class _FakeEmbedder:
         self._busy = threading.Lock()
 
     def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
-        texts = [item.text for item in inputs]
+        texts = [_text(item.pieces) for item in inputs]
         self._runtime._enter(texts, self._busy)
         self._runtime.texts.extend(texts)
-        return self._model.run(inputs, replace(options, dim=None))
+        return self._model.run(_plain(inputs), replace(options, dim=None))
 
     def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
-        self._model.check(inputs, options)
+        self._model.check(_plain(inputs), options)
 
     def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64]:
-        return self._model.count(inputs, options)
+        return self._model.count(_plain(inputs), options)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -206,11 +226,12 @@ class _FakeReranker:
         self._busy = threading.Lock()
 
     def run(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
-        self._runtime._enter([pair.words for pair in inputs], self._busy)
+        self._runtime._enter([_text(_listed(pair.body)) for pair in inputs], self._busy)
         self._runtime.pairs.extend(inputs)
         logits = []
         for pair in inputs:
-            shared = set((pair.source.query or "").lower().split()) & set(pair.words.lower().split())
+            query, document = (_text(_listed(side)) for side in (pair.source.query or "", pair.body))
+            shared = set(query.lower().split()) & set(document.lower().split())
             logits.append(float(len(shared)) - 1.0)
         count = len(inputs)
         return Output.scores(np.array(logits), np.zeros(count, np.int64), np.zeros(count, np.bool_))
@@ -249,4 +270,20 @@ class _BatchedFake(Batched):
 
 
 def _words(item: Rendered) -> int:
-    return max(len((item.head + item.words).split()), 1)
+    return max(len(_text(item.pieces[: -1 if item.tail else None]).split()), 1)
+
+
+def _listed(content: Content) -> tuple[str | Image, ...]:
+    return (content,) if isinstance(content, str) else content
+
+
+def _text(parts: Sequence[str | Image]) -> str:
+    """Return texts and pictures as one text, in which a picture is a word."""
+    return "".join(part if isinstance(part, str) else f" picture-{part.digest.hex()[:16]} " for part in parts)
+
+
+def _plain(inputs: Sequence[Rendered]) -> Sequence[Rendered]:
+    """Return inputs without pictures: as they are, or with words in their place."""
+    if not any(item.images for item in inputs):
+        return inputs
+    return RenderedTexts([_text(item.pieces) for item in inputs], NO_PROMPT, Source())

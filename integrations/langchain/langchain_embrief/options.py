@@ -43,6 +43,10 @@ class Configured(BaseModel):
     """Run code that comes with the model. Needs a full commit id as `revision`."""
     like: str | None = None
     """For a model without a record: the record to take prompts and limits from."""
+    max_pixels: int | None = None
+    """Largest area, height times width, in which a model that takes pictures sees one; by default its record's."""
+    special_tokens: Literal["parsed", "text"] | None = None
+    """How the names of special tokens in a text are read: as those tokens, or as letters; by default as recorded."""
 
     @field_serializer("backend")
     def _write_backend(self, backend: str | RuntimeOptions | None) -> str | None:

@@ -75,6 +75,10 @@ class Configured(BaseModel):
     """Run code that comes with the model. Needs a full commit id as `revision`."""
     like: str | None = Field(default=None, frozen=True)
     """For a model without a record: the record to take prompts and limits from."""
+    max_pixels: int | None = Field(default=None, frozen=True)
+    """Largest area, height times width, in which a model that takes pictures sees one; by default its record's."""
+    special_tokens: Literal["parsed", "text"] | None = Field(default=None, frozen=True)
+    """How the names of special tokens in a text are read: as those tokens, or as letters; by default as recorded."""
 
     _model_field: ClassVar[str]
     """Name of the field that holds the model: LlamaIndex has two conventions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from embrief.facts.records import e5, gemma, hashing, hosted, jina, nomic, others, qwen3, tiny
+from embrief.facts.records import e5, gemma, hashing, hosted, jina, nomic, others, qwen3, qwen3_vl, tiny
 
 if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
@@ -17,5 +17,5 @@ LEXICAL_MODEL = "embrief/hash"
 
 def built_in_models() -> Iterator[ModelSpec]:
     """Yield every built-in record, in the order in which lists show them."""
-    for family in (qwen3, gemma, others, e5, nomic, jina, hosted, tiny, hashing):
+    for family in (qwen3, qwen3_vl, gemma, others, e5, nomic, jina, hosted, tiny, hashing):
         yield from family.MODELS
