@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from embrief.engine.batch import IdRow, Packed
     from embrief.engine.checkpoint import Checkpoint
     from embrief.engine.description import TextModel
+    from embrief.engine.media import Picture
     from embrief.engine.prefix import Prefix, PrefixCache
     from embrief.engine.stack import Stack
     from embrief.engine.tokens import TextTokenizer
@@ -53,6 +54,8 @@ class _Row:
     ids: IdRow
     shared: int
     """Tokens at its start that other texts have too and that are computed once."""
+    pictures: tuple[Picture, ...] = ()
+    """Its pictures, in their order, none of them among the shared tokens."""
 
 
 class _Engine(Batched):
