@@ -337,7 +337,7 @@ _FRAMES = 2
 
 
 def _qwen3_vl(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
-    """Qwen3-VL: Qwen3 with positions in time, height and width, and a vision tower (transformers' modeling_qwen3_vl)."""
+    """Qwen3-VL: Qwen3 with positions in time, height and width, and a tower (transformers' modeling_qwen3_vl)."""
     if (part := config.get("model_type")) not in (None, "qwen3_vl_text"):
         raise UnsupportedError(f"does not know {part!r} as the text part of Qwen3-VL")
     key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
@@ -358,7 +358,9 @@ def _qwen3_vl(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
         raise UnsupportedError("reads vision_config in config.json as an object, which it is not")
     vision = _vision(tower, int(whole["image_token_id"]))
     if vision.width != model.hidden_size:
-        raise UnsupportedError(f"reads pictures as {model.hidden_size} values per token; this tower gives {vision.width}")
+        raise UnsupportedError(
+            f"reads pictures as {model.hidden_size} values per token; this tower gives {vision.width}"
+        )
     if len(vision.taken_after) >= len(model.layers):
         raise UnsupportedError(
             f"adds pictures after {len(model.layers) - 1} layers at most; deepstack_visual_indexes names "

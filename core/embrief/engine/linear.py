@@ -173,9 +173,7 @@ def _packed_works_with_bias(dtype: torch.dtype) -> bool:
     return _agrees(partial(PackedLinear, bias=bias), dtype, bias)
 
 
-def _agrees(
-    kind: Callable[[torch.Tensor], Linear], dtype: torch.dtype, bias: torch.Tensor | None = None
-) -> bool:
+def _agrees(kind: Callable[[torch.Tensor], Linear], dtype: torch.dtype, bias: torch.Tensor | None = None) -> bool:
     """Return whether a private product is there and gives what the plain one gives."""
     generator = torch.Generator().manual_seed(0)
     ones = torch.ones(64, 128)

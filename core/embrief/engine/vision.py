@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from embrief.engine.attention import attend
 from embrief.engine.linear import Linear, make_biased
+from embrief.files.tensors import BUFFERS
 from embrief.images.patches import patches
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from embrief.engine.checkpoint import Checkpoint
@@ -30,8 +31,8 @@ _CUDA_BLOCK, _CUDA_TOGETHER = 16384, 32768
 """The same on an NVIDIA GPU."""
 _CHANNELS = 3
 _SCORES = 2**19
-"""Attention scores of one head, for each of as many patches as pay for reading the keys: of larger pictures, fewer heads
-are computed at a time."""
+"""Attention scores in memory at a time: of large pictures fewer heads side by side, each for so many patches that
+reading its keys pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class VisionTower:
             std: By which each is then divided.
 
         Raises:
-            ModelMismatchError: Tensors are missing or have the wrong shape.
+            ModelMismatchError: Tensors are missing, have the wrong shape, or are more than the tower has.
         """
         self._model, self._device, self._dtype = model, device, dtype
         self._mean, self._std = mean, std
@@ -153,8 +154,8 @@ class VisionTower:
         self._layers = []
         for index in range(model.layers):
             name = f"blocks.{index}."
-            norms = [read.norm(f"{name}norm{number}", hidden) for number in (1, 2)]
-            self._layers.append(_Layer(*norms, *(read.linear(name + part, shape) for part, shape in sizes.items())))
+            products = (read.linear(name + part, shape) for part, shape in sizes.items())
+            self._layers.append(_Layer(read.norm(f"{name}norm1", hidden), read.norm(f"{name}norm2", hidden), *products))
 
         def merger(name: str, normed: int) -> _Merger:
             inputs = hidden * square
@@ -167,9 +168,15 @@ class VisionTower:
             layer: merger(f"deepstack_merger_list.{number}", hidden * square)
             for number, layer in enumerate(model.taken_after)
         }
+        checkpoint.check_part_read(read.prefix, unused=BUFFERS)
         # Half of the pairs turn with the row, the others with the column.
         half = model.head_dim // 2
         self._frequencies = 1.0 / model.rope_theta ** (torch.arange(0, half, 2, dtype=torch.float32) / half)
+
+    def patches(self, pixels: NDArray[np.uint8]) -> int:
+        """Return how many patches a picture has, (height, width, 3)."""
+        height, width, _ = pixels.shape
+        return height // self._model.patch * (width // self._model.patch)
 
     def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Features]:
         """Return the features of each picture.
@@ -219,9 +226,7 @@ class VisionTower:
         block = self._block // square * square
         return torch.cat([merger(x[rows]) for rows in _blocks(len(x), block)])
 
-    def _attention(
-        self, layer: _Layer, x: torch.Tensor, where: _Places, grids: Sequence[tuple[int, int]]
-    ) -> None:
+    def _attention(self, layer: _Layer, x: torch.Tensor, where: _Places, grids: Sequence[tuple[int, int]]) -> None:
         """Add to x what the patches of each picture see of each other."""
         model = self._model
         shape = (len(x), model.heads, model.head_dim)
@@ -280,11 +285,12 @@ class _Reader:
     """Tensors of the tower, where and in the format in which it computes."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> None:
-        self._checkpoint, self._prefix = checkpoint, checkpoint.part("visual.")
+        self._checkpoint = checkpoint
+        self.prefix = checkpoint.part("visual.")
         self._to: dict[str, Any] = {"device": device, "dtype": dtype}
 
     def __call__(self, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
-        whole = {self._prefix + name: shape for name, shape in shapes.items()}
+        whole = {self.prefix + name: shape for name, shape in shapes.items()}
         return [tensor.to(**self._to) for tensor in self._checkpoint.read(whole)]
 
     def norm(self, name: str, width: int) -> _Norm:
@@ -329,7 +335,7 @@ def _blocks(count: int, block: int) -> Iterator[slice]:
 
 
 def _in_squares(rows: int, columns: int, merge: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the row and the column of each patch, (patches,), squares of patches line by line and lines inside each."""
+    """Return row and column of each patch, (patches,) each: squares line by line, and lines inside each."""
     shape = (rows // merge, merge, columns // merge, merge)
     row = torch.arange(rows)[:, None].expand(rows, columns)
     column = torch.arange(columns).expand(rows, columns)

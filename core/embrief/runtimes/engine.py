@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from embrief.engine.description import TextModel
     from embrief.engine.media import Picture
     from embrief.engine.prefix import Prefix, PrefixCache
-    from embrief.engine.stack import Stack
+    from embrief.engine.seen import SeenPictures
+    from embrief.engine.stack import Numbers, Stack
     from embrief.engine.tokens import TextTokenizer
+    from embrief.engine.vision import Features, VisionTower
     from embrief.facts.prompts import Rendered
     from embrief.facts.specs import Kind, ModelSpec
     from embrief.facts.values import Values
@@ -98,9 +100,47 @@ class _Engine(Batched):
         self._shares = model.causal and last_only
         self._stack: Stack | None = Stack(model, self._checkpoint, numbers, last_only=last_only)
         self._prefixes: PrefixCache | None = PrefixCache(self._stack.prefix)
+        self._tower, self._seen = self._vision(request, numbers)
         self._threads = Threads(torch.get_num_threads() if request.device == "cpu" else 1)
         self.side_by_side = self._threads.count
         self.batch_tokens = _budget(request.device, model.hidden_size + 2 * model.intermediate_size)
+
+    def _vision(self, request: LoadRequest, numbers: Numbers) -> tuple[VisionTower | None, SeenPictures | None]:
+        """Return what reads pictures, and remembers them, of a model that is given pictures."""
+        from embrief.engine.seen import SeenPictures
+        from embrief.engine.vision import VisionTower
+
+        model, images = self._model.vision, request.spec.images
+        if model is None or images is None:
+            return None, None
+        if (images.patch, images.merge) != (model.patch, model.merge):
+            raise ModelMismatchError(
+                f"{self._label} reads pictures in {model.patch} pixels x {model.merge} patches by config.json, and in "
+                f"{images.patch} x {images.merge} by its record; they do not belong together"
+            )
+        if (pad := self._tokenizer.single(images.pad, self._label)) != model.pad:
+            raise ModelMismatchError(
+                f"config.json of {self._label} has image_token_id={model.pad}, and its tokenizer has {pad} for "
+                f"{images.pad!r}; they do not belong together"
+            )
+        tower = VisionTower(model, self._checkpoint, numbers.device, numbers.dtype, mean=images.mean, std=images.std)
+        return tower, SeenPictures(self._look)
+
+    def _look(self, pictures: list[NDArray[np.uint8]]) -> list[Features]:
+        """Return the features of pictures, side by side where they are many."""
+        import torch
+
+        assert self._tower is not None
+        tower = self._tower
+
+        def run(places: list[int]) -> list[tuple[int, Features]]:
+            # The mode belongs to the thread.
+            with torch.inference_mode():
+                return list(zip(places, tower.run([pictures[place] for place in places]), strict=True))
+
+        parts = self._threads.run(run, self._threads.share([tower.patches(pixels) for pixels in pictures]))
+        found = dict(pair for part in parts for pair in part)
+        return [found[place] for place in range(len(pictures))]
 
     @staticmethod
     def _last_only(spec: ModelSpec) -> bool:
@@ -127,6 +167,7 @@ class _Engine(Batched):
 
         from embrief.engine.batch import pack
         from embrief.engine.prefix import MAX_TOKENS
+        from embrief.engine.vision import Features
 
         assert self._stack is not None
         assert self._prefixes is not None
@@ -139,12 +180,20 @@ class _Engine(Batched):
                     prefixes[key.tobytes()] = self._prefixes.get(key)
         own = [row.ids[len(key) :] for row, key in zip(rows, keys, strict=True)]
         before = [prefixes[key.tobytes()] for key in keys]
+        shown = [row.pictures for row in rows]
+        features = self._features(shown)
 
         def run(places: list[int]) -> tuple[list[int], NDArray[Any]]:
-            batch = pack([own[place] for place in places], [before[place] for place in places], self._device)
+            batch = pack(
+                [own[place] for place in places],
+                [before[place] for place in places],
+                self._device,
+                [shown[place] for place in places],
+            )
             # The mode belongs to the thread.
             with torch.inference_mode():
-                found = head(stack.run(batch), batch).cpu().numpy()
+                seen = [part for place in batch.order for part in features[places[place]]]
+                found = head(stack.run(batch, Features.joined(seen) if seen else None), batch).cpu().numpy()
             return [places[place] for place in batch.order], found
 
         parts = self._threads.run(run, self._threads.share([len(ids) for ids in own]))
@@ -153,10 +202,19 @@ class _Engine(Batched):
             values[places] = found
         return values
 
+    def _features(self, shown: Sequence[Sequence[Picture]]) -> list[list[Features]]:
+        """Return the features of the pictures of each row."""
+        pictures = [picture for row in shown for picture in row]
+        if not pictures:
+            return [[] for _ in shown]
+        assert self._seen is not None  # no other model gets pictures
+        found = iter(self._seen.get(pictures))
+        return [[next(found) for _ in row] for row in shown]
+
     def close(self) -> None:
         """Free the weights."""
         self._threads.close()
-        self._stack = self._prefixes = None
+        self._stack = self._prefixes = self._tower = self._seen = None
         torch_common.free(self._device)
 
 
@@ -261,7 +319,7 @@ def relevance(
     """
     if spec.scoring == "label":
         (score,) = checkpoint.read({"score.weight": (1, model.hidden_size)})
-        checkpoint.check_all_read(unused=BUFFERS_AND_HEADS)
+        checkpoint.check_all_read(unused=BUFFERS_AND_HEADS, other_parts=model.other_parts)
         return score[0]
     # The difference of the two rows of the output layer that mean yes and no.
     yes, no = (tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
@@ -270,7 +328,7 @@ def relevance(
     # An output layer that is stored counts, whatever config.json says: transformers ties nothing then.
     name = "embed_tokens.weight" if tied and not checkpoint.holds("lm_head.weight") else "lm_head.weight"
     (table,) = checkpoint.read({name: (model.vocabulary, model.hidden_size)})
-    checkpoint.check_all_read(unused=BUFFERS)
+    checkpoint.check_all_read(unused=BUFFERS, other_parts=model.other_parts)
     return table[yes].float() - table[no].float()
 
 
