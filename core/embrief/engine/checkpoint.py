@@ -55,6 +55,11 @@ class Checkpoint:
         """Return whether a tensor is stored under this very name."""
         return name in self._stored
 
+    def part(self, name: str) -> str:
+        """Return what the names of a part's tensors begin with, such as `model.visual.` for `visual.`."""
+        whole = f"model.{name}"
+        return whole if any(stored.startswith(whole) for stored in self._stored) else name
+
     def read(self, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
         """Return tensors in memory of their own, in the number format of the file.
 
