@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +18,8 @@ from embrief.files.modules import lower_cases, transformer_folder
 from embrief.files.tensors import BUFFERS, BUFFERS_AND_HEADS
 from embrief.runtimes import torch_common
 from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions, Token
-from embrief.runtimes.marking import marked_pairs, marked_texts
+from embrief.runtimes.marking import marked_pairs, marked_pieces, marked_texts
+from embrief.runtimes.pieces import PairPieces, TextPieces, check_picture_ids, check_vision_tokens, pictures
 from embrief.runtimes.rerank_common import check_score_head, pair_ids
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from embrief.engine.tokens import TextTokenizer
     from embrief.engine.vision import Features, VisionTower
     from embrief.facts.prompts import Rendered
-    from embrief.facts.specs import Kind, ModelSpec
+    from embrief.facts.specs import Kind, ModelSpec, Template
     from embrief.facts.values import Values
+    from embrief.runtimes.pieces import Pieces
 
 _SHORTEST_PREFIX = 4
 _THREAD_TOKENS = 1024
@@ -89,12 +91,19 @@ class _Engine(Batched):
         between = torch_common.resolve(request.spec, request.device, "auto")[1] if int8 else request.dtype
         numbers = Numbers(request.device, getattr(torch, between), int8)
         self._model = model
-        self._tokenizer: TextTokenizer = TextTokenizer(self._base, lower_case=lower_cases(self._folder))
+        self._tokenizer: TextTokenizer = TextTokenizer(
+            self._base, lower_case=lower_cases(self._folder), special_tokens=request.spec.special_tokens
+        )
         torch_common.check_named_tokens(self._folder, self._tokenizer)
         beyond = self._tokenizer.beyond(model.vocabulary)
         torch_common.check_vocabulary(beyond, self._label)
         self._known_only = bool(beyond)
         self._checkpoint: Checkpoint = Checkpoint(self._base, self._label)
+        self._images = request.spec.images
+        self._pieces: Pieces | None = None
+        if self._images is not None:
+            check_vision_tokens(self._tokenizer, self._images, _templates(request.spec), self._label)
+            check_picture_ids(config, self._tokenizer, self._images)
         last_only = self._last_only(request.spec)
         # A mean needs the states of the prompt's tokens too.
         self._shares = model.causal and last_only
@@ -146,7 +155,18 @@ class _Engine(Batched):
     def _last_only(spec: ModelSpec) -> bool:
         return isinstance(spec, RerankerSpec) or cast("EmbeddingSpec", spec).pooling == "last"
 
-    def _prepared(self, tokens: torch_common.Tokenized, shared: Sequence[int]) -> Prepared:
+    def _in_pieces(self, kind: type[Pieces], options: RunOptions) -> Pieces | None:
+        """Return what tokenises inputs in which what callers wrote is letters only; `None`: this call's are parsed."""
+        if not self._tokenizer.reads_letters and options.special_tokens == "parsed":
+            return None
+        if self._pieces is None:
+            # Two threads may both make one, and either is right.
+            self._pieces = kind(self._tokenizer.literal, self._images, self._label)
+        return self._pieces
+
+    def _prepared(
+        self, tokens: torch_common.Tokenized, shared: Sequence[int], seen: Sequence[tuple[Picture, ...]] = ()
+    ) -> Prepared:
         torch_common.check_fork(self._device)
         ids = tokens.ids
         if empty := [index for index, row in enumerate(ids) if not len(row)]:
@@ -158,7 +178,7 @@ class _Engine(Batched):
         # The last token always runs: its state is what is wanted.
         kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
         kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]
-        rows = [_Row(row, run) for row, run in zip(ids, kept, strict=True)]
+        rows = [_Row(row, run, found) for row, run, found in zip(ids, kept, seen or [()] * len(ids), strict=True)]
         return Prepared(rows, tokens.sizes - np.array(kept, np.int64), tokens.counts, tokens.truncated)
 
     def _through(self, rows: Sequence[_Row], head: Callable[[torch.Tensor, Packed], torch.Tensor]) -> NDArray[Any]:
@@ -246,7 +266,14 @@ class EngineEmbedder(_Engine):
             raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
 
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
-        """Tokenise texts and cut them to the limit."""
+        """Tokenise inputs and cut their texts to the limit."""
+        from embrief.engine.prefix import common_run
+
+        if (pieces := self._in_pieces(TextPieces, options)) is not None:
+            made = pieces.tokenize(inputs, options)
+            rows = zip(made.heads, inputs, made.tokens.ids, strict=True)
+            openings = [common_run(made.known[name], row) if item.head else 0 for name, item, row in rows]
+            return self._prepared(made.tokens, openings, [pictures(placed) for placed in made.pictures])
         found = torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options)
         return self._prepared(found, self._openings(inputs, found.ids) if self._shares else [0] * len(inputs))
 
@@ -259,8 +286,10 @@ class EngineEmbedder(_Engine):
         known = {head: row[: len(row) - end] for head, row in zip(heads, self._tokenizer.whole(heads), strict=True)}
         return [common_run(known[item.head], row) if item.head else 0 for item, row in zip(inputs, rows, strict=True)]
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
-        """Return the tokens of texts."""
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
+        """Return the tokens of inputs."""
+        if (pieces := self._in_pieces(TextPieces, options)) is not None:
+            return marked_pieces(pieces, inputs, options)
         return marked_texts(self._tokenizer, inputs)
 
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
@@ -279,16 +308,22 @@ class EngineReranker(_Engine):
 
         super().__init__(request)
         spec = cast("RerankerSpec", request.spec)
+        if self._images is not None:
+            self._tokenizer.check_nothing_around(spec.id)
         direction = relevance(spec, self._folder, self._checkpoint, self._tokenizer, self._model)
         self._head = ScoreHead(direction, request.device)
 
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
+        if (pieces := self._in_pieces(PairPieces, options)) is not None:
+            made = pieces.tokenize(inputs, options)
+            shared = self._shared(made.heads, made.known, made.tokens.ids)
+            return self._prepared(made.tokens, shared, [pictures(placed) for placed in made.pictures])
         found, parts = pair_ids(inputs, self._tokenizer.plain, options)
         return self._prepared(found, self._shared([pair.head for pair in inputs], parts, found.ids))
 
     @staticmethod
-    def _shared(heads: list[str], known: dict[str, IdRow], rows: list[IdRow]) -> list[int]:
+    def _shared(heads: Sequence[Hashable], known: Mapping[Any, IdRow], rows: list[IdRow]) -> list[int]:
         """Return how much of each row other rows have too: the whole head, or what different heads have in common."""
         from embrief.engine.prefix import common_run, common_run_of_all
 
@@ -300,8 +335,10 @@ class EngineReranker(_Engine):
             for head, row in zip(heads, rows, strict=True)
         ]
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
         """Return the tokens of pairs."""
+        if (pieces := self._in_pieces(PairPieces, options)) is not None:
+            return marked_pieces(pieces, inputs, options)
         return marked_pairs(self._tokenizer, inputs)
 
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
@@ -330,6 +367,14 @@ def relevance(
     (table,) = checkpoint.read({name: (model.vocabulary, model.hidden_size)})
     checkpoint.check_all_read(unused=BUFFERS, other_parts=model.other_parts)
     return table[yes].float() - table[no].float()
+
+
+def _templates(spec: ModelSpec) -> list[Template]:
+    """Return what stands around a model's inputs."""
+    if isinstance(spec, RerankerSpec):
+        return [spec.template]
+    tasks = cast("EmbeddingSpec", spec).prompts.tasks
+    return [template for task in tasks for template in (task.query, task.document)]
 
 
 def _budget(device: str, values_per_token: int) -> int:
