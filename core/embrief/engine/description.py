@@ -101,13 +101,16 @@ class VisionModel:
     taken_after: tuple[int, ...]
     """Layers after which the patches become tokens as well, ascending. Those of the first are added to the stream of
     the text model after its first layer, and so on (DeepStack, arXiv 2406.04334)."""
-    pad: int
-    """Id of the token in the place of which a picture's stand."""
 
     @property
     def head_dim(self) -> int:
         """Return the values per head."""
         return self.hidden_size // self.heads
+
+    def products(self, patches: int) -> int:
+        """Return how many numbers are multiplied for one picture of so many patches, what makes tokens not counted."""
+        weights = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
+        return self.layers * patches * (weights + 2 * patches * self.hidden_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +146,14 @@ class TextModel:
     sections: tuple[int, int, int] = (0, 0, 0)
     """How many pairs of a head's values turn with a token's time, height and width, of a model with `vision`. Height
     has every third pair from the second on, width from the third on, until they have theirs, and time has the rest."""
+
+    @property
+    def products(self) -> int:
+        """Return how many numbers are multiplied for one token, attention not counted."""
+        return sum(
+            self.hidden_size * (2 * kind.head_dim * (self.heads + kind.kv_heads) + 3 * self.intermediate_size)
+            for kind in self.layers
+        )
 
     @property
     def norms(self) -> dict[str, str]:
@@ -356,7 +367,7 @@ def _qwen3_vl(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
     time, height, width = sections
     if not isinstance(tower := whole["vision_config"], dict):
         raise UnsupportedError("reads vision_config in config.json as an object, which it is not")
-    vision = _vision(tower, int(whole["image_token_id"]))
+    vision = _vision(tower)
     if vision.width != model.hidden_size:
         raise UnsupportedError(
             f"reads pictures as {model.hidden_size} values per token; this tower gives {vision.width}"
@@ -369,7 +380,7 @@ def _qwen3_vl(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
     return replace(model, vision=vision, sections=(time, height, width), other_parts=("visual.",))
 
 
-def _vision(config: Mapping[str, Any], pad: int) -> VisionModel:
+def _vision(config: Mapping[str, Any]) -> VisionModel:
     """The vision tower of Qwen3-VL: full attention within a picture, LayerNorm, learned and rotary positions."""
     _check_keys(config, set(_VISION_KEYS))
     for key, allowed in (
@@ -406,7 +417,6 @@ def _vision(config: Mapping[str, Any], pad: int) -> VisionModel:
         rope_theta=theta,
         width=int(config["out_hidden_size"]),
         taken_after=taken,
-        pad=pad,
     )
 
 

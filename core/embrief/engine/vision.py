@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -15,7 +16,6 @@ from embrief.files.tensors import BUFFERS
 from embrief.images.patches import patches
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from embrief.engine.checkpoint import Checkpoint
@@ -175,8 +175,7 @@ class VisionTower:
 
     def patches(self, pixels: NDArray[np.uint8]) -> int:
         """Return how many patches a picture has, (height, width, 3)."""
-        height, width, _ = pixels.shape
-        return height // self._model.patch * (width // self._model.patch)
+        return int(np.prod(pixels.shape[:2])) // self._model.patch**2
 
     def run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Features]:
         """Return the features of each picture.

@@ -127,11 +127,6 @@ class _Engine(Batched):
                 f"{self._label} reads pictures in {model.patch} pixels x {model.merge} patches by config.json, and in "
                 f"{images.patch} x {images.merge} by its record; they do not belong together"
             )
-        if (pad := self._tokenizer.single(images.pad, self._label)) != model.pad:
-            raise ModelMismatchError(
-                f"config.json of {self._label} has image_token_id={model.pad}, and its tokenizer has {pad} for "
-                f"{images.pad!r}; they do not belong together"
-            )
         tower = VisionTower(model, self._checkpoint, numbers.device, numbers.dtype, mean=images.mean, std=images.std)
         return tower, SeenPictures(self._look)
 
@@ -179,7 +174,17 @@ class _Engine(Batched):
         kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
         kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]
         rows = [_Row(row, run, found) for row, run, found in zip(ids, kept, seen or [()] * len(ids), strict=True)]
-        return Prepared(rows, tokens.sizes - np.array(kept, np.int64), tokens.counts, tokens.truncated)
+        sizes = tokens.sizes - np.array(kept, np.int64) + np.array([self._looking(row.pictures) for row in rows])
+        return Prepared(rows, sizes, tokens.counts, tokens.truncated)
+
+    def _looking(self, pictures: Sequence[Picture]) -> int:
+        """Return how many tokens of text take as long as the tower takes for pictures."""
+        if not pictures:
+            return 0
+        assert self._model.vision is not None  # no other model gets pictures
+        square = self._model.vision.merge**2
+        work = sum(self._model.vision.products(picture.tokens * square) for picture in pictures)
+        return work // self._model.products
 
     def _through(self, rows: Sequence[_Row], head: Callable[[torch.Tensor, Packed], torch.Tensor]) -> NDArray[Any]:
         """Run a batch; return what the head makes of the hidden states of each row."""
