@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from embrief import Embedder, EmbriefError, Image, ModelMismatchError, Reranker
+from embrief.engine.description import UnsupportedError, describe
 from embrief.facts.records.qwen3_vl import IMAGES
+from embrief.files.json_files import JsonObject, read_object
 from embrief.images.patches import fit, patches
 
-from ..vision_models import INSTRUCTION, copied, vision_config
+from ..vision_models import INSTRUCTION, edited
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers.models.qwen3_vl")
@@ -27,7 +29,8 @@ Pixels = np.ndarray
 Document = tuple[tuple[Pixels, ...], str]
 """Pictures and what follows them."""
 PAIR_HEAD = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. "
+    "<|im_start|>system\n"
+    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
     'Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n<Instruct>: Given a search query, '
     "retrieve relevant candidates that answer the query.<Query>:"
 )
@@ -75,7 +78,7 @@ def given(document: Document) -> str | tuple[str | Image, ...]:
 
 
 @lru_cache
-def transformers_model(folder: Path, dtype: str, kind: str) -> "torch.nn.Module":
+def transformers_model(folder: Path, dtype: str, kind: str) -> torch.nn.Module:
     import transformers
 
     return getattr(transformers, kind).from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
@@ -91,7 +94,7 @@ def marks(shown: Sequence[Pixels]) -> str:
     )
 
 
-def oracle(folder: Path, prompt: str, shown: Sequence[Pixels], dtype: str, kind: str = "AutoModel") -> "torch.Tensor":
+def oracle(folder: Path, prompt: str, shown: Sequence[Pixels], dtype: str, kind: str = "AutoModel") -> torch.Tensor:
     """What transformers' model has at the last token of a prompt."""
     from tokenizers import Tokenizer
 
@@ -224,3 +227,150 @@ def test_scores_are_those_of_transformers(vision_reranker_folder: Path) -> None:
         wanted = scores(vision_reranker_folder, [(query, one) for one in DOCUMENTS])
         np.testing.assert_allclose(np.log(found / (1 - found)), wanted, atol=1e-4)
         assert np.ptp(wanted) > 0.1
+
+
+ROPE = {"rope_scaling": None, "rope_theta": None}
+SECTIONS = {"mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_type": "default"}
+AXIAL = {"rope_type": "axial"}
+YARN = {**SECTIONS, "rope_type": "yarn", "factor": 4.0}
+CHANGES: dict[str, dict[str, object]] = {
+    "nothing": {},
+    "positions in the newer key": {"text_config": {**ROPE, "rope_parameters": {**SECTIONS, "rope_theta": 900.0}}},
+    "other sections": {"text_config": {"rope_scaling": {**SECTIONS, "mrope_section": [2, 4, 2]}}},
+    "height alone": {"text_config": {"rope_scaling": {**SECTIONS, "mrope_section": [0, 8, 0]}}},
+    "no word of the order": {"text_config": {"rope_scaling": {"mrope_section": [4, 2, 2], "type": "default"}}},
+    "one position taken": {"vision_config": {"deepstack_visual_indexes": [2]}},
+    "nothing taken": {"vision_config": {"deepstack_visual_indexes": []}},
+    "vision positions of another base": {
+        "vision_config": {
+            "model_type": "qwen3_vl_vision",
+            "rope_parameters": {"rope_type": "axial", "rope_theta": 50.0},
+        }
+    },
+    "wide epsilon": {"text_config": {"rms_norm_eps": 0.1}},
+    "no output layer named": {"tie_word_embeddings": None},
+}
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "sections in a row": ({"text_config": {"rope_scaling": {**SECTIONS, "mrope_interleaved": False}}}, "interleaved"),
+    "sections of another head": ({"text_config": {"rope_scaling": {**SECTIONS, "mrope_section": [24, 20, 20]}}}, "8"),
+    "stretched positions": (
+        {"text_config": {"rope_scaling": YARN}},
+        "yarn",
+    ),
+    "no base": ({"text_config": {"rope_theta": None}}, "rope_theta"),
+    "unknown key of the text": ({"text_config": {"logit_scale": 2.0}}, "logit_scale"),
+    "unknown key of the tower": ({"vision_config": {"window_size": 112}}, "window_size"),
+    "unknown key": ({"projector_hidden_act": "gelu"}, "projector_hidden_act"),
+    "another tower": ({"vision_config": {"model_type": "qwen2_5_vl"}}, "qwen2_5_vl"),
+    "another text model": ({"text_config": {"model_type": "qwen3_vl_moe_text"}}, "qwen3_vl_moe_text"),
+    "another activation": ({"vision_config": {"hidden_act": "silu"}}, "silu"),
+    "grey pictures": ({"vision_config": {"in_channels": 1}}, "in_channels"),
+    "three frames": ({"vision_config": {"temporal_patch_size": 3}}, "temporal_patch_size"),
+    "taken in another order": ({"vision_config": {"deepstack_visual_indexes": [1, 0]}}, "ascending"),
+    "taken after layers that are not there": ({"vision_config": {"deepstack_visual_indexes": [0, 3]}}, "ascending"),
+    "more taken than layers": ({"vision_config": {"deepstack_visual_indexes": [0, 1, 2]}}, "at most"),
+    "no square of positions": ({"vision_config": {"num_position_embeddings": 35}}, "square"),
+    "heads that do not fit": ({"vision_config": {"num_heads": 3}}, "heads"),
+    "tokens of another width": ({"vision_config": {"out_hidden_size": 64}}, "64"),
+    "positions of another kind": ({"vision_config": {"rope_parameters": {"rope_type": "golden"}}}, "rope_parameters"),
+    "no tower": ({"vision_config": None}, "vision_config"),
+    "no object": ({"vision_config": [1]}, "object"),
+    "patches of lists": ({"vision_config": {"patch_size": [16, 16]}}, "config.json"),
+}
+
+
+def without_merger(folder: Path, number: int) -> None:
+    """Take a merger of the vision tower out of the weights."""
+    from safetensors.torch import load_file, save_file
+
+    kept = load_file(folder / "model.safetensors")
+    gone = f"model.visual.deepstack_merger_list.{number}."
+    save_file({name: one for name, one in kept.items() if not name.startswith(gone)}, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_whatever_config_json_says_vectors_are_the_oracles(case: str, vision_folder: Path, other_folder: Path) -> None:
+    shutil.copytree(vision_folder, other_folder)
+    config = edited(json.loads((other_folder / "config.json").read_text("utf-8")), CHANGES[case])
+    (other_folder / "config.json").write_text(json.dumps(config), "utf-8")
+    taken = config["vision_config"]["deepstack_visual_indexes"]
+    for number in range(len(taken), 2):
+        without_merger(other_folder, number)
+    documents = [DOCUMENTS[place] for place in (0, 3, 4, 6)]
+    found = Embedder(other_folder, dtype="float32", device="cpu").embed_documents([given(one) for one in documents])
+    assert cosines(found, vectors(other_folder, documents)).min() > 0.99999
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_engine_does_not_run_is_refused(case: str, vision_folder: Path) -> None:
+    changes, named = REFUSED[case]
+    config = json.loads((vision_folder / "config.json").read_text("utf-8"))
+    with pytest.raises((UnsupportedError, ModelMismatchError), match=named):
+        describe(JsonObject(edited(config, changes), vision_folder / "config.json"))
+
+
+def test_the_published_config_is_described(data: Path) -> None:
+    file = data / "tokenizers" / "qwen3-vl-embedding-8b" / "config.json"
+    model = describe(read_object(file))
+    assert model.sections == (24, 20, 20)
+    assert model.vision is not None
+    assert (model.vision.layers, model.vision.head_dim, model.vision.side, model.vision.taken_after) == (
+        27, 72, 48, (8, 16, 24),
+    )  # fmt: skip
+
+
+WEIGHTS: dict[str, tuple[str, tuple[int, ...] | None]] = {
+    "blocks.2.attn.qkv.bias": ("lack", None),
+    "deepstack_merger_list.1.norm.weight": ("shape", (32,)),
+    "patch_embed.proj.weight": ("shape", (32, 3, 1, 16, 16)),
+    "deepstack_merger_list.2.norm.weight": ("does not use", (128,)),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_other_weights_of_the_tower_are_refused(
+    name: str, vision_folder: Path, vision_reranker_folder: Path, other_folder: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    said, shape = WEIGHTS[name]
+
+    def embedded(changed: Path) -> object:
+        return Embedder(changed, device="cpu", dtype="float32").embed_documents(["x"])
+
+    def scored(changed: Path) -> object:
+        return Reranker(changed, device="cpu", dtype="float32").score("x", ["y"])
+
+    for used, folder in ((embedded, vision_folder), (scored, vision_reranker_folder)):
+        changed = other_folder / used.__name__
+        shutil.copytree(folder, changed)
+        tensors = load_file(changed / "model.safetensors")
+        tensors.pop(f"model.visual.{name}", None)
+        if shape is not None:
+            tensors[f"model.visual.{name}"] = torch.zeros(shape)
+        save_file(tensors, changed / "model.safetensors")
+        with pytest.raises(ModelMismatchError, match=said):
+            used(changed)
+
+
+def test_patches_of_another_size_than_the_records_are_refused(vision_folder: Path, other_folder: Path) -> None:
+    shutil.copytree(vision_folder, other_folder)
+    config = json.loads((other_folder / "config.json").read_text("utf-8"))
+    changed = edited(config, {"vision_config": {"patch_size": 14}})
+    (other_folder / "config.json").write_text(json.dumps(changed), "utf-8")
+    with pytest.raises(ModelMismatchError, match="14"):
+        Embedder(other_folder, device="cpu", dtype="float32").embed_documents(["x"])
+
+
+@pytest.mark.parametrize("prefix", ["language_model.", "model."], ids=["alone", "of the first releases"])
+def test_tensors_under_other_names(prefix: str, vision_folder: Path, other_folder: Path, expected: np.ndarray) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(vision_folder, other_folder)
+    others = {"model.language_model.": prefix, "model.visual.": "visual."}
+    tensors = load_file(other_folder / "model.safetensors")
+    for own, other in others.items():
+        tensors = {name.replace(own, other): tensor for name, tensor in tensors.items()}
+    save_file(tensors, other_folder / "model.safetensors")
+    found = Embedder(other_folder, device="cpu", dtype="float32").embed_documents([given(DOCUMENTS[3])])
+    assert cosines(found, expected[3:4]).min() > 0.99999
