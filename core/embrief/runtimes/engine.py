@@ -174,7 +174,9 @@ class _Engine(Batched):
         kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
         kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]
         rows = [_Row(row, run, found) for row, run, found in zip(ids, kept, seen or [()] * len(ids), strict=True)]
-        sizes = tokens.sizes - np.array(kept, np.int64) + np.array([self._looking(row.pictures) for row in rows])
+        sizes = (
+            tokens.sizes - np.array(kept, np.int64) + np.array([self._looking(row.pictures) for row in rows], np.int64)
+        )
         return Prepared(rows, sizes, tokens.counts, tokens.truncated)
 
     def _looking(self, pictures: Sequence[Picture]) -> int:
