@@ -114,9 +114,6 @@ def identify_embedder(
         final_token_left_out=base.final_token == family.final_token and family.final_token_left_out,
         max_tokens=min(base.max_tokens, family.max_tokens),
         banned_dtypes=family.banned_dtypes,
-        modalities=family.modalities,
-        images=family.images,
-        special_tokens=family.special_tokens,
     )
 
 
