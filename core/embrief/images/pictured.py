@@ -27,8 +27,8 @@ class PicturedText(str):
 
     @property
     def content(self) -> Input:
-        """What a facade takes: the pictures, and the text unless there is none."""
-        words = [str(self)] if self else []
+        """What a facade takes: the pictures, and the text unless it is empty or blank."""
+        words = [str(self)] if self.strip() else []
         return [*self.images, *words]
 
     def __repr__(self) -> str:
