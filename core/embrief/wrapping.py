@@ -22,6 +22,9 @@ from embrief.facades.arguments import count, listed, positive, texts, titles, un
 from embrief.facades.embedder import Embedder
 from embrief.facades.facade import VIEWED
 from embrief.facades.reranker import Reranker
+from embrief.facts.prompts import Input
+from embrief.images.given import as_image
+from embrief.images.pictured import PicturedText, carried
 from embrief.runtimes.base import RuntimeOptions
 from embrief.serving.choosing import named
 from embrief.serving.jobs import in_short
@@ -36,9 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EmbedderOptions",
+    "Input",
+    "PicturedText",
     "RerankerOptions",
+    "as_image",
     "ato_lists",
     "backend_name",
+    "carried",
     "changed",
     "choose_facade",
     "count",
