@@ -18,7 +18,7 @@ from embrief.errors import (
     WrongKindError,
 )
 from embrief.facades import arguments, synonyms
-from embrief.facades.arguments import count, listed, positive, texts, titles, unicode
+from embrief.facades.arguments import content, count, inputs, listed, positive, texts, titles, unicode
 from embrief.facades.embedder import Embedder
 from embrief.facades.facade import VIEWED
 from embrief.facades.reranker import Reranker
@@ -47,7 +47,9 @@ __all__ = [
     "carried",
     "changed",
     "choose_facade",
+    "content",
     "count",
+    "inputs",
     "is_configured_only",
     "listed",
     "meant",

@@ -14,7 +14,7 @@ from chroma_embrief.guard import require_same_space
 from chroma_embrief.opening import claim, require_known
 from chroma_embrief.pictures import as_inputs
 from embrief import ArgumentError, ArgumentTypeError
-from embrief.wrapping import count, listed, storing, text_of, texts, unicode
+from embrief.wrapping import count, inputs, listed, storing, text_of, texts, unicode
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -68,11 +68,11 @@ def add_documents(
         ValueError: Chroma refuses an id or a metadata value; an id that comes twice is its `DuplicateIDError`.
     """
     require_sync(client, "add_documents")
-    items = as_inputs(documents, "documents")
+    items = inputs(as_inputs(documents, "documents"), "documents")
     embeds = embedding_function if embedding_function is not None else _own_function(collection)
     if embeds is None:
         # Chroma embeds them, with a function that is not ours.
-        items = texts(items, "documents")
+        texts(items, "documents")
     keys = _column(ids, "ids", len(items)) or []
     extras, names = _column(metadatas, "metadatas", len(items)), _column(titles, "titles", len(items))
     places = _column(uris, "uris", len(items))
