@@ -22,6 +22,7 @@ from embrief.facades.arguments import content, count, inputs, listed, positive, 
 from embrief.facades.embedder import Embedder
 from embrief.facades.facade import VIEWED
 from embrief.facades.reranker import Reranker
+from embrief.facts.prompts import Input
 from embrief.images.given import as_image
 from embrief.images.pictured import PicturedText, carried
 from embrief.runtimes.base import RuntimeOptions
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EmbedderOptions",
+    "Input",
     "PicturedText",
     "RerankerOptions",
     "as_image",

@@ -18,6 +18,18 @@ except ImportError as error:
 from llama_index_embrief.base import EmbriefEmbedding
 from llama_index_embrief.embedding import GemmaEmbedding, Qwen3Embedding
 from llama_index_embrief.guarding import guard
+from llama_index_embrief.pictures import image_query
 from llama_index_embrief.rerank import Qwen3Rerank, RerankedNode
+from llama_index_embrief.vision import Qwen3VLEmbedding, Qwen3VLRerank
 
-__all__ = ["EmbriefEmbedding", "GemmaEmbedding", "Qwen3Embedding", "Qwen3Rerank", "RerankedNode", "guard"]
+__all__ = [
+    "EmbriefEmbedding",
+    "GemmaEmbedding",
+    "Qwen3Embedding",
+    "Qwen3Rerank",
+    "Qwen3VLEmbedding",
+    "Qwen3VLRerank",
+    "RerankedNode",
+    "guard",
+    "image_query",
+]

@@ -11,10 +11,11 @@ from llama_index.core.storage.kvstore.types import BaseKVStore
 
 from embrief import ArgumentTypeError
 from embrief.errors import placed
+from embrief.wrapping import PicturedText, carried
 from llama_index_embrief.titles import title_of
 
 if TYPE_CHECKING:
-    from embrief import Embedder
+    from embrief import Embedder, Image
 
 Rows = list[list[float]]
 
@@ -97,7 +98,7 @@ class RoleCache(BaseKVStore):
 
 
 def cache_keys(embedder: Embedder, texts: Sequence[str], role: Literal["query", "document"]) -> list[str]:
-    """Return a key per text over the embedder's fingerprint, the role, and the exact string the model gets.
+    """Return a key per text over the embedder's fingerprint, the role, and the string and pictures that the model gets.
 
     A digest: some stores limit a key's length or letters, and texts stay out of listings of keys.
     """
@@ -105,10 +106,16 @@ def cache_keys(embedder: Embedder, texts: Sequence[str], role: Literal["query", 
     keys = []
     for place, text in enumerate(texts):
         with placed([place]):
-            rendered = embedder.render(text, role=role, title=title_of(text))
-        content = f"{fingerprint}\0{role}\0{rendered}".encode("utf-8", "surrogatepass")
+            rendered = embedder.render(carried(text), role=role, title=title_of(text))
+            # Of one length each, and before the text, which may hold anything.
+            seen = "".join(f"{image.digest.hex()}\0" for image in _images(text))
+        content = f"{fingerprint}\0{role}\0{seen}{rendered}".encode("utf-8", "surrogatepass")
         keys.append(f"{role}-{hashlib.sha256(content).hexdigest()}")
     return keys
+
+
+def _images(text: str) -> Sequence[Image]:
+    return text.images if isinstance(text, PicturedText) else ()
 
 
 def _entry(vector: list[float]) -> dict[str, Any]:

@@ -16,20 +16,19 @@ if TYPE_CHECKING:
 
     from embrief import VectorSpace
 
-WHERE = "this VectorStoreIndex"
-
 
 class GuardedStore(SimpleVectorStore):
     """A `SimpleVectorStore` that keeps a stamp beside each vector and takes vectors of one width."""
 
     _space: VectorSpace = PrivateAttr()
+    _where: str = PrivateAttr()
     _made_by: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def over(cls, store: SimpleVectorStore, space: VectorSpace) -> GuardedStore:
-        """Return a store on the same data, all of whose vectors are of this space."""
+    def over(cls, store: SimpleVectorStore, space: VectorSpace, where: str) -> GuardedStore:
+        """Return a store on the same data, all of whose vectors are of this space; `where` names it in messages."""
         guarded = cls(data=store.data)
-        guarded._fs, guarded._space = store._fs, space
+        guarded._fs, guarded._space, guarded._where = store._fs, space, where
         # No note: who made the vectors that are there is in theirs, if anywhere.
         guarded._stamp(store.data.embedding_dict, {})
         return guarded
@@ -52,7 +51,7 @@ class GuardedStore(SimpleVectorStore):
     def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
         """Store nodes, none if one has a vector of another width."""
         for node in nodes:
-            require_width(len(node.get_embedding()), self._space, where=WHERE)
+            require_width(len(node.get_embedding()), self._space, where=self._where)
         ids = super().add(nodes, **add_kwargs)
         self._stamp(ids, self._made_by)
         return ids
@@ -60,7 +59,7 @@ class GuardedStore(SimpleVectorStore):
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find nodes by a vector of the right width."""
         if query.query_embedding is not None:
-            require_width(len(query.query_embedding), self._space, where=WHERE)
+            require_width(len(query.query_embedding), self._space, where=self._where)
         return super().query(query, **kwargs)
 
     def _stamp(self, ids: Iterable[str], made_by: dict[str, str]) -> None:

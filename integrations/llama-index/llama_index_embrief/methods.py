@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -12,6 +13,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from embrief.wrapping import texts as checked_texts
 from llama_index_embrief.nodes import node_list, with_vectors
 from llama_index_embrief.options import Configured
+from llama_index_embrief.pictures import pictured_texts
 from llama_index_embrief.places import unplaced, with_places
 from llama_index_embrief.progress import in_steps
 from llama_index_embrief.titles import embed_texts, warn_untitled
@@ -75,14 +77,25 @@ class EmbeddingMethods(Configured, BaseEmbedding):
         return await super().aget_agg_embedding_from_queries(with_places(items), agg_fn)
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        """Set the nodes' `embedding`; with `title_metadata_key`, titles reach the model as titles."""
-        texts = embed_texts(given := node_list(nodes), self.title_metadata_key)
+        """Set the nodes' `embedding`.
+
+        Titles (`title_metadata_key`) reach the model as titles, and pictures one that takes them.
+        """
+        texts = self._node_texts(given := node_list(nodes))
         return with_vectors(given, self.get_text_embedding_batch(texts, **kwargs), nodes)
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__` without blocking the event loop."""
-        texts = embed_texts(given := node_list(nodes), self.title_metadata_key)
+        texts = await self._embedder.off_loop(partial(self._node_texts, given := node_list(nodes)))
         return with_vectors(given, await self.aget_text_embedding_batch(texts, **kwargs), nodes)
+
+    @property
+    def _sees(self) -> bool:
+        """Whether nodes are embedded with their pictures."""
+        return self._embedder.spec.images is not None
+
+    def _node_texts(self, nodes: list[BaseNode]) -> list[str]:
+        return (pictured_texts if self._sees else embed_texts)(nodes, self.title_metadata_key)
 
     def _get_query_embedding(self, query: str) -> list[float]:
         with unplaced([query]) as given:

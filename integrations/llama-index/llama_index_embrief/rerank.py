@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Unpack
 
 from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
 from embrief import ArgumentError, ArgumentTypeError, RankedItem, Reranker
 from embrief.wrapping import listed, plain_number
 from llama_index_embrief.options import Configured, RerankOptions
+from llama_index_embrief.pictures import node_content, query_content
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from embrief.wrapping import Input
 
 dispatcher = get_dispatcher(__name__)
 
@@ -111,11 +115,23 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
         """Return a twin with another instruction, on the same loaded model. `None` is the model's default."""
         return self._on(self._reranker.with_instruction(instruction))
 
+    @property
+    def _sees(self) -> bool:
+        """Whether the model reads pictures of nodes and queries."""
+        return self._reranker.spec.images is not None
+
+    def _query(self, query: QueryBundle) -> Input:
+        return query_content(query, sees=self._sees)
+
+    def _content(self, placed: tuple[int, NodeWithScore]) -> Input:
+        return node_content(placed[1].node, placed[0], sees=self._sees)
+
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._observed(nodes, query_bundle) as (query, ranked):
-            found = self._reranker.rerank_items(query, nodes, text=_text, top_n=self.top_n)
+        with self._observed(nodes, query_bundle) as (asked, ranked):
+            query = self._query(asked)
+            found = self._reranker.rerank_items(query, list(enumerate(nodes)), text=self._content, top_n=self.top_n)
             ranked.extend(map(_reranked, found))
         return ranked
 
@@ -123,15 +139,17 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._observed(nodes, query_bundle) as (query, ranked):
-            found = await self._reranker.arerank_items(query, nodes, text=_text, top_n=self.top_n)
+        with self._observed(nodes, query_bundle) as (asked, ranked):
+            query = await self._reranker.off_loop(partial(self._query, asked))
+            items = list(enumerate(nodes))
+            found = await self._reranker.arerank_items(query, items, text=self._content, top_n=self.top_n)
             ranked.extend(map(_reranked, found))
         return ranked
 
     @contextmanager
     def _observed(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
-    ) -> Iterator[tuple[str, list[NodeWithScore]]]:
+    ) -> Iterator[tuple[QueryBundle, list[NodeWithScore]]]:
         """Emit LlamaIndex's events around a reranking, whose result goes into the list."""
         # Before the first event: a start without an end would confuse whoever counts.
         if query_bundle is None:
@@ -139,28 +157,23 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
         for index, node in enumerate(listed(nodes, "nodes")):
             if not isinstance(node, NodeWithScore):
                 raise ArgumentTypeError(f"nodes[{index}] is {type(node).__name__}, not NodeWithScore", index=index)
-        query = query_bundle.query_str
         # The event takes no None.
         top_n = len(nodes) if self.top_n is None else self.top_n
         dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top_n, model_name=self.model))
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: self.model,
-            EventPayload.QUERY_STR: query,
+            EventPayload.QUERY_STR: query_bundle.query_str,
             EventPayload.TOP_K: top_n,
         }
         ranked: list[NodeWithScore] = []
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            yield query, ranked
+            yield query_bundle, ranked
             event.on_end(payload={EventPayload.NODES: list(ranked)})
         dispatcher.event(ReRankEndEvent(nodes=ranked))
 
 
-def _text(node: NodeWithScore) -> str:
-    return node.node.get_content(metadata_mode=MetadataMode.EMBED)
-
-
-def _reranked(found: RankedItem[NodeWithScore]) -> RerankedNode:
-    before = found.item
+def _reranked(found: RankedItem[tuple[int, NodeWithScore]]) -> RerankedNode:
+    before = found.item[1]
     first = before.retrieval_score if isinstance(before, RerankedNode) else before.score
     return RerankedNode(node=before.node, score=found.score, retrieval_score=first)

@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from embrief.errors import placed
-from embrief.wrapping import ato_lists, to_lists
+from embrief.wrapping import ato_lists, carried, to_lists
 from llama_index_embrief.cache import cache_keys
 from llama_index_embrief.titles import titles_of
 
 if TYPE_CHECKING:
     from embrief import Embedder
+    from embrief.wrapping import Input
     from llama_index_embrief.cache import RoleCache, Rows
 
     Role = Literal["query", "document"]
@@ -45,7 +46,7 @@ async def aembed(embedder: Embedder, cache: RoleCache | None, texts: Sequence[st
 def check(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str]) -> None:
     """Raise what embedding documents would raise about them, and compute nothing; no lengths of cached ones."""
     if cache is None:
-        embedder.check_documents(texts, titles=titles_of(texts))
+        embedder.check_documents(_contents(texts), titles=titles_of(texts))
     elif _may_fail_later(embedder, texts):
         missing = cache.missing(cache_keys(embedder, texts, "document"), embedder.dim)
         if missing:
@@ -56,7 +57,7 @@ def check(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str]) -> 
 async def acheck(embedder: Embedder, cache: RoleCache | None, texts: Sequence[str]) -> None:
     """`check` without blocking the event loop."""
     if cache is None:
-        await embedder.acheck_documents(texts, titles=titles_of(texts))
+        await embedder.acheck_documents(_contents(texts), titles=titles_of(texts))
     elif _may_fail_later(embedder, texts):
         keys = await embedder.off_loop(partial(cache_keys, embedder, texts, "document"))
         missing = await cache.amissing(keys, embedder.dim)
@@ -73,11 +74,15 @@ def _may_fail_later(embedder: Embedder, texts: Sequence[str]) -> bool:
 # Never by `encode`: a fallback's answer may be of another space there.
 def _computed(embedder: Embedder, texts: Sequence[str], role: Role) -> Rows:
     if role == "query":
-        return to_lists(embedder.embed_queries(texts))
-    return to_lists(embedder.embed_documents(texts, titles=titles_of(texts)))
+        return to_lists(embedder.embed_queries(_contents(texts)))
+    return to_lists(embedder.embed_documents(_contents(texts), titles=titles_of(texts)))
 
 
 async def _acomputed(embedder: Embedder, texts: Sequence[str], role: Role) -> Rows:
     if role == "query":
-        return await ato_lists(embedder, await embedder.aembed_queries(texts))
-    return await ato_lists(embedder, await embedder.aembed_documents(texts, titles=titles_of(texts)))
+        return await ato_lists(embedder, await embedder.aembed_queries(_contents(texts)))
+    return await ato_lists(embedder, await embedder.aembed_documents(_contents(texts), titles=titles_of(texts)))
+
+
+def _contents(texts: Sequence[str]) -> list[Input]:
+    return [carried(text) for text in texts]
