@@ -18,7 +18,7 @@ from embrief.errors import (
     WrongKindError,
 )
 from embrief.facades import arguments, synonyms
-from embrief.facades.arguments import count, listed, positive, texts, titles, unicode
+from embrief.facades.arguments import content, count, inputs, listed, positive, texts, titles, unicode
 from embrief.facades.embedder import Embedder
 from embrief.facades.facade import VIEWED
 from embrief.facades.reranker import Reranker
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.cache.options import CacheOptions
+    from embrief.facts.prompts import Input
     from embrief.facts.specs import SpecialTokens, Truncate
     from embrief.facts.vectors import Matrix
 
@@ -48,7 +49,9 @@ __all__ = [
     "carried",
     "changed",
     "choose_facade",
+    "content",
     "count",
+    "inputs",
     "is_configured_only",
     "listed",
     "meant",
@@ -57,6 +60,7 @@ __all__ = [
     "positive",
     "recorded_id",
     "storing",
+    "text_of",
     "texts",
     "titles",
     "to_lists",
@@ -229,6 +233,18 @@ def recorded_id(model: str) -> str:
 def plain_number(value: object) -> object:
     """Return numpy's whole numbers as `int`, and everything else as it is: for pydantic, which judges it."""
     return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
+
+
+def text_of(value: Input) -> str | None:
+    """Return what a store keeps as the text of an input: its texts, one to a line; `None` if it has pictures only."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        value = value.get("text") or ()
+        if isinstance(value, str):
+            return value
+    parts = value if isinstance(value, (list, tuple)) else ()
+    return "\n".join(part for part in parts if isinstance(part, str)) or None
 
 
 def to_lists(vectors: Matrix) -> list[list[float]]:

@@ -54,7 +54,8 @@ PUBLIC_MODULES = {"embrief", "embrief.errors", "embrief.stores", "embrief.wrappi
 COMPANIONS = {
     "llama-index": {"llama_index_instrumentation"},  # the framework's event dispatcher is a package of its own
     "langchain": {"pydantic"},  # the framework's classes are pydantic models, without a bridge module
-    "chroma": {"jsonschema"},  # Chroma checks persisted configurations with it
+    # Chroma checks persisted configurations with the one, and has pictures as arrays of the other.
+    "chroma": {"jsonschema", "numpy"},
     "qdrant": {"pydantic"},  # what may hold a `models.Document` is a pydantic model
 }
 

@@ -74,6 +74,7 @@ chroma = _IntegrationPlugin(
         provides=(
             "Qwen3EmbeddingFunction",
             "GemmaEmbeddingFunction",
+            "Qwen3VLEmbeddingFunction",
             "open_collection",
             "add_documents",
             "rerank_results",

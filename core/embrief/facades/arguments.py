@@ -124,11 +124,31 @@ def texts(values: object, what: str, *, start: int = 0) -> list[str]:
     """
     items = listed(values, what, "strings")
     for index, item in enumerate(items, start):
-        if not isinstance(item, str):
-            raise ArgumentTypeError(
-                f"{what}[{index}] is {type(item).__name__}; it must be a string{_string_remedy(item)}", index=index
-            )
-        unicode(item, f"{what}[{index}]", index)
+        _text_at(item, what, index)
+    return items
+
+
+def _text_at(item: object, what: str, index: int) -> None:
+    if not isinstance(item, str):
+        raise ArgumentTypeError(
+            f"{what}[{index}] is {type(item).__name__}; it must be a string{_string_remedy(item)}", index=index
+        )
+    unicode(item, f"{what}[{index}]", index)
+
+
+def inputs(values: object, what: str) -> list[Input]:
+    """Return `values` as a list of texts and of what holds an image. Decodes nothing.
+
+    Whether a model takes images, and these, is for `contents` to say: this is for whoever has no model yet.
+
+    Raises:
+        ArgumentTypeError: As of `texts`, about what holds no image.
+        ArgumentError: As of `texts`.
+    """
+    items = listed(values, what, "strings")
+    for index, item in enumerate(items):
+        if isinstance(item, str) or _parts(item) is None:
+            _text_at(item, what, index)
     return items
 
 

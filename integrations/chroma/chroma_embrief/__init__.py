@@ -13,14 +13,17 @@ except ImportError as error:
 
 from chroma_embrief.config import release_models
 from chroma_embrief.documents import add_documents
-from chroma_embrief.functions import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
+from chroma_embrief.functions import GemmaEmbeddingFunction, Qwen3EmbeddingFunction, Qwen3VLEmbeddingFunction
 from chroma_embrief.guard import require_same_space, restore_configuration
 from chroma_embrief.opening import open_collection
+from chroma_embrief.pictures import ImageLoader
 from chroma_embrief.reranking import RerankedResult, arerank_results, rerank_results
 
 __all__ = [
     "GemmaEmbeddingFunction",
+    "ImageLoader",
     "Qwen3EmbeddingFunction",
+    "Qwen3VLEmbeddingFunction",
     "RerankedResult",
     "add_documents",
     "arerank_results",

@@ -35,7 +35,7 @@ def checked_space(embedding_function: EmbriefEmbeddingFunction) -> VectorSpace:
     """Return the space of a function, which must be one of ours."""
     if not isinstance(embedding_function, EmbriefEmbeddingFunction):
         raise ArgumentTypeError(
-            f"embedding_function is a Qwen3EmbeddingFunction or a GemmaEmbeddingFunction, not "
-            f"{type(embedding_function).__name__}"
+            "embedding_function is a Qwen3EmbeddingFunction, a GemmaEmbeddingFunction or a Qwen3VLEmbeddingFunction, "
+            f"not {type(embedding_function).__name__}"
         )
     return embedding_function.space

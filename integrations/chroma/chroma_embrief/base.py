@@ -1,22 +1,28 @@
-"""What both embedding functions share: the constructor, and the two roles of a text."""
+"""What all embedding functions share: the constructor, and the two roles of a text or a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 from chroma_embrief.persisted import PersistedFunction
+from chroma_embrief.pictures import as_inputs
 from embrief import Embedder
 from embrief.wrapping import EmbedderOptions, choose_facade
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chromadb.api.types import Documents, Embeddings
+    from chromadb.api.types import Documents, Embeddings, Images
+
+    from embrief import Image
+
+    Inputs = Documents | Images | Sequence[str | Image | Mapping[str, object] | Sequence[str | Image]]
 
 
 class EmbriefEmbeddingFunction(PersistedFunction):
-    """Base of the embedding functions. Use `Qwen3EmbeddingFunction` or `GemmaEmbeddingFunction`."""
+    """Base of the embedding functions, of which there is one per family of models: use those."""
 
     default_model: ClassVar[str]
 
@@ -55,11 +61,11 @@ class EmbriefEmbeddingFunction(PersistedFunction):
             )
         )
 
-    def __call__(self, input: Documents) -> Embeddings:
-        """Embed documents.
+    def __call__(self, input: Inputs) -> Embeddings:
+        """Embed documents. Chroma calls this for `documents=` as well as for `images=`, one kind at a time.
 
         Args:
-            input: The documents.
+            input: The documents, as of `embed_documents`.
 
         Returns:
             One finite float32 array per document.
@@ -67,25 +73,31 @@ class EmbriefEmbeddingFunction(PersistedFunction):
         return self.embed_documents(input)
 
     def embed_documents(
-        self, input: Documents, *, titles: Sequence[str | None] | None = None, task: str | None = None
+        self, input: Inputs, *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> Embeddings:
         """Embed documents, with titles where the model has a place for them.
 
         Args:
-            input: The documents.
+            input: The documents: texts; for a model that takes pictures also uint8 arrays (height, width, 3), `Image`s,
+                sequences of texts and `Image`s, and mappings with "text" and "image".
             titles: One title or `None` per document.
             task: The task of this call; wins over the constructor's.
 
         Returns:
             One finite float32 array per document, for `collection.upsert(embeddings=...)`.
-        """
-        return list(self.embedder.embed_documents(input, titles=titles, task=task))
 
-    def embed_query(self, input: Documents, *, instruction: str | None = None, task: str | None = None) -> Embeddings:
-        """Embed queries, with the query prompt. Chroma calls this for `collection.query(query_texts=...)`.
+        Raises:
+            ArgumentTypeError: There is a picture and the model takes texts only; the error has its index.
+            ArgumentError: A picture is none, or is damaged, or over a limit; the error has its index. Nothing was
+                computed.
+        """
+        return list(self.embedder.embed_documents(as_inputs(input), titles=titles, task=task))
+
+    def embed_query(self, input: Inputs, *, instruction: str | None = None, task: str | None = None) -> Embeddings:
+        """Embed queries, with the query prompt. Chroma calls this for `query_texts=` and `query_images=`.
 
         Args:
-            input: The queries, a list even of one.
+            input: The queries, a list even of one; each as of `embed_documents`.
             instruction: What these queries are for; wins over the constructor's. `""`: no prompt.
             task: The task of this call; wins over the constructor's.
 
@@ -94,20 +106,23 @@ class EmbriefEmbeddingFunction(PersistedFunction):
 
         Raises:
             NonFiniteVectorError: The model returned NaN or infinity; Chroma would find nothing, silently.
+            ArgumentError: As of `embed_documents`.
         """
-        return list(self.embedder.embed_queries(input, instruction=instruction, task=task))
+        return list(self.embedder.embed_queries(as_inputs(input), instruction=instruction, task=task))
 
     async def aembed_documents(
-        self, input: Documents, *, titles: Sequence[str | None] | None = None, task: str | None = None
+        self, input: Inputs, *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> Embeddings:
         """`embed_documents` without blocking the event loop."""
-        return list(await self.embedder.aembed_documents(input, titles=titles, task=task))
+        inputs = await self.embedder.off_loop(partial(as_inputs, input))
+        return list(await self.embedder.aembed_documents(inputs, titles=titles, task=task))
 
     async def aembed_query(
-        self, input: Documents, *, instruction: str | None = None, task: str | None = None
+        self, input: Inputs, *, instruction: str | None = None, task: str | None = None
     ) -> Embeddings:
         """`embed_query` without blocking the event loop."""
-        return list(await self.embedder.aembed_queries(input, instruction=instruction, task=task))
+        inputs = await self.embedder.off_loop(partial(as_inputs, input))
+        return list(await self.embedder.aembed_queries(inputs, instruction=instruction, task=task))
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return a function with another instruction for queries, on the same loaded model."""

@@ -28,6 +28,8 @@ from embrief.wrapping import is_configured_only
 
 VERSION: Final = 1
 LOCAL: Final = "local"
+_NEWER: Final = ("max_pixels", "special_tokens")
+_KEPT: Final = ("dim", "normalize", "task", "instruction", "max_tokens", *_NEWER)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Read at import: Chroma rebuilds a function up to 30 times per call.
 _SCHEMA = Draft7Validator(json.loads(files(__package__).joinpath("config.schema.json").read_text("utf-8")))
@@ -75,7 +77,7 @@ def to_config(embedder: Embedder) -> dict[str, Any]:
             "of it that another program could go by; embed yourself, and hand Chroma the vectors (embeddings=)"
         )
     record = plugins().catalog.resolve(settings.model, pinned=settings.revision is not None)
-    config = {
+    config: dict[str, Any] = {
         "version": VERSION,
         "model": settings.model,
         "revision": settings.revision,
@@ -86,6 +88,8 @@ def to_config(embedder: Embedder) -> dict[str, Any]:
         "instruction": settings.instruction,
         "max_tokens": settings.max_tokens,
         "space": None,
+        # Newer than the others, so left out where nothing is said: what an earlier release can do, it goes on opening.
+        **{name: value for name in _NEWER if (value := getattr(settings, name)) is not None},
     }
     if isinstance(record, Path):
         return {**config, "model": LOCAL, "dim": embedder.dim, "space": _space_json(embedder.space)}
@@ -145,11 +149,7 @@ def _attach(text: str, function: str) -> Embedder:
     config = json.loads(text)
     model, revision = config["model"], config["revision"]
     if model == LOCAL:
-        kept = [
-            f"{name}={config[name]!r}"
-            for name in ("dim", "normalize", "task", "instruction", "max_tokens")
-            if config[name] is not None
-        ]
+        kept = [f"{name}={config[name]!r}" for name in _KEPT if config.get(name) is not None]
         raise WeightsUnavailableError(
             f"the documents were embedded with a model from a folder (weights {config['space']['weights']}), "
             "and a collection never says where a folder is; when you get the collection, pass "
@@ -163,8 +163,8 @@ def _attach(text: str, function: str) -> Embedder:
             f"the documents were embedded with version {revision!r} of {model}, and this release of embrief "
             f"has {record.revision!r}; use the release that made them, or embed them into a new collection"
         )
-    names = ("revision", "like", "dim", "normalize", "task", "instruction", "max_tokens")
-    embedder = Embedder(model, **{name: config[name] for name in names})
+    names = ("revision", "like", *_KEPT)
+    embedder = Embedder(model, **{name: config.get(name) for name in names})
     if config["space"] is not None:
         require_same(VectorSpace.from_json(config["space"]), embedder.space, where="the collection")
     return embedder

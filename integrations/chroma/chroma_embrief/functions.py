@@ -1,10 +1,10 @@
-"""The two embedding functions that Chroma knows by name."""
+"""The embedding functions that Chroma knows by name."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from chromadb.api.types import Documents, EmbeddingFunction
+from chromadb.api.types import Documents, Embeddable, EmbeddingFunction
 from chromadb.utils.embedding_functions import register_embedding_function
 
 from chroma_embrief import config as stored
@@ -92,6 +92,56 @@ class GemmaEmbeddingFunction(EmbriefEmbeddingFunction, EmbeddingFunction[Documen
         stored.validate(config, GemmaEmbeddingFunction.name())
 
 
-# Not as a decorator: Chroma's is untyped and would make both classes `Any` to type checkers.
-for _function in (Qwen3EmbeddingFunction, GemmaEmbeddingFunction):
+class Qwen3VLEmbeddingFunction(EmbriefEmbeddingFunction, EmbeddingFunction[Embeddable]):
+    """Qwen3-VL-Embedding for Chroma: texts and pictures in one collection, each found by the other.
+
+    `collection.add`, `upsert` and `update` take `images=`, `collection.query` takes `query_images=`: uint8 arrays
+    (height, width, 3) in RGB. `uris=` need a loader, see `ImageLoader`. Other functions take pictures as well if they
+    are made with a model that does.
+
+    Examples:
+        >>> import chromadb
+        >>> import numpy as np
+        >>> from chroma_embrief import Qwen3VLEmbeddingFunction, open_collection
+        >>> from embrief.testing import FakeRuntime
+        >>> with FakeRuntime() as fake:  # a model without weights; default: Qwen/Qwen3-VL-Embedding-2B
+        ...     ef = Qwen3VLEmbeddingFunction(fake.vision)
+        ...     collection = open_collection(chromadb.EphemeralClient(), "vl-planets", ef)
+        ...     red = np.full((32, 32, 3), (255, 0, 0), np.uint8)
+        ...     collection.add(ids=["mars"], images=[red])
+        ...     collection.add(ids=["venus"], documents=["Venus is bright."])
+        ...     collection.query(query_images=[red], n_results=1)["ids"]
+        [['mars']]
+    """
+
+    default_model: ClassVar[str] = "Qwen/Qwen3-VL-Embedding-2B"
+
+    @guarded_name
+    def name() -> str:
+        """Return the name under which collections keep this function."""
+        return "embrief-qwen3-vl"
+
+    @staticmethod
+    def build_from_config(config: dict[str, Any]) -> Qwen3VLEmbeddingFunction:
+        """Rebuild the function of a collection. Loads nothing and reads no file.
+
+        Raises:
+            ArgumentError: The configuration is not of our format.
+        """
+        return Qwen3VLEmbeddingFunction._from_config(config)
+
+    @staticmethod
+    def validate_config(config: dict[str, Any]) -> None:
+        """Refuse a configuration that is not of our format.
+
+        Raises:
+            ArgumentError: It is not.
+        """
+        stored.validate(config, Qwen3VLEmbeddingFunction.name())
+
+
+FUNCTIONS = (Qwen3EmbeddingFunction, GemmaEmbeddingFunction, Qwen3VLEmbeddingFunction)
+
+# Not as a decorator: Chroma's is untyped and would make the classes `Any` to type checkers.
+for _function in FUNCTIONS:
     register_embedding_function(_function)  # type: ignore[no-untyped-call]  # untyped there

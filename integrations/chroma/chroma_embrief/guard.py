@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chroma_embrief import config as stored
 from chroma_embrief.arguments import checked_space, embedder_of, require_sync
-from chroma_embrief.functions import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
+from chroma_embrief.functions import FUNCTIONS
 from embrief import ArgumentError, NewerFormatError, SpaceMismatchError
 from embrief.stores import read_stamp, require_same, tell_precision
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chroma_embrief.base import EmbriefEmbeddingFunction
     from embrief import VectorSpace
 
-_OURS = {kind.name(): kind for kind in (Qwen3EmbeddingFunction, GemmaEmbeddingFunction)}
+_OURS = {kind.name(): kind for kind in FUNCTIONS}
 
 
 def require_same_space(collection: Collection | AsyncCollection, embedding_function: EmbriefEmbeddingFunction) -> None:
@@ -115,10 +115,10 @@ def unknown_vectors(
 
 
 def require_same_function(collection: Collection, embedding_function: EmbriefEmbeddingFunction) -> None:
-    """Refuse the other of our two classes: Chroma compares names, and its message does not say what to do.
+    """Refuse another of our classes: Chroma compares names, and its message does not say what to do.
 
     Raises:
-        ArgumentError: The collection keeps the other class's name.
+        ArgumentError: The collection keeps another class's name.
     """
     kept, _ = kept_function(collection)
     if kept in _OURS and kept != embedding_function.name():  # type: ignore[attr-defined]  # the framework's classes add it

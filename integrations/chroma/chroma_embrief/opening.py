@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.api.collection_configuration import CreateCollectionConfiguration
     from chromadb.api.models.Collection import Collection
+    from chromadb.api.types import DataLoader
 
     from chroma_embrief.base import EmbriefEmbeddingFunction
 
@@ -38,6 +39,7 @@ def open_collection(
     metadata: Mapping[str, Any] | None = None,
     configuration: CreateCollectionConfiguration | None = None,
     adopt: bool = False,
+    data_loader: DataLoader[Any] | None = None,
 ) -> Collection:
     """Get a collection or create it; refuse one of another vector space before anything is embedded.
 
@@ -51,11 +53,12 @@ def open_collection(
         configuration: Index settings for a new collection. The distance is cosine unless it says otherwise.
         adopt: Stamp a collection that has vectors and does not say which model made them: you say that it was this
             function. The width is compared all the same.
+        data_loader: What loads the pictures of `uris=`, such as an `ImageLoader`; the collection does not keep it.
 
     Raises:
         SpaceMismatchError: The collection holds vectors of another model, revision, width or document prompt, or of an
             unknown one without `adopt`; or its stamp cannot be read.
-        ArgumentError: `configuration` has an embedding function too, or the collection was made with the other of
+        ArgumentError: `configuration` has an embedding function too, or the collection was made with another of
             our classes, whose name it keeps.
         ArgumentTypeError: The embedding function is not ours, or the client is asynchronous.
     """
@@ -78,7 +81,11 @@ def open_collection(
         claim(existing, embedding_function, adopt=adopt)
         require_same_space(client.get_collection(name, embedding_function=None), embedding_function)
         require_same_function(existing, embedding_function)
-        return client.get_collection(name, embedding_function=embedding_function)  # type: ignore[arg-type]  # subclasses implement the protocol
+        return client.get_collection(
+            name,
+            embedding_function=embedding_function,  # type: ignore[arg-type]  # subclasses implement the protocol
+            data_loader=data_loader,
+        )
     collection = client.get_or_create_collection(
         name,
         # A second witness: `modify` replaces the persisted configuration even where it is refused.
@@ -86,6 +93,7 @@ def open_collection(
         # A copy, since Chroma writes into it.
         configuration=copy.deepcopy(configuration),
         embedding_function=embedding_function,  # type: ignore[arg-type]  # subclasses implement the protocol
+        data_loader=data_loader,
     )
     # Another process may have created it in the meantime.
     require_same_space(collection, embedding_function)

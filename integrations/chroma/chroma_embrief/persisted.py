@@ -107,7 +107,8 @@ class PersistedFunction:
         return hash((type(self), json.dumps(self._config, sort_keys=True)))
 
     def __repr__(self) -> str:
-        shown = {key: self._config[key] for key in ("dim", "task", "instruction") if self._config[key] is not None}
+        keys = ("dim", "task", "instruction", "max_pixels", "special_tokens")
+        shown = {key: value for key in keys if (value := self._config.get(key)) is not None}
         # A collection never says where a folder is; the function that was given one knows.
         model = self._config["model"]
         if model == stored.LOCAL and self._embedder is not None:

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 import chroma_embrief
-from chroma_embrief import GemmaEmbeddingFunction, Qwen3EmbeddingFunction, open_collection
+from chroma_embrief import GemmaEmbeddingFunction, Qwen3EmbeddingFunction, Qwen3VLEmbeddingFunction, open_collection
 from embrief import (
     ArgumentError,
     Embedder,
@@ -59,6 +59,25 @@ GOLDEN = {
         '"model":"someone/some-model","normalize":true,"revision":"' + COMMIT + '","space":null,'
         '"task":null,"version":1}',
     ),
+    "vl": (
+        lambda: Qwen3VLEmbeddingFunction(),
+        '{"dim":2048,"instruction":null,"like":null,"max_tokens":null,"model":"Qwen/Qwen3-VL-Embedding-2B","n'
+        'ormalize":true,"revision":"9f2f7e710d6d81056aa5c0a4f04764fec6bb7bda","space":{"dim":2048,"document_p'
+        'rompt":"<|im_start|>system\\nRepresent the user\'s input.<|im_end|>\\n<|im_start|>user\\n","document_tai'
+        'l":"<|im_end|>\\n<|im_start|>assistant\\n","id":"es1-be06458d9d34ca660c9f51d6f91926be","label":"","lex'
+        'ical":false,"max_pixels":1310720,"min_pixels":4096,"model":"Qwen/Qwen3-VL-Embedding-2B","normalize":'
+        'true,"pooling":"last","weights":"9f2f7e710d6d81056aa5c0a4f04764fec6bb7bda"},"task":null,"version":1}',
+    ),
+    "vl of another size": (
+        lambda: Qwen3VLEmbeddingFunction("Qwen/Qwen3-VL-Embedding-8B", dim=1024, max_pixels=1843200),
+        '{"dim":1024,"instruction":null,"like":null,"max_pixels":1843200,"max_tokens":null,"model":"Qwen/Qwen'
+        '3-VL-Embedding-8B","normalize":true,"revision":"2c4565515e0f265c6511776e7193b22c0968ddc7","space":{"'
+        'dim":1024,"document_prompt":"<|im_start|>system\\nRepresent the user\'s input.<|im_end|>\\n<|im_start|>'
+        'user\\n","document_tail":"<|im_end|>\\n<|im_start|>assistant\\n","id":"es1-a97b88cadbee1c2dec5ff29dc29d'
+        '2966","label":"","lexical":false,"max_pixels":1843200,"min_pixels":4096,"model":"Qwen/Qwen3-VL-Embed'
+        'ding-8B","normalize":true,"pooling":"last","weights":"2c4565515e0f265c6511776e7193b22c0968ddc7"},"ta'
+        'sk":null,"version":1}',
+    ),
 }  # fmt: skip
 
 
@@ -77,20 +96,22 @@ def test_what_released_versions_wrote_is_rebuilt(case):
     assert rebuilt == function
     assert rebuilt.get_config() == json.loads(golden)
     settings, expected = rebuilt.embedder.settings, function.embedder.settings
-    for name in ("dim", "task", "instruction", "normalize", "max_tokens", "like"):
+    for name in ("dim", "task", "instruction", "normalize", "max_tokens", "like", "max_pixels", "special_tokens"):
         if name != "dim" or expected.dim is not None:
             assert getattr(settings, name) == getattr(expected, name)
 
 
 def test_the_names_are_stable():
     assert (Qwen3EmbeddingFunction.name(), GemmaEmbeddingFunction.name()) == ("embrief-qwen3", "embrief-gemma")
+    assert Qwen3VLEmbeddingFunction.name() == "embrief-qwen3-vl"
 
 
 def test_the_schema_is_closed_and_ships_with_the_package():
     schema = json.loads(files(chroma_embrief).joinpath("config.schema.json").read_text("utf-8"))
     Draft7Validator.check_schema(schema)
     assert schema["additionalProperties"] is False
-    assert sorted(schema["properties"]) == sorted(schema["required"]) == sorted(json.loads(GOLDEN["hash"][1]))
+    assert sorted(schema["required"]) == sorted(json.loads(GOLDEN["hash"][1]))
+    assert set(schema["properties"]) - set(schema["required"]) == {"max_pixels", "special_tokens"}
 
 
 def test_what_only_says_where_and_how_fast_is_not_persisted(tmp_path):
@@ -144,7 +165,7 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("case", TAMPERED)
-@pytest.mark.parametrize("kind", [Qwen3EmbeddingFunction, GemmaEmbeddingFunction])
+@pytest.mark.parametrize("kind", [Qwen3EmbeddingFunction, GemmaEmbeddingFunction, Qwen3VLEmbeddingFunction])
 def test_a_tampered_configuration_is_refused(kind, case):
     for method in (kind.build_from_config, kind.validate_config):
         with pytest.raises(ArgumentError, match=f"Config validation failed for schema '{kind.name()}'"):

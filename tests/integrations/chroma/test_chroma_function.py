@@ -14,12 +14,12 @@ import pytest
 from chromadb.api.types import validate_embedding_function
 
 import embrief.errors
-from chroma_embrief import GemmaEmbeddingFunction, Qwen3EmbeddingFunction
+from chroma_embrief import GemmaEmbeddingFunction, Qwen3EmbeddingFunction, Qwen3VLEmbeddingFunction
 from embrief import ArgumentError, ArgumentTypeError, Embedder, NonFiniteVectorError, Registry, UnknownModelError
 from embrief.runtimes.hashing import HashBackend
 from embrief.testing import FakeRuntime
 
-BOTH = pytest.mark.parametrize("kind", [Qwen3EmbeddingFunction, GemmaEmbeddingFunction])
+EVERY = pytest.mark.parametrize("kind", [Qwen3EmbeddingFunction, GemmaEmbeddingFunction, Qwen3VLEmbeddingFunction])
 COMMIT = "a" * 40
 
 
@@ -38,7 +38,7 @@ def test_model_is_the_first_positional_argument_and_the_keyword_model_name(fake)
     assert Qwen3EmbeddingFunction(fake.qwen3) == Qwen3EmbeddingFunction(model_name=fake.qwen3)
 
 
-@BOTH
+@EVERY
 def test_chroma_accepts_the_call_signature(kind):
     validate_embedding_function(kind("embrief/hash"))
 
@@ -53,7 +53,7 @@ def test_facade_keywords_reach_the_facade(fake, tmp_path):
     assert GemmaEmbeddingFunction(fake.gemma, task="clustering").embedder.settings.task == "clustering"
 
 
-@BOTH
+@EVERY
 def test_an_unknown_keyword_is_an_error(kind):
     with pytest.raises(TypeError, match="batchsize"):
         kind("embrief/hash", batchsize=3)
@@ -129,7 +129,7 @@ def test_titles_reach_gemma(fake):
     assert fake.texts == ["title: First | text: one", "title: none | text: two"]
 
 
-@BOTH
+@EVERY
 def test_vectors_are_lists_of_float32_arrays_equal_to_the_core(kind):
     function, embedder = kind("embrief/hash", dim=32), Embedder("embrief/hash", dim=32)
     for vectors, expected in (
@@ -155,8 +155,8 @@ def test_a_bare_string_or_an_image_is_an_error():
     function = Qwen3EmbeddingFunction("embrief/hash")
     with pytest.raises(ArgumentTypeError, match="list of strings"):
         function.embed_query("planet")
-    with pytest.raises(ArgumentTypeError, match=r"texts\[0\] is ndarray"):
-        function([np.zeros((2, 2), np.uint8)])
+    with pytest.raises(ArgumentTypeError, match=r"texts\[0\] holds an image"):
+        function([np.zeros((2, 2, 3), np.uint8)])
 
 
 def test_a_nan_query_is_an_error_where_chroma_would_find_nothing(monkeypatch, chroma_client):
