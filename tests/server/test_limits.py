@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embrief import ArgumentError, Embedder
 from embrief.server.models import ServedModels
 from embrief.server.settings import LIMITS, Limits
+from embrief.testing import FakeRuntime
 
 JSON = {"content-type": "application/json"}
 
@@ -97,6 +100,32 @@ async def too_often(serving):
         return [await asked(client)]
 
 
+async def pictures(serving, **limits):
+    """Two small pictures, under one limit of pictures."""
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    from embrief import Image
+
+    made = base64.b64encode(Image(np.full((8, 9, 3), 200, np.uint8)).to_png()).decode("ascii")
+    with FakeRuntime() as fake:
+        models = {"see": Embedder(fake.vision)}
+        async with serving(ServedModels(models), limits=Limits(**limits), lazy=True) as client:
+            return [await client.post("/img/embed", json={"input": [made, made]})]
+
+
+async def too_many_images(serving):
+    assert (await pictures(serving, max_images=2))[0].status_code == 200
+    return await pictures(serving, max_images=1)
+
+
+async def too_large_an_image(serving):
+    return await pictures(serving, max_image_bytes=40)
+
+
+async def too_many_pixels(serving):
+    assert (await pictures(serving, max_image_pixels=72))[0].status_code == 200
+    return await pictures(serving, max_image_pixels=71)
+
+
 class Held:
     """An embedder whose calls wait until they are let go, and that tells how they ended."""
 
@@ -135,6 +164,9 @@ CASES = {
     "max_items": (too_many_items, 413, "too_many_items"),
     "max_request_tokens": (too_many_tokens, 413, "too_many_tokens"),
     "max_rerank_documents": (too_many_documents, 413, "too_many_items"),
+    "max_images": (too_many_images, 413, "too_many_images"),
+    "max_image_bytes": (too_large_an_image, 400, "invalid_image"),
+    "max_image_pixels": (too_many_pixels, 400, "invalid_image"),
     "max_waiting": (too_many_waiting, 429, "overloaded"),
     "deadline": (too_late, 503, "deadline_exceeded"),
     "requests_per_minute": (too_often, 429, "rate_limited"),

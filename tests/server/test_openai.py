@@ -160,10 +160,10 @@ async def test_what_was_cut_is_told_text_by_text(client):
 
 
 async def test_the_item_at_fault_has_its_index(client):
-    got = await client.post("/v1/embeddings", json={"model": "tiny", "input": ["red", {"text": "blue"}]})
+    got = await client.post("/v1/embeddings", json={"model": "tiny", "input": ["red", None]})
     assert got.status_code == 400
     assert got.json()["error"] == {
-        "message": "the item at index 1 is no text but an object",
+        "message": "the item at index 1: a text belongs here, or an object with texts and pictures, not null",
         "type": "invalid_request_error",
         "param": "input",
         "code": "invalid_request",

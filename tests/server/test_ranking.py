@@ -68,9 +68,9 @@ async def test_an_instruction_counts(client):
     ("body", "message", "index"),
     [
         ({"documents": []}, "documents is empty", None),
-        ({"documents": ["a", {"title": "b"}]}, "`text` alone", 1),
-        ({"documents": ["a", {"text": "b", "title": "c"}]}, "`text` alone", 1),
-        ({"documents": ["a", 5]}, "index 1 is no text", 1),
+        ({"documents": ["a", {"title": "b"}]}, "put the fields that count into `text`", 1),
+        ({"documents": ["a", {"text": "b", "title": "c"}]}, "put the fields that count into `text`", 1),
+        ({"documents": ["a", 5]}, "index 1: this is no text", 1),
         ({"documents": "a"}, "a list of texts", None),
         ({"rank_fields": ["title"]}, "rank_fields", None),
         ({"max_chunks_per_doc": 3}, "max_chunks_per_doc", None),

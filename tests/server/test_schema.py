@@ -43,7 +43,15 @@ def test_no_request_breaks_it(case):
 
 def test_the_document_has_every_route():
     paths = app.openapi()["paths"]
-    for path in ("/v1/embeddings", "/v1/models", "/v1/embeddings/generate", "/encode", "/txt/embed", "/api/embeddings"):
+    for path in (
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/embeddings/generate",
+        "/encode",
+        "/txt/embed",
+        "/img/embed",
+        "/api/embeddings",
+    ):
         assert path in paths
     said = paths["/v1/embeddings"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert said == {"$ref": "#/components/schemas/EmbeddingsRequest"}

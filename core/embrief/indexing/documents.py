@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = Literal["code", "html", "markdown", "pdf", "text"]
+Kind = Literal["code", "html", "image", "markdown", "page", "pdf", "text"]
+"""What a passage is from; `image`: the whole of a picture file, `page`: a page of a PDF as a picture."""
+PICTURES: frozenset[str] = frozenset(("image", "page"))
+"""The kinds whose passages are pictures: they have neither text nor lines."""
+Pictures = Literal["none", "files", "pages"]
+"""Which pictures are taken: none, picture files, or also every page of a PDF in the place of its text."""
 
 
 @dataclass(frozen=True, slots=True)

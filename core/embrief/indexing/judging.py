@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from embrief.indexing.decoding import is_binary, plausible_start
 from embrief.indexing.kinds import kind, suffix
+
+if TYPE_CHECKING:
+    from embrief.indexing.documents import Pictures
 
 HEAD = 64 * 1024
 """How many bytes of a file are looked at."""
@@ -22,7 +26,7 @@ _LOCKS = frozenset(_LOCKS_WORDS.split())
 _GENERATED_NAMES = re.compile(
     r"\.min\.(?:js|css|mjs)$|\.bundle\.(?:js|css)$|\.map$|_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|\.designer\.cs$"
 )
-_PICTURES = {".svg", ".eps", ".ps", ".xpm", ".ai"}
+_DRAWINGS = {".svg", ".eps", ".ps", ".xpm", ".ai"}
 # A comment near the top, in the words that generators have agreed on.
 _COMMENT = re.compile(rb"^[ \t]*(?:#|//|/\*|\*|--|;|<!--|%|\"\"\")(.*)$", re.MULTILINE)
 _MARK = re.compile(rb"(?:^|\s)@generated\b|\bDO NOT (?:EDIT|MODIFY)\b|(?i:generated\b.*\bdo not (?:edit|modify))")
@@ -35,17 +39,20 @@ def why_not_name(name: str) -> str | None:
     last = PurePosixPath(name).name.lower()
     if last in _LOCKS or _GENERATED_NAMES.search(last):
         return "generated"
-    return "picture" if suffix(name) in _PICTURES else None
+    return "picture" if suffix(name) in _DRAWINGS else None
 
 
-def why_not(name: str, head: bytes) -> str | None:
+def why_not(name: str, head: bytes, pictures: Pictures = "none") -> str | None:
     """Return why a file is left out by how it begins, `None` for none.
 
     Args:
         name: Its name.
         head: Its first `HEAD` bytes, or all of it.
+        pictures: Which pictures are taken.
     """
     what, _ = kind(name)
+    if what == "image":
+        return "binary" if pictures == "none" else None
     if what == "pdf":
         return None
     if is_binary(head):

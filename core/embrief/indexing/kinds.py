@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from embrief.images.limits import LIMITS
+
 if TYPE_CHECKING:
     from embrief.indexing.documents import Kind
 
@@ -15,11 +17,13 @@ HTML_LIMIT = 4 * MEGABYTE
 NOTEBOOK_LIMIT = 16 * MEGABYTE
 """Most of a notebook is pictures that its cells have drawn."""
 PDF_LIMIT = 64 * MEGABYTE
+IMAGE_LIMIT = LIMITS.max_bytes
 
 NOTEBOOK = ".ipynb"
 _MARKDOWN = {".md", ".markdown", ".mdown", ".mdx", ".mkd", NOTEBOOK}
 _HTML = {".htm", ".html", ".xhtml"}
 _PDF = {".pdf"}
+_IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 # The C++ grammar reads C as well, and what a .h file is in nobody says.
 _LANGUAGES = {
@@ -76,6 +80,8 @@ def kind(name: str, first_line: str = "") -> tuple[Kind, str]:
         return "html", ""
     if ending in _PDF:
         return "pdf", ""
+    if ending in _IMAGES:
+        return "image", ""
     language = _BY_SUFFIX.get(ending) or _BY_NAME.get(PurePosixPath(name).name.lower()) or _interpreter(first_line)
     return ("code", language) if language or ending in _OTHER_CODE else ("text", "")
 
@@ -84,7 +90,7 @@ def size_limit(name: str) -> int:
     """Return how many bytes a file may have."""
     if suffix(name) == NOTEBOOK:
         return NOTEBOOK_LIMIT
-    return {"pdf": PDF_LIMIT, "html": HTML_LIMIT}.get(kind(name)[0], TEXT_LIMIT)
+    return {"pdf": PDF_LIMIT, "html": HTML_LIMIT, "image": IMAGE_LIMIT}.get(kind(name)[0], TEXT_LIMIT)
 
 
 def _interpreter(first_line: str) -> str:

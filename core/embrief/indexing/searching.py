@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from embrief.errors import ArgumentError
 from embrief.indexing.decoding import decode
+from embrief.indexing.documents import PICTURES
 from embrief.indexing.kinds import size_limit
 from embrief.indexing.lines import Lines
 from embrief.indexing.updating import file_digest
@@ -25,7 +26,7 @@ TOP_K = 10
 LEAST_CANDIDATES = 20
 CANDIDATES_PER_HIT = 4
 _MOST_CONTEXT = 1000
-_NO_LINES = {"html", "pdf", "ipynb"}
+_NO_LINES = {"html", "pdf", "ipynb"} | PICTURES
 """Kinds and file types whose passages are not the lines of the file."""
 
 State = Literal["current", "changed", "gone", "unknown"]
@@ -47,20 +48,22 @@ class Hit:
     path: str
     """The file's path below the folder that was indexed, with slashes."""
     start_line: int
-    """The passage's first line in the file, counted from 1; in a page of a PDF."""
+    """The passage's first line in the file, counted from 1; in a page of a PDF. 0: it is a picture and has no lines."""
     end_line: int
     """Its last line, inclusive."""
     page: int | None
-    """Of a PDF: the page that it begins on, counted from 1."""
+    """Of a PDF: the page that it begins on, or that it is, counted from 1."""
     title: str | None
     """The document's title and the headings above the passage, or what the code defines."""
     kind: str
-    """`code`, `html`, `markdown`, `pdf` or `text`."""
+    """`code`, `html`, `markdown`, `pdf` or `text`; `image`: a picture file, `page`: a page of a PDF as a picture."""
     text: str
+    """What was embedded; empty for a picture."""
     score: float
     """Cosine similarity to the question, -1 to 1."""
     rerank_score: float | None
-    """What the reranker gave it, 0 to 1 where its scores are probabilities; `None`: no reranker was asked."""
+    """What the reranker gave it, 0 to 1 where its scores are probabilities; `None`: no reranker was asked, or it is a
+    picture whose file is no longer what was indexed."""
     filetype: str = ""
     """The file's extension in lower case, without the dot."""
     file: Path | None = None
@@ -72,6 +75,13 @@ class Hit:
     or its lines are not what was indexed (HTML, PDF)."""
     id: str = ""
     """Of the passage, in the store."""
+    digest: str = ""
+    """SHA-256 of the bytes of the file that was indexed, hexadecimal."""
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is a picture: it has a path, perhaps a page, and neither text nor lines."""
+        return self.kind in PICTURES
 
     @property
     def has_lines(self) -> bool:
@@ -84,8 +94,8 @@ class Hit:
         return {
             "path": self.path,
             "file": None if self.file is None else str(self.file),
-            "start_line": self.start_line,
-            "end_line": self.end_line,
+            "start_line": None if self.is_picture else self.start_line,
+            "end_line": None if self.is_picture else self.end_line,
             "page": self.page,
             "title": self.title,
             "kind": self.kind,
@@ -207,6 +217,7 @@ def _hit(
         filetype=passage.filetype,
         file=file_of(passage, roots),
         id=passage.id,
+        digest=passage.digest,
     )
     if hit.file is None:
         return hit

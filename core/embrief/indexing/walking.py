@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embrief.errors import ArgumentError
-from embrief.indexing.documents import SourceFile
+from embrief.indexing.documents import Pictures, SourceFile
 from embrief.indexing.ignoring import Rules, globs, read_rules
 from embrief.indexing.judging import HEAD, why_not, why_not_name
 from embrief.indexing.kinds import size_limit
@@ -44,6 +44,7 @@ class _State:
     include: Rules
     exclude: Rules
     limit: int | None
+    pictures: Pictures
     files: list[SourceFile] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     unreadable: dict[Path, str] = field(default_factory=dict)
@@ -83,12 +84,13 @@ def walk(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     limit: int | None = None,
+    pictures: Pictures = "none",
 ) -> Walk:
     """Find the files that are to be read.
 
     Left out are: what .gitignore files say, also those above a folder up to its repository's root, and
     `.git/info/exclude`; hidden files and folders; folders of installed packages and caches; links, which are never
-    followed; binaries, pictures, files that a program wrote, and those that are too large. A path that is given itself
+    followed; binaries, pictures unless they are wanted, files that a program wrote, and those that are too large. A path that is given itself
     is looked at even if it is hidden or ignored.
 
     Args:
@@ -97,13 +99,14 @@ def walk(
             match are taken.
         exclude: Patterns of the same form; what they match is left out.
         limit: How many files are taken at most.
+        pictures: Which pictures are taken.
 
     Raises:
         ArgumentError: There is nothing at a path, a pattern is none, or the limit is negative.
     """
     if limit is not None and limit < 0:
         raise ArgumentError(f"limit={limit} is negative; give the number of files that may be taken, or None")
-    state = _State(globs(include, "include"), globs(exclude, "exclude"), limit)
+    state = _State(globs(include, "include"), globs(exclude, "exclude"), limit, pictures)
     roots = _roots(paths)
     prefixes = _prefixes(roots)
     for root, prefix in zip(roots, prefixes, strict=True):
@@ -235,7 +238,7 @@ def _file(state: _State, path: Path, below: str, name: str) -> None:
         why = why or why_not_name(below) or _why_not_size(below, found.st_size)
         if why is None:
             with path.open("rb") as opened:
-                why = why_not(below, opened.read(HEAD))
+                why = why_not(below, opened.read(HEAD), state.pictures)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -22,9 +22,12 @@ ROLE_WORDS: Mapping[str, Said] = {
     "document": "document",
     "passage": "document",
     "search_document": "document",
+    # Jina's.
+    "retrieval.query": "query",
+    "retrieval.passage": "document",
     "plain": "plain",
 }
-"""Words for it, in `input_type` and `prompt_name`."""
+"""Words for it, in `input_type`, `prompt_name` and `task`."""
 _LONGEST_TASK = 200
 """Characters of a task's name: one that is not known is repeated in the error, and a text in its place is not."""
 

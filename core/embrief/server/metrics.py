@@ -48,6 +48,7 @@ class Metrics:
         self._texts = Counter("embrief_texts", "Texts embedded.", ["model", "role"], registry=registry)
         self._tokens = Counter("embrief_tokens", "Tokens of texts embedded, as counted.", ["model"], registry=registry)
         self._pairs = Counter("embrief_pairs", "Documents scored.", ["model"], registry=registry)
+        self._images = Counter("embrief_images", "Pictures embedded or scored.", ["model"], registry=registry)
         registry.register(_Models(models))
 
     def waiting(self, count: int) -> None:
@@ -71,6 +72,11 @@ class Metrics:
     def scored(self, model: str, documents: int) -> None:
         """Note documents that were scored."""
         self._pairs.labels(model).inc(documents)
+
+    def seen(self, model: str, images: int) -> None:
+        """Note pictures that were embedded or scored."""
+        if images:
+            self._images.labels(model).inc(images)
 
     def text(self) -> bytes:
         """Return all of it, as Prometheus reads it."""

@@ -1,5 +1,6 @@
 """What one running server is made of: every route gets it."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,6 +11,9 @@ from embrief.server.keys import Caller
 from embrief.server.metrics import Metrics
 from embrief.server.models import ServedModels
 from embrief.server.settings import Limits
+
+DECODING = 2
+"""Requests whose pictures are decoded at a time: each may take some hundred megabytes for a moment."""
 
 
 class Service:
@@ -22,6 +26,8 @@ class Service:
         """Whether models load with the first request instead of at the start."""
         self.metrics = Metrics(models)
         self.readiness = Readiness(models)
+        self.decoding = asyncio.Semaphore(DECODING)
+        """Held while the pictures of a request are decoded."""
 
 
 # Asynchronous, since the framework takes a thread for others.

@@ -27,6 +27,11 @@ class Limits:
         300_000, 1, "Tokens of all texts of one request, by the model's own tokenizer; more get 413."
     )
     max_rerank_documents: int = _limit(1000, 1, "Documents in one rerank; more get 413.")
+    max_images: int = _limit(64, 0, "Pictures in one request; more get 413.")
+    max_image_bytes: int = _limit(20 * 1024 * 1024, 1, "Bytes of one picture's file; a larger one gets 400.")
+    max_image_pixels: int = _limit(
+        32_000_000, 1, "Width times height of one picture, by its header; a larger one gets 400."
+    )
     max_waiting: int = _limit(512, 1, "Requests that are worked on or wait at a time; further ones get 429.")
     deadline: int = _limit(60, 1, "Seconds that one request may take, its body included; then it gets 503.")
     requests_per_minute: int = _limit(

@@ -11,7 +11,9 @@ import numpy as np
 from starlette.responses import Response
 
 from embrief.errors import EmbriefError
+from embrief.images.image import Image
 from embrief.server.failures import refused
+from embrief.server.pictures import count_of, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,52 +22,66 @@ if TYPE_CHECKING:
 
     from embrief.facades.embedder import Embedder, EmbeddingResult
     from embrief.facades.reranker import Reranker
+    from embrief.facts.prompts import Content
     from embrief.server.asking import Ask
     from embrief.server.models import Served
+    from embrief.server.pictures import Item
     from embrief.server.service import Service
 
 _LARGE = 20_000
 """Numbers from which on an answer is written on a thread, piece by piece, so that other requests go on meanwhile."""
 
 
-async def embed(service: Service, served: Served[Embedder], texts: Sequence[str], ask: Ask) -> EmbeddingResult:
-    """Embed the texts of one request.
+async def embed(
+    service: Service,
+    served: Served[Embedder],
+    items: Sequence[Item],
+    ask: Ask,
+    *,
+    what: str = "input",
+    alone: bool = False,
+) -> EmbeddingResult:
+    """Embed the inputs of one request.
 
     Args:
         service: The server.
         served: The model.
-        texts: The texts.
+        items: The texts, or texts and pictures.
         ask: Their role, and what else was said of them.
+        what: The field that they are from.
+        alone: Whether it is one input that is no list's, so that errors about a picture have no index.
 
     Raises:
-        Refused: There are more texts or tokens than a request may have.
+        Refused: There are more texts, pictures or tokens than a request may have, or a picture cannot be taken.
         EmbriefError: As of `Embedder.encode`.
     """
-    _check_count(len(texts), service.limits.max_items, "texts", "max_items")
+    _check_count(len(items), service.limits.max_items, "texts", "max_items")
     instead = served.any_space if ask.other_spaces else None
     try:
         await service.readiness.loaded(served)
     except EmbriefError:
         if instead is None:
             raise
+    texts = await opened(service, served, items, what, alone=alone)
     embedder = served.view(**_changes(ask))
     limit = service.limits.max_request_tokens
     # A tokenizer makes no more tokens than bytes (but of a few ligatures): short requests are not tokenised twice.
     prompt = embedder.render("", role=ask.role, instruction=ask.instruction, task=ask.task)
-    if _bytes(texts, len(prompt.encode("utf-8", "surrogatepass"))) > limit:
+    if _most_tokens(texts, len(prompt.encode("utf-8", "surrogatepass")), embedder) > limit:
         counts = await embedder.acount_tokens(texts, role=ask.role, instruction=ask.instruction, task=ask.task)
         _check_tokens(counts, limit)
     asked = embedder if instead is None else instead.with_settings(**_changes(ask))
     result = await asked.aencode(texts, role=ask.role, instruction=ask.instruction, task=ask.task)
     service.metrics.embedded(served.name, ask.said, len(texts), tokens_read(result, served, ask))
+    service.metrics.seen(served.name, count_of(items))
     return result
 
 
 async def score(
     service: Service,
     served: Served[Reranker],
-    query: str,
-    documents: Sequence[str],
+    query: Content,
+    documents: Sequence[Content],
     *,
     instruction: str | None = None,
     truncate: bool | None = None,
@@ -75,7 +91,7 @@ async def score(
     Args:
         service: The server.
         served: The reranker.
-        query: The query.
+        query: The query, as of `opened`, and so are the documents.
         documents: The documents.
         instruction: What makes a document relevant.
         truncate: Whether a document that is too long is cut; `None`: as the reranker was set up.
@@ -91,10 +107,12 @@ async def score(
     reranker = served.view(truncate=cut)
     limit = service.limits.max_request_tokens
     around = reranker.render(query, "", instruction=instruction)
-    if _bytes(documents, len(around.text.encode("utf-8", "surrogatepass"))) > limit:
+    shown = len(around.shown.encode("utf-8", "surrogatepass"))
+    if _most_tokens(documents, shown + _most_tokens([query], 0, reranker), reranker) > limit:
         _check_tokens(await reranker.acount_tokens(query, documents, instruction=instruction), limit)
     scores = await reranker.ascore(query, documents, instruction=instruction)
     service.metrics.scored(served.name, len(documents))
+    service.metrics.seen(served.name, sum(len(_images(item)) for item in (query, *documents)))
     return scores
 
 
@@ -103,9 +121,22 @@ def _changes(ask: Ask) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(ask, name)) is not None}
 
 
-def _bytes(texts: Sequence[str], around: int) -> int:
-    # Special tokens, and the blank that some tokenizers put in front.
-    return sum(len(text.encode("utf-8", "surrogatepass")) + around + 8 for text in texts)
+def _most_tokens(items: Sequence[Content], around: int, facade: Embedder | Reranker) -> int:
+    """Return a number of tokens that inputs do not have more of; `around` bytes stand around each."""
+    total = 0
+    for item in items:
+        parts = (item,) if isinstance(item, str) else item
+        # Special tokens, and the blank that some tokenizers put in front.
+        texts = [part for part in parts if isinstance(part, str)]
+        total += around + 8 + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        if (images := facade.spec.images) is not None:
+            sizes = [image.size for image in _images(item)]
+            total += sum(images.tokens(*size, facade.max_pixels) + len(images.mark) for size in sizes)
+    return total
+
+
+def _images(item: Content) -> list[Image]:
+    return [] if isinstance(item, str) else [part for part in item if isinstance(part, Image)]
 
 
 def _check_count(count: int, limit: int, what: str, name: str) -> None:
@@ -145,6 +176,8 @@ class Told:
 
     tokens: list[int | None]
     truncated: list[bool | None]
+    images: dict[str, list[int]]
+    """As `image_tokens`, how many of the tokens are those of pictures; nothing of a model that takes texts only."""
 
     @classmethod
     def of(cls, result: EmbeddingResult) -> Told:
@@ -152,7 +185,8 @@ class Told:
         count = len(result.vectors)
         nothing: list[Any] = [None] * count
         tokens = nothing if result.token_counts is None else result.token_counts.tolist()
-        return cls(tokens, nothing if result.truncated is None else result.truncated.tolist())
+        images = {} if result.image_tokens is None else {"image_tokens": result.image_tokens.tolist()}
+        return cls(tokens, nothing if result.truncated is None else result.truncated.tolist(), images)
 
 
 async def answer(content: Any, *, numbers: int = 0, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,7 +1,8 @@
 """The words of Cohere: POST /v2/embed and /v1/embed. Its rerank routes are in `ranking`.
 
-Vectors come as `float` and `base64` (float32, little-endian). The small formats are refused: how Cohere rounds is not
-public, and vectors that are rounded otherwise could not be compared with theirs.
+Pictures come as `images` (an input each), or as parts of `inputs`, alone or beside a text. Vectors come as `float` and
+`base64` (float32, little-endian). The small formats are refused: how Cohere rounds is not public, and vectors that are
+rounded otherwise could not be compared with theirs.
 
 Source: Cohere's API reference; what the package cohere 5.21 sends and reads.
 """
@@ -17,8 +18,10 @@ from pydantic import BaseModel, Field
 from embrief.facades.embedder import EmbeddingResult
 from embrief.server.asking import asked
 from embrief.server.dialects.base import Dialect
-from embrief.server.dialects.fields import Text, Texts, texts
+from embrief.server.dialects.fields import Text, Texts
+from embrief.server.dialects.parts import Items, Pictures
 from embrief.server.failures import Problem, refused
+from embrief.server.pictures import Item, texts_of
 from embrief.server.service import Service, ServiceOf
 from embrief.server.work import Told, answer, embed, tokens_read
 
@@ -39,10 +42,13 @@ class _Embed(BaseModel):
 
     model: Annotated[Text | None, Field(description="A name that is served, perhaps as NAME:query.")] = None
     input_type: Annotated[
-        Text | None, Field(description="search_query, search_document, plain, or a task of the model.")
+        Text | None,
+        Field(description="search_query, search_document, plain, or a task of the model; image is document."),
     ] = None
     texts: Texts | None = None
-    images: Annotated[list[str] | None, Field(description="Refused: only texts are embedded.")] = None
+    images: Annotated[Pictures | None, Field(description="Pictures as data:image/...;base64,..., an input each.")] = (
+        None
+    )
     embedding_types: Annotated[list[Kind] | None, Field(description="float and base64; others are refused.")] = None
     truncate: Annotated[Literal["NONE", "START", "END"] | None, Field(description="START is refused.")] = None
     instruction: Annotated[Text | None, Field(description="What queries are for.")] = None
@@ -56,8 +62,8 @@ class EmbedV2Request(_Embed):
     """What POST /v2/embed is asked."""
 
     inputs: Annotated[
-        list[dict[str, Any]] | None,
-        Field(description="In place of texts: objects whose content is one part of type text."),
+        Items | None,
+        Field(description="In place of texts: objects whose content is parts of type text and image_url."),
     ] = None
     output_dimension: Annotated[int | None, Field(ge=1, le=2**31)] = None
     max_tokens: Annotated[int | None, Field(ge=1, le=2**31)] = None
@@ -66,8 +72,8 @@ class EmbedV2Request(_Embed):
 @DIALECT.router.post("/v1/embed")
 async def embed_v1(body: EmbedV1Request, service: ServiceOf) -> Response:
     """Embed texts; without `embedding_types` the answer is a plain list of vectors."""
-    given = _given(body.texts, body.images)
-    result, tokens = await _embedded(service, body, given)
+    given, what = _given(texts=body.texts, images=body.images)
+    result, tokens = await _embedded(service, body, given, what)
     told = _told(given, result, tokens, version="1")
     if body.embedding_types is None:
         told |= {"response_type": "embeddings_floats", "embeddings": result.vectors.tolist()}
@@ -79,37 +85,37 @@ async def embed_v1(body: EmbedV1Request, service: ServiceOf) -> Response:
 @DIALECT.router.post("/v2/embed")
 async def embed_v2(body: EmbedV2Request, service: ServiceOf) -> Response:
     """Embed texts."""
-    if body.inputs is not None and body.texts is not None:
-        raise refused(400, "invalid_request", "texts and inputs are both given; send one", param="inputs")
-    given = _given(body.texts if body.inputs is None else _of_inputs(body.inputs), body.images)
-    result, tokens = await _embedded(service, body, given, dim=body.output_dimension, max_tokens=body.max_tokens)
+    given, what = _given(texts=body.texts, images=body.images, inputs=body.inputs)
+    result, tokens = await _embedded(service, body, given, what, dim=body.output_dimension, max_tokens=body.max_tokens)
     told = _told(given, result, tokens, version="2")
     told |= {"response_type": "embeddings_by_type", "embeddings": _by_type(result, body.embedding_types or ["float"])}
     return await answer(told, numbers=result.vectors.size)
 
 
-def _given(found: list[str] | None, images: list[str] | None) -> list[str]:
-    if images:
-        raise refused(400, "invalid_request", "images are not embedded here; send texts", param="images")
-    if not found:
-        raise refused(400, "invalid_request", "there is no text; send one at least", param="texts")
-    return found
+def _given(**fields: list[Any] | None) -> tuple[list[Item], str]:
+    """Return what is to be embedded, and the field that it is from.
 
-
-def _of_inputs(inputs: list[dict[str, Any]]) -> list[str]:
-    found = []
-    for index, item in enumerate(inputs):
-        content = item.get("content")
-        part = content[0] if isinstance(content, list) and len(content) == 1 else None
-        if not isinstance(part, dict) or part.get("type") != "text":
-            told = f"the input at index {index} is not one part of type text, and only texts are embedded here"
-            raise refused(400, "invalid_request", told, param="inputs", index=index)
-        found.append(part.get("text"))
-    return texts(found)
+    Raises:
+        Refused: There is nothing, or more than one field has something.
+    """
+    given = [name for name, items in fields.items() if items is not None]
+    if len(given) > 1:
+        told = f"{' and '.join(given)} are both given; send one"
+        raise refused(400, "invalid_request", told, param=given[-1])
+    for name in given:
+        if items := fields[name]:
+            return items, name
+    raise refused(400, "invalid_request", "there is no text and no picture; send one at least", param="texts")
 
 
 async def _embedded(
-    service: Service, body: _Embed, given: list[str], *, dim: int | None = None, max_tokens: int | None = None
+    service: Service,
+    body: _Embed,
+    given: list[Item],
+    what: str,
+    *,
+    dim: int | None = None,
+    max_tokens: int | None = None,
 ) -> tuple[EmbeddingResult, int | None]:
     if inexact := [kind for kind in body.embedding_types or () if kind not in _EXACT]:
         told = f"embedding_types holds {inexact[0]!r}; vectors are given as float and base64 here"
@@ -124,24 +130,31 @@ async def _embedded(
         served,
         service.default_role,
         name_role=role,
-        input_type=body.input_type,
+        # Cohere's word for pictures that are searched in.
+        input_type="document" if body.input_type == "image" else body.input_type,
         instruction=body.instruction,
         dim=dim,
         truncate=None if body.truncate is None else body.truncate == "END",
         max_tokens=max_tokens,
     )
-    result = await embed(service, served, given, ask)
+    result = await embed(service, served, given, ask, what=what)
     return result, tokens_read(result, served, ask)
 
 
-def _told(given: list[str], result: EmbeddingResult, tokens: int | None, *, version: str) -> dict[str, Any]:
+def _told(given: list[Item], result: EmbeddingResult, tokens: int | None, *, version: str) -> dict[str, Any]:
     meta: dict[str, Any] = {"api_version": {"version": version}, "billed_units": {}}
     if tokens is not None:
         meta["tokens"] = {"input_tokens": tokens}
     cut = [index for index, truncated in enumerate(Told.of(result).truncated) if truncated]
     if cut:
         meta["warnings"] = [f"{len(cut)} texts were too long and lost their end, first the one at index {cut[0]}"]
-    return {"id": str(uuid.uuid4()), "texts": given, "meta": meta, "space": result.space.id}
+    # As many as there are inputs; of a picture alone it is empty.
+    return {
+        "id": str(uuid.uuid4()),
+        "texts": [texts_of(item) for item in given],
+        "meta": meta,
+        "space": result.space.id,
+    }
 
 
 def _by_type(result: EmbeddingResult, kinds: list[Kind]) -> dict[str, Any]:

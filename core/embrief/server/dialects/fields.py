@@ -24,7 +24,7 @@ def one_or_many(value: Any) -> list[str]:
     if isinstance(value, str):
         return [one(value)]
     if not isinstance(value, list):
-        raise ArgumentError(f"a text or a list of texts belongs here, not {_kind(value)}")
+        raise ArgumentError(f"a text or a list of texts belongs here, not {kind_of(value)}")
     return texts(value)
 
 
@@ -35,7 +35,7 @@ def texts(value: Any) -> list[str]:
         ArgumentError: It is something else, or an item is no text; the error has the index.
     """
     if not isinstance(value, list):
-        raise ArgumentError(f"a list of texts belongs here, not {_kind(value)}")
+        raise ArgumentError(f"a list of texts belongs here, not {kind_of(value)}")
     for index, item in enumerate(value):
         if isinstance(item, str):
             if _is_halved(item):
@@ -44,7 +44,7 @@ def texts(value: Any) -> list[str]:
         parts = item if isinstance(item, list) else [item]
         if all(type(part) is int for part in parts):
             raise ArgumentError(f"the item at index {index} is no text: {TOKEN_IDS}", index=index)
-        raise ArgumentError(f"the item at index {index} is no text but {_kind(item)}", index=index)
+        raise ArgumentError(f"the item at index {index} is no text but {kind_of(item)}", index=index)
     return value
 
 
@@ -55,7 +55,7 @@ def one(value: Any) -> str:
         ArgumentError: It is something else.
     """
     if not isinstance(value, str):
-        raise ArgumentError(f"a text belongs here, not {_kind(value)}")
+        raise ArgumentError(f"a text belongs here, not {kind_of(value)}")
     if _is_halved(value):
         raise ArgumentError("the text holds half of a surrogate pair")
     return value
@@ -70,7 +70,8 @@ def _is_halved(text: str) -> bool:
     return False
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return what a JSON value is, for messages that do not repeat it."""
     return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
 
 

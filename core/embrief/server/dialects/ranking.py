@@ -1,6 +1,7 @@
 """Reranking in the words of Cohere, Jina and vLLM: POST /v1/rerank and /v2/rerank.
 
-One answer serves the clients of all three; each reads its own part of it. Jina and vLLM answer with the documents
+Queries and documents may hold pictures, as vLLM (`{"content": [parts]}`) and Jina (`{"image"}`) have them. One answer
+serves the clients of all three; each reads its own part of it. Jina and vLLM answer with the documents
 unless they are told otherwise, and Cohere's /v2 never does.
 
 Source: Cohere's and Jina's API references; vLLM's documentation; what the package cohere 5.21 sends and reads.
@@ -11,12 +12,13 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Response
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, Field
 
-from embrief.errors import ArgumentError
 from embrief.server.dialects.base import Dialect
-from embrief.server.dialects.fields import Text, texts
+from embrief.server.dialects.fields import Text
+from embrief.server.dialects.parts import Items, OneItem
 from embrief.server.failures import Problem, refused
+from embrief.server.pictures import Item, count_of, opened_pair, texts_of
 from embrief.server.service import Service, ServiceOf
 from embrief.server.work import answer, score
 
@@ -30,44 +32,11 @@ def error(problem: Problem) -> tuple[int, Any]:
 DIALECT = Dialect("rerank", error)
 
 
-def documents(value: Any) -> list[str]:
-    """Return the texts of documents: each is a text, or an object with nothing but `text`.
-
-    Raises:
-        ArgumentError: One is something else; the error has the index.
-    """
-    if not isinstance(value, list):
-        return texts(value)
-    found = []
-    for index, item in enumerate(value):
-        if isinstance(item, dict):
-            if set(item) != {"text"}:
-                told = "a document is a text or an object with `text` alone; put the fields that count into one text"
-                raise ArgumentError(f"{told} (index {index})", index=index)
-            item = item["text"]
-        found.append(item)
-    return texts(found)
-
-
-_DOCUMENT = {
-    "type": "object",
-    "properties": {"text": {"type": "string"}},
-    "required": ["text"],
-    "additionalProperties": False,
-}
-Documents = Annotated[
-    list[str],
-    BeforeValidator(documents),
-    WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string"}, _DOCUMENT]}}),
-]
-"""Documents, as texts or as objects with `text`."""
-
-
 class RankRequest(BaseModel):
     """What all three services are asked. Unknown fields are let pass, as they do."""
 
-    query: Text
-    documents: Documents
+    query: OneItem
+    documents: Items
     model: Annotated[Text | None, Field(description="A reranker that is served; without one the first.")] = None
     top_n: Annotated[int | None, Field(ge=1, le=2**31)] = None
     return_documents: bool | None = None
@@ -108,17 +77,16 @@ async def ranked(service: Service, body: RankRequest, *, version: str, with_docu
         raise refused(400, "invalid_request", "documents is empty; send one at least", param="documents")
     served = service.models.reranker(body.model)
     _check(body, served.facade.max_tokens)
-    scores = await score(
-        service, served, body.query, body.documents, instruction=body.instruction, truncate=body.truncate
-    )
+    query, documents = await opened_pair(service, served, body.query, body.documents)
+    scores = await score(service, served, query, documents, instruction=body.instruction, truncate=body.truncate)
     most = served.facade.max_tokens
-    counts = await served.facade.acount_tokens(body.query, body.documents, instruction=body.instruction)
+    counts = await served.facade.acount_tokens(query, documents, instruction=body.instruction)
     order = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
     results: list[dict[str, Any]] = [{"index": index, "relevance_score": float(scores[index])} for index in order]
     for item in results:
         index = item["index"]
         if with_documents:
-            item["document"] = {"text": body.documents[index]}
+            item["document"] = _shown(body.documents[index])
         item["truncated"] = None if counts is None else bool(counts[index] > most)
     content: dict[str, Any] = {
         "id": str(uuid.uuid4()),
@@ -132,6 +100,12 @@ async def ranked(service: Service, body: RankRequest, *, version: str, with_docu
         content["usage"] = {"prompt_tokens": total, "total_tokens": total}
         content["meta"]["tokens"] = {"input_tokens": total}
     return await answer(content, numbers=len(results))
+
+
+def _shown(document: Item) -> dict[str, Any]:
+    """Return a document for the answer: what it says, and how many pictures it has, which are not sent back."""
+    images = count_of([document])
+    return {"text": texts_of(document), **({"images": images} if images else {})}
 
 
 def _check(body: RankRequest, most: int) -> None:

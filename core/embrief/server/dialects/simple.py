@@ -1,9 +1,10 @@
 """The shortest routes there are, for scripts and for the clients of services that people wrote for themselves.
 
 `POST /v1/embeddings/generate` alone may answer with vectors of another space, if the request says so. The others are
-what such services have: `/encode {texts}` and `/txt/embed {input}`.
+what such services have: `/encode {texts}`, `/txt/embed {input}`, and for pictures `/img/embed {input}`.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Response
@@ -13,8 +14,10 @@ from embrief.facades.embedder import EmbeddingResult
 from embrief.server.asking import Ask, asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import OneOrMany, Text, Texts
+from embrief.server.dialects.parts import Pictures
 from embrief.server.failures import refused
 from embrief.server.models import Served
+from embrief.server.pictures import Item
 from embrief.server.service import Service, ServiceOf
 from embrief.server.shapes import plain
 from embrief.server.work import Told, answer, embed
@@ -53,23 +56,36 @@ class EmbedRequest(_Asked):
     input: OneOrMany
 
 
+class ImageRequest(_Asked):
+    """What POST /img/embed is asked."""
+
+    input: Annotated[Pictures, Field(description="A picture in base64, or as data:image/...;base64,..., or a list.")]
+    role: Annotated[Text | None, Field(description="The same as input_type.")] = None
+
+
 async def _embedded(
-    service: Service, body: _Asked, texts: list[str], *, use_fallback: bool = False
+    service: Service,
+    body: _Asked,
+    items: Sequence[Item],
+    *,
+    use_fallback: bool = False,
+    role: str | None = None,
 ) -> tuple[Served[Any], Ask, EmbeddingResult]:
-    if not texts:
-        raise refused(400, "invalid_request", "there is no text; send one at least")
-    served, role = service.models.embedder(body.model)
+    if not items:
+        raise refused(400, "invalid_request", "there is nothing to embed; send one text or picture at least")
+    served, name_role = service.models.embedder(body.model)
     ask = asked(
         served,
         service.default_role,
-        name_role=role,
+        name_role=name_role,
         input_type=body.input_type,
+        prompt_name=role,
         instruction=body.instruction,
         dim=body.dimensions,
         truncate=body.truncate,
         other_spaces=use_fallback,
     )
-    return served, ask, await embed(service, served, texts, ask)
+    return served, ask, await embed(service, served, items, ask)
 
 
 @DIALECT.router.post("/v1/embeddings/generate")
@@ -87,6 +103,7 @@ async def generate(body: GenerateRequest, service: ServiceOf) -> Response:
         "answered_by": result.answered_by or served.name,
         "token_counts": told.tokens,
         "truncated": told.truncated,
+        **told.images,
     }
     if len(vectors) == 1:
         content["embedding"] = vectors[0]
@@ -105,6 +122,17 @@ async def encode(body: EncodeRequest, service: ServiceOf) -> Response:
 async def txt_embed(body: EmbedRequest, service: ServiceOf) -> Response:
     """Embed one text, or several: then `embedding` is a list of vectors."""
     served, ask, result = await _embedded(service, body, body.input)
+    return await _one_or_many(body, served, ask, result)
+
+
+@DIALECT.router.post("/img/embed")
+async def img_embed(body: ImageRequest, service: ServiceOf) -> Response:
+    """Embed one picture, or several: then `embedding` is a list of vectors."""
+    served, ask, result = await _embedded(service, body, body.input, role=body.role)
+    return await _one_or_many(body, served, ask, result)
+
+
+async def _one_or_many(body: _Asked, served: Served[Any], ask: Ask, result: EmbeddingResult) -> Response:
     vectors = result.vectors.tolist()
     content = {
         "embedding": vectors[0] if len(vectors) == 1 else vectors,
@@ -123,4 +151,5 @@ def _told(body: _Asked, served: Served[Any], ask: Ask, result: EmbeddingResult) 
         "role": ask.said,
         "token_counts": told.tokens,
         "truncated": told.truncated,
+        **told.images,
     }

@@ -22,10 +22,12 @@ from embrief.facades.embedder import Embedder
 from embrief.server.asking import Ask, asked
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import OneOrMany, Text, Texts
-from embrief.server.dialects.ranking import Documents, RankRequest, ranked
+from embrief.server.dialects.parts import Items, OneItem
+from embrief.server.dialects.ranking import RankRequest, ranked
 from embrief.server.dialects.tei_info import info_of
 from embrief.server.failures import Problem, Refused, problem_of, refused
 from embrief.server.models import Served
+from embrief.server.pictures import opened_pair
 from embrief.server.service import Service, ServiceOf
 from embrief.server.work import answer, embed, score, tokens_read
 from embrief.servers.answers import log_odds
@@ -91,12 +93,12 @@ class EmbedRequest(_Cut):
 class RerankRequest(_Cut):
     """What POST /rerank is asked: by TEI's clients with `texts`, by those of vLLM and Jina with `documents`."""
 
-    query: Text
+    query: OneItem
     texts: Texts | None = None
     raw_scores: Annotated[bool, Field(description="Log-odds in the place of probabilities.")] = False
     return_text: bool = False
     instruction: Annotated[Text | None, Field(description="What makes a document relevant.")] = None
-    documents: Documents | None = None
+    documents: Items | None = None
     top_n: Annotated[int | None, Field(ge=1, le=2**31)] = None
     return_documents: bool | None = None
     max_tokens_per_doc: Annotated[int | None, Field(ge=1, le=2**31)] = None
@@ -157,15 +159,18 @@ async def rerank(body: RerankRequest, service: ServiceOf, model: In = None) -> R
     if body.documents is not None:
         if body.texts is not None:
             raise refused(400, "invalid_request", "texts and documents are both given; send one", param="documents")
-        asks = body.model_dump(include=set(RankRequest.model_fields)) | {"model": name}
-        return await ranked(
-            service, RankRequest(**asks), version="1", with_documents=body.return_documents is not False
-        )
+        asks = {
+            field: getattr(body, field) for field in RankRequest.model_fields if field in RerankRequest.model_fields
+        }
+        # Its parts were read already.
+        asked_for = RankRequest.model_construct(**asks | {"model": name})
+        return await ranked(service, asked_for, version="1", with_documents=body.return_documents is not False)
     if not body.texts:
         raise refused(400, "empty", "`texts` cannot be empty", param="texts")
     served = service.models.reranker(name)
     _check_direction(body, served.facade.settings.truncate != "error")
-    scores = await score(service, served, body.query, body.texts, instruction=body.instruction, truncate=body.truncate)
+    query, texts = await opened_pair(service, served, body.query, body.texts)
+    scores = await score(service, served, query, texts, instruction=body.instruction, truncate=body.truncate)
     order = np.argsort(-scores, kind="stable").tolist()
     found = log_odds(scores.astype(np.float64)) if body.raw_scores else scores
     items: list[dict[str, Any]] = [{"index": index, "score": float(found[index])} for index in order]

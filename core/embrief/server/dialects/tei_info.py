@@ -85,6 +85,8 @@ def _row(served: Served[Any], service: Service) -> dict[str, Any]:
         # A request may have more than a batch: it is shared out.
         "max_batch_tokens": service.limits.max_request_tokens,
         "auto_truncate": facade.settings.truncate != "error",
+        "modalities": list(facade.modalities),
+        "max_pixels": facade.max_pixels if "image" in facade.modalities else None,
     }
     if isinstance(facade, Embedder):
         pooling = _POOLING.get(found := told.get("pooling", spec.pooling), found)
