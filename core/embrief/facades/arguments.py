@@ -294,7 +294,7 @@ def pairs(values: object, what: str, spec: ModelSpec) -> list[tuple[Content, Con
             case [str(query), str(document)]:
                 unicode((query, document), f"{what}[{index}]", index)
                 found.append((query, document))
-            case [query, document] if spec.images is not None:
+            case [query, document] if spec.images is not None or _parts(query) or _parts(document):
                 sides = (content(side, f"{what}[{index}]", spec, index=index) for side in (query, document))
                 found.append((next(sides), next(sides)))
             case _:
