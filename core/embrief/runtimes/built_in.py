@@ -56,7 +56,13 @@ class Engine(Runtime):
         if ask.files is not None and (reason := _engine_refusal(ask.files)) is not None:
             return Refusal(reason, "files")
         device, dtype = self._resolve(spec, ask) if ask.final else (ask.device, ask.dtype)
-        return Offer(device=device, dtype=dtype, artifact=spec.safetensors)
+        return Offer(
+            device=device,
+            dtype=dtype,
+            artifact=spec.safetensors,
+            images=spec.images is not None,
+            plain_text=True,
+        )
 
     @staticmethod
     def _resolve(spec: ModelSpec, ask: Ask) -> tuple[str, str]:
