@@ -18,7 +18,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for _name in [name for name in os.environ if name.startswith("EMBRIEF_")]:
     if _name not in (
         "EMBRIEF_TEST_DATA", "EMBRIEF_REAL_MODELS", "EMBRIEF_EXITS", "EMBRIEF_LOWEST", "EMBRIEF_PLUGINS",
-        "EMBRIEF_INFINITY", "EMBRIEF_RECORD", "EMBRIEF_CHROMIUM",
+        "EMBRIEF_INFINITY", "EMBRIEF_RECORD", "EMBRIEF_CHROMIUM", "EMBRIEF_TEST_IMAGES",
     ):  # fmt: skip
         del os.environ[_name]
 os.environ["EMBRIEF_CONFIG"] = ""

@@ -1,7 +1,11 @@
-"""Published values of the real models, for those who have the weights: EMBRIEF_REAL_MODELS=1."""
+"""Published values of the real models, for those who have the weights: EMBRIEF_REAL_MODELS=1.
+
+Pictures are other people's: EMBRIEF_TEST_IMAGES is a folder with those that the authors' pages show.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -9,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embrief import Embedder, Reranker, WeightsUnavailableError
+from embrief import Embedder, Image, Reranker, WeightsUnavailableError
+
+from . import vision_goldens
 
 pytestmark = [
     pytest.mark.real_models,
@@ -67,3 +73,37 @@ def check_embedder(case: dict, embedder: Embedder) -> None:
         expected = np.array(case["vectors"])
         cosines = (vectors * expected).sum(1) / np.linalg.norm(expected, axis=1)
         assert cosines.min() > 0.999
+
+
+@functools.lru_cache(maxsize=1)
+def facade_of(model: str, max_pixels: int | None) -> Embedder | Reranker:
+    """Return a model; the last one is kept, since most cases follow one of the same weights."""
+    kind = Reranker if "Reranker" in model else Embedder
+    return kind(model, max_pixels=max_pixels)
+
+
+def published_pictures(names: set[str]) -> dict[str, Image]:
+    folder = os.environ.get("EMBRIEF_TEST_IMAGES")
+    if not folder:
+        pytest.skip(f"needs {', '.join(sorted(names))}: EMBRIEF_TEST_IMAGES is the folder that has them")
+    found = {name: Path(folder) / name for name in sorted(names)}
+    if missing := [name for name, path in found.items() if not path.is_file()]:
+        pytest.skip(f"EMBRIEF_TEST_IMAGES has no {', '.join(missing)}")
+    return {name: Image(path) for name, path in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("case", "part"),
+    [
+        pytest.param(case, part, id=f"{case['id']}-{part}")
+        for case in vision_goldens.CASES
+        for part in vision_goldens.PARTS
+        if vision_goldens.chosen(case, part).any()
+    ],
+)
+def test_published_values_of_pictures(case: dict, part: str) -> None:
+    images = published_pictures(vision_goldens.pictures_of(case)) if part == "pictures" else {}
+    try:
+        vision_goldens.check(case, part, facade_of(case["model"], case["max_pixels"]), images)
+    except WeightsUnavailableError as error:
+        pytest.skip(f"no weights: {error}")

@@ -38,7 +38,7 @@ VARIABLES: Mapping[str, str] = {
 
 FOR_TESTS = (
     "EMBRIEF_TEST_DATA", "EMBRIEF_REAL_MODELS", "EMBRIEF_EXITS", "EMBRIEF_LOWEST", "EMBRIEF_INFINITY", "EMBRIEF_RECORD",
-    "EMBRIEF_CHROMIUM",
+    "EMBRIEF_CHROMIUM", "EMBRIEF_TEST_IMAGES",
 )  # fmt: skip
 """What the project's own tests read."""
 
