@@ -110,7 +110,7 @@ def test_one_broken_picture_is_an_error_before_anything_is_computed(embeddings, 
         lambda: asyncio.run(embeddings.aembed_documents(documents)),
         lambda: InMemoryVectorStore(embeddings).add_documents(with_pictures(documents)),
     ):
-        with pytest.raises(ArgumentError, match=r"\[1\]: this is no picture") as caught:
+        with pytest.raises(ArgumentError, match=r"\[1\]: the picture cannot be read") as caught:
             call()
         assert caught.value.index == 1
     assert fake.texts == []
@@ -283,14 +283,14 @@ def test_the_reranker_reads_texts_and_pictures(reranker, fake):
 
 def test_a_broken_picture_of_a_document_or_query_is_refused(reranker, fake, broken):
     documents = [Document("a"), Document("b", metadata={"image": broken})]
-    with pytest.raises(ArgumentError, match=r"documents\[1\]: this is no picture") as caught:
+    with pytest.raises(ArgumentError, match=r"documents\[1\]: the picture cannot be read") as caught:
         reranker.compress_documents(documents, "a")
     assert caught.value.index == 1
     remote = Document("b", metadata={"image": REMOTE})
     with pytest.raises(ArgumentError, match=r"documents\[1\]: an address") as caught:
         reranker.compress_documents([documents[0], remote], "a")
     assert caught.value.index == 1
-    with pytest.raises(ArgumentError, match="query: this is no picture"):
+    with pytest.raises(ArgumentError, match="query: the picture cannot be read"):
         reranker.compress_documents(documents[:1], image_query(broken))
     assert fake.pairs == []
 

@@ -123,7 +123,7 @@ def test_one_broken_picture_is_an_error_before_anything_is_computed(model, fake,
         lambda: model(nodes),
         lambda: asyncio.run(model.acall(nodes)),
     ):
-        with pytest.raises(ArgumentError, match=r"no picture that can be read") as caught:
+        with pytest.raises(ArgumentError, match=r"the picture cannot be read") as caught:
             call()
         assert caught.value.index == 2
     assert fake.texts == []
