@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.cache.options import CacheOptions
-    from embrief.facts.prompts import Input
     from embrief.facts.specs import SpecialTokens, Truncate
     from embrief.facts.vectors import Matrix
 

@@ -1,4 +1,4 @@
-"""embrief in Qdrant: `models.Document` embedded locally with the model's prompts, and guarded collections.
+"""embrief in Qdrant: `models.Document` and `models.Image` embedded locally with their prompts, and guarded collections.
 
 `inference/` holds `attach` and all that it puts into a client, `helpers/` every other name: what works without it.
 Neither room knows the other; both compare vectors by `guard.py`.

@@ -176,8 +176,6 @@ def test_wrong_types_of_options(attached, fake):
     bm25 = models.Bm25Config(avg_len=3)
     with pytest.raises(ArgumentError, match="avg_len"):
         attached.query_points("docs", query=Document(text="q", model=fake.qwen3, options=bm25))
-    with pytest.raises(ArgumentTypeError, match="Image"):
-        attached.query_points("docs", query=models.Image(image="x.png", model=fake.qwen3))
 
 
 def test_an_instruction_for_points_is_refused(attached, fake):

@@ -122,7 +122,7 @@ def require_key(value: object, what: str) -> None:
 
 
 def counts(
-    limit: int | None, top_n: int | None, reranker: Reranker | None, instruction: str | None
+    limit: int | None, top_n: int | None, reranker: Reranker | None, *, instruction: str | None, content: object
 ) -> tuple[int, int | None]:
     """Return how many hits to take from Qdrant, and how many to keep after reranking (`None`: all).
 
@@ -134,10 +134,11 @@ def counts(
         raise ArgumentTypeError(f"reranker is a Reranker or None, not {type(reranker).__name__}")
     limit, top_n = positive(limit, "limit"), positive(top_n, "top_n")
     if reranker is None:
-        for what, given in (("top_n", top_n), ("rerank_instruction", instruction)):
-            if given is not None:
+        given = {"top_n": top_n, "rerank_instruction": instruction, "rerank_content": content}
+        for what, value in given.items():
+            if value is not None:
                 raise ArgumentError(
-                    f"{what}={given!r} is for a reranker and there is none; pass reranker= or leave it out"
+                    f"{what}={value!r} is for a reranker and there is none; pass reranker= or leave it out"
                 )
         return limit or 10, None
     if limit is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from textwrap import shorten
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
     from embrief import RankedItem
+    from embrief.wrapping import Input
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Hit:
-    """A stored text that was found."""
+    """A stored text or picture that was found."""
 
     point: models.ScoredPoint
     """The point as Qdrant returned it."""
     text: str | None
-    """The text, `None` if the point's payload has none under `text_key`."""
+    """The text, `None` if the point's payload has none under `text_key`, as of a picture."""
     rerank_score: float | None = None
     """P(relevant), 0 to 1; `None` without a reranker."""
 
@@ -57,7 +58,7 @@ def query_texts(
     client: QdrantClient,
     name: str,
     embedder: Embedder,
-    query: str,
+    query: Input,
     *,
     limit: int | None = None,
     instruction: str | None = None,
@@ -68,16 +69,18 @@ def query_texts(
     score_threshold: float | None = None,
     reranker: Reranker | None = None,
     rerank_instruction: str | None = None,
+    rerank_content: Callable[[Hit], Input] | None = None,
     top_n: int | None = None,
     text_key: str = "document",
 ) -> list[Hit]:
-    """Find the stored texts that answer a query, best first.
+    """Find the stored texts and pictures that answer a query, best first.
 
     Args:
         client: The client; it need not be attached.
         name: The collection.
         embedder: The embedder of the searched vector.
-        query: The query, without any prompt.
+        query: The query, without any prompt; for a model that takes pictures also an `Image`, a sequence of texts and
+            `Image`s, or a mapping with "text" and "image".
         limit: Hits to take from Qdrant; by default 10, or four times `top_n` for a reranker to choose from.
         instruction: What the query is for; wins over the embedder's.
         task: The task of this query; wins over the embedder's.
@@ -87,6 +90,8 @@ def query_texts(
         score_threshold: The least score of a hit in Qdrant's measure (for a distance the largest), before a reranker.
         reranker: Orders the hits anew by reading query and text together.
         rerank_instruction: What makes a text relevant; wins over the reranker's.
+        rerank_content: Gives what the reranker reads of a hit, such as the `Image` of a path in its payload; by default
+            its text.
         top_n: Hits to keep after reranking; by default all that `limit` names, or 10 without a `limit`.
         text_key: Payload key of the text.
 
@@ -100,7 +105,7 @@ def query_texts(
         ArgumentTypeError: A value has the wrong type.
     """
     require_sync(client, "aquery_texts")
-    limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
+    limit, top_n = counts(limit, top_n, reranker, instruction=rerank_instruction, content=rerank_content)
     least = threshold(score_threshold)
     require_key(text_key, "text_key")
     _check_type(embedder)
@@ -118,7 +123,7 @@ def query_texts(
     hits = _hits_of(found.points, text_key)
     if reranker is None:
         return hits
-    text = partial(_text_of, text_key=text_key)
+    text = rerank_content or partial(_text_of, text_key=text_key)
     return _ranked_hits(reranker.rerank_items(query, hits, text=text, instruction=rerank_instruction, top_n=top_n))
 
 
@@ -126,7 +131,7 @@ async def aquery_texts(
     client: AsyncQdrantClient,
     name: str,
     embedder: Embedder,
-    query: str,
+    query: Input,
     *,
     limit: int | None = None,
     instruction: str | None = None,
@@ -137,12 +142,13 @@ async def aquery_texts(
     score_threshold: float | None = None,
     reranker: Reranker | None = None,
     rerank_instruction: str | None = None,
+    rerank_content: Callable[[Hit], Input] | None = None,
     top_n: int | None = None,
     text_key: str = "document",
 ) -> list[Hit]:
     """`query_texts` for an `AsyncQdrantClient`; embeds and reranks without blocking the event loop."""
     require_async(client, "query_texts")
-    limit, top_n = counts(limit, top_n, reranker, rerank_instruction)
+    limit, top_n = counts(limit, top_n, reranker, instruction=rerank_instruction, content=rerank_content)
     least = threshold(score_threshold)
     require_key(text_key, "text_key")
     _check_type(embedder)
@@ -161,7 +167,7 @@ async def aquery_texts(
     hits = _hits_of(found.points, text_key)
     if reranker is None:
         return hits
-    text = partial(_text_of, text_key=text_key)
+    text = rerank_content or partial(_text_of, text_key=text_key)
     return _ranked_hits(
         await reranker.arerank_items(query, hits, text=text, instruction=rerank_instruction, top_n=top_n)
     )
@@ -193,7 +199,7 @@ def _text_of(hit: Hit, *, text_key: str) -> str:
         keys = ", ".join(map(repr, hit.payload)) or "none"
         raise ArgumentError(
             f"the point {hit.id!r} has no text under {text_key!r} for the reranker to read; its payload "
-            f"has {keys}. Pass the right one as text_key="
+            f"has {keys}. Pass the right one as text_key=, or what it is to read as rerank_content="
         )
     return hit.text
 

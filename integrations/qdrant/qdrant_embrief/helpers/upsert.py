@@ -1,4 +1,4 @@
-"""Texts into a collection: all are checked, then embedded and stored in batches, after the space guard."""
+"""Texts and pictures into a collection: all are checked, then embedded and stored in batches, after the space guard."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qdrant_client import models
 
 from embrief.errors import ArgumentError, ArgumentTypeError
-from embrief.wrapping import ato_lists, count, listed, storing, to_lists, unicode
-from embrief.wrapping import texts as checked_texts
+from embrief.wrapping import ato_lists, count, inputs, listed, storing, text_of, to_lists, unicode
 from embrief.wrapping import titles as checked_titles
 from qdrant_embrief.helpers.arguments import (
     Embedders,
@@ -28,14 +27,15 @@ if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient, QdrantClient
 
     from embrief import Embedder
+    from embrief.wrapping import Input
     from qdrant_embrief.guard import Stored
 
 
-class _TextPoint(NamedTuple):
-    """A text on its way into a collection."""
+class _Point(NamedTuple):
+    """A text or picture on its way into a collection."""
 
     id: PointId
-    text: str
+    held: Input
     title: str | None
     payload: dict[str, Any]
 
@@ -44,7 +44,7 @@ def upsert_texts(
     client: QdrantClient,
     name: str,
     embedder: Embedders,
-    texts: Iterable[str],
+    texts: Iterable[Input],
     *,
     ids: Sequence[int | str | uuid.UUID] | None = None,
     payloads: Sequence[Mapping[str, Any] | None] | None = None,
@@ -57,11 +57,15 @@ def upsert_texts(
 ) -> list[PointId]:
     """Embed texts as documents and store them in batches. Everything is checked before the first text is embedded.
 
+    For models that take pictures, texts may be pictures too: these are read and decoded for the check.
+
     Args:
         client: The client; it need not be attached.
         name: The collection.
         embedder: The embedder of the unnamed vector, or one per vector name. Each text gets a vector of each.
-        texts: Any number of texts, also none.
+        texts: Any number of texts, also none; for a model that takes pictures also `Image`s, sequences of texts and
+            `Image`s, and mappings with "text" and "image". Of these the texts are stored, one to a line, and nothing
+            of the pictures: keep in `payloads` where they are.
         ids: One per text: numbers and UUIDs pass; any other string becomes a UUID (`point_id`) and is kept
             in the payload. `None` makes random ones. A point that is there with this id is replaced.
         payloads: One mapping or `None` per text.
@@ -102,7 +106,7 @@ async def aupsert_texts(
     client: AsyncQdrantClient,
     name: str,
     embedder: Embedders,
-    texts: Iterable[str],
+    texts: Iterable[Input],
     *,
     ids: Sequence[int | str | uuid.UUID] | None = None,
     payloads: Sequence[Mapping[str, Any] | None] | None = None,
@@ -128,14 +132,14 @@ async def aupsert_texts(
 
 
 def _plan(
-    texts: Iterable[str],
+    texts: Iterable[Input],
     *,
     ids: Sequence[int | str | uuid.UUID] | None,
     payloads: Sequence[Mapping[str, Any] | None] | None,
     titles: Sequence[str | None] | None,
     text_key: str,
     id_key: str,
-) -> list[_TextPoint]:
+) -> list[_Point]:
     """Check all arguments of an upsert and put them together. The caller's payloads are not changed."""
     require_key(text_key, "text_key")
     require_key(id_key, "id_key")
@@ -143,14 +147,14 @@ def _plan(
         raise ArgumentError(
             f"text_key and id_key are both {text_key!r}, where only one can be kept; give them two names"
         )
-    items = checked_texts(texts, "texts")
+    items = inputs(texts, "texts")
     keys = [str(uuid.uuid4()) for _ in items] if ids is None else _same_length(ids, "ids", len(items))
     extras = [None] * len(items) if payloads is None else _same_length(payloads, "payloads", len(items))
     names = checked_titles(None if titles is None else _same_length(titles, "titles", len(items)), len(items))
-    points: list[_TextPoint] = []
+    points: list[_Point] = []
     seen: dict[PointId, int] = {}
     rows: Iterable[tuple[Any, Any, Any, str | None]] = zip(items, keys, extras, names, strict=True)
-    for index, (text, key, extra, title) in enumerate(rows):
+    for index, (held, key, extra, title) in enumerate(rows):
         if extra is not None and not isinstance(extra, Mapping):
             raise ArgumentTypeError(f"payloads[{index}] is {type(extra).__name__}; it must be a mapping", index=index)
         stored = _stored_id(key, index)
@@ -159,7 +163,7 @@ def _plan(
                 f"ids[{index}] is the id of ids[{before}] too, and only one would be kept; give each text its own",
                 index=index,
             )
-        own = {text_key: text}
+        own = {} if (text := text_of(held)) is None else {text_key: text}
         if isinstance(key, str) and key.lower() != stored:
             own[id_key] = key
         payload = dict(extra or {})
@@ -172,7 +176,7 @@ def _plan(
                     index=index,
                 )
         _check_payload(payload, index)
-        points.append(_TextPoint(stored, text, title, payload))
+        points.append(_Point(stored, held, title, payload))
     return points
 
 
@@ -203,21 +207,21 @@ def _same_length(values: Any, what: str, wanted: int) -> list[Any]:
     return items
 
 
-def _check_points(embedders: Mapping[str, Embedder], points: Sequence[_TextPoint]) -> None:
+def _check_points(embedders: Mapping[str, Embedder], points: Sequence[_Point]) -> None:
     """Refuse texts that some embedder would refuse, before the first of them is stored."""
     texts, titles = _columns(points)
     for item in embedders.values():
         item.check_documents(texts, titles=titles)
 
 
-def _embed_points(embedders: Mapping[str, Embedder], points: Sequence[_TextPoint]) -> list[models.PointStruct]:
+def _embed_points(embedders: Mapping[str, Embedder], points: Sequence[_Point]) -> list[models.PointStruct]:
     """Embed one batch; of the names of vectors, `""` is the unnamed one."""
     texts, titles = _columns(points)
     vectors = {name: to_lists(item.embed_documents(texts, titles=titles)) for name, item in embedders.items()}
     return _structs(points, vectors)
 
 
-async def _aembed_points(embedders: Mapping[str, Embedder], points: Sequence[_TextPoint]) -> list[models.PointStruct]:
+async def _aembed_points(embedders: Mapping[str, Embedder], points: Sequence[_Point]) -> list[models.PointStruct]:
     """`_embed_points` without blocking the event loop."""
     texts, titles = _columns(points)
     vectors = {
@@ -227,12 +231,12 @@ async def _aembed_points(embedders: Mapping[str, Embedder], points: Sequence[_Te
     return await next(iter(embedders.values())).off_loop(partial(_structs, points, vectors))
 
 
-def _columns(points: Sequence[_TextPoint]) -> tuple[list[str], list[str | None] | None]:
-    texts, titles = [point.text for point in points], [point.title for point in points]
+def _columns(points: Sequence[_Point]) -> tuple[list[Input], list[str | None] | None]:
+    texts, titles = [point.held for point in points], [point.title for point in points]
     return texts, titles if any(title is not None for title in titles) else None
 
 
-def _structs(points: Sequence[_TextPoint], vectors: Mapping[str, list[list[float]]]) -> list[models.PointStruct]:
+def _structs(points: Sequence[_Point], vectors: Mapping[str, list[list[float]]]) -> list[models.PointStruct]:
     return [
         models.PointStruct(
             id=point.id,
@@ -243,6 +247,6 @@ def _structs(points: Sequence[_TextPoint], vectors: Mapping[str, list[list[float
     ]
 
 
-def _batches(points: list[_TextPoint], size: int, stored: Stored) -> Iterator[tuple[int, list[_TextPoint]]]:
+def _batches(points: list[_Point], size: int, stored: Stored) -> Iterator[tuple[int, list[_Point]]]:
     size = min(size, stored.max_batch or size)
     return ((start, points[start : start + size]) for start in range(0, len(points), size))

@@ -1,4 +1,4 @@
-"""`attach`: local inference for `models.Document` in a client that exists."""
+"""`attach`: local inference for `models.Document` and `models.Image` in a client that exists."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def attach(client: Client, embedders: Embedder | Mapping[str, Embedder] | None =
     Names that are not attached go where they went before: to fastembed, or to the server's BM25. Attaching
     again adds names; a name that is taken goes to the new embedder. Each document is compared with the vector
     field it is for: another space or width is refused, and for a stamped field also a name that is not attached.
+
+    For models that take pictures, `models.Image(image=..., model=...)` holds an `embrief.Image`, a `Path`, the bytes of
+    a file, an image of Pillow, a uint8 array or, in a string, base64; and `models.InferenceObject(object=...)` holds
+    what `embed_documents` takes, such as a mapping with "text" and "image". Addresses are refused:
+    `Image.from_url(url, fetch=...)` gets one with a fetcher of yours.
 
     Args:
         client: A `QdrantClient` or `AsyncQdrantClient`, embedded or connected to a server.

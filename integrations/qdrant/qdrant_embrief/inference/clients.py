@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from qdrant_embrief.guard import Stored
-from qdrant_embrief.inference.documents import DocumentCheck, Placed, documents, upload_under_way
+from qdrant_embrief.inference.documents import DocumentCheck, Placed, call_under_way, documents, upload_under_way
 from qdrant_embrief.inference.seam import QUERY_CALLS, UPLOAD_CALLS, WRITE_CALLS
 
 if TYPE_CHECKING:
@@ -55,10 +55,13 @@ def _guarded(method: Method, arguments: tuple[str, ...]) -> Method:
     @functools.wraps(method)
     def call(self: Any, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, collection_name, *args, **kwargs)
-        if found := _found(bound, arguments):
-            stored = Stored(collection_name, self.get_collection(collection_name))
-            DocumentCheck(self._model_embedder.models, lambda: stored)(found)
-        return method(*bound.args, **bound.kwargs)
+        if not (found := _found(bound, arguments)):
+            return method(*bound.args, **bound.kwargs)
+        stored = Stored(collection_name, self.get_collection(collection_name))
+        check = DocumentCheck(self._model_embedder.models, lambda: stored)
+        check(found)
+        with call_under_way(check):
+            return method(*bound.args, **bound.kwargs)
 
     return call
 
@@ -74,13 +77,15 @@ def _off_loop(method: Method, arguments: tuple[str, ...], is_query: bool) -> Met
 
             def embed() -> dict[str, Any]:
                 # The check too: the facts of a model without a record are fetched at their first use.
-                DocumentCheck(self._model_embedder.models, lambda: stored)(found)
+                check = DocumentCheck(self._model_embedder.models, lambda: stored)
+                check(found)
                 given = {name: bound.arguments[name] for name in arguments if bound.arguments.get(name) is not None}
                 if "query" in given:
                     given["query"] = self._resolve_query(given["query"])
                 if "requests" in given:
                     given["requests"] = self._resolve_query_batch_request(given["requests"])
-                return {name: _embedded(self, value, is_query) for name, value in given.items()}
+                with call_under_way(check):
+                    return {name: _embedded(self, value, is_query) for name, value in given.items()}
 
             bound.arguments.update(await self._model_embedder.off_loop(embed))
         return await method(*bound.args, **bound.kwargs)

@@ -14,13 +14,15 @@ from qdrant_client import models
 from qdrant_client.embed.model_embedder import ModelEmbedder
 from qdrant_client.fastembed_common import FastEmbedMisc
 
-from embrief.errors import ArgumentTypeError, placed
+from embrief.errors import placed
 from embrief.wrapping import to_lists
-from qdrant_embrief.inference.documents import checked
+from qdrant_embrief.inference.documents import checked, held
 from qdrant_embrief.inference.embedders import NamedEmbedders, options_of
 
 if TYPE_CHECKING:
     from embrief import Embedder
+    from embrief.wrapping import Input
+    from qdrant_embrief.inference.contents import Inference
 
 T = TypeVar("T")
 
@@ -80,46 +82,42 @@ class LocalModelEmbedder(ModelEmbedder):
 
     def _resolve_inference_object(self, data: Any) -> Any:
         if isinstance(data, models.InferenceObject) and self.models.find(data.model):
-            return models.Document(text=data.object, model=data.model, options=data.options)
+            # As it is: what it holds may be a text, a picture or both.
+            return data
         return super()._resolve_inference_object(data)
 
 
 class _Group(NamedTuple):
-    """What texts must share to go through the model together."""
+    """What texts and pictures must share to go through the model together."""
 
     instruction: str | None
     task: str | None
 
 
-def _embed_objects(embedder: Embedder, objects: Sequence[object], *, is_query: bool) -> list[list[float]]:
+def _embed_objects(embedder: Embedder, objects: Sequence[Inference], *, is_query: bool) -> list[list[float]]:
     """Embed Qdrant's inference objects.
 
     Args:
         embedder: The model.
-        objects: `models.Document`s, whose options may differ.
-        is_query: Which side of the search the texts are on.
+        objects: The objects, whose options may differ.
+        is_query: Which side of the search they are on.
 
     Returns:
         Plain vectors in input order.
 
     Raises:
-        ArgumentTypeError: An object is no text, or an option has the wrong type.
-        ArgumentError: An option is unknown, or does not fit the model or the side.
+        ArgumentTypeError: An object holds what the model does not take, or an option has the wrong type.
+        ArgumentError: A picture cannot be read; or an option is unknown, or does not fit the model or the side.
     """
     groups: dict[_Group, list[int]] = {}
-    texts: list[str] = []
+    texts: list[Input] = []
     titles: list[str | None] = []
     dims: list[int] = []
     for index, item in enumerate(objects):
-        if not isinstance(item, models.Document):
-            raise ArgumentTypeError(
-                f"{embedder.settings.model} embeds texts; use models.Document, not {type(item).__name__}",
-                index=index,
-            )
         options = options_of(item.options, embedder)
         group = _Group(options.get("instruction"), options.get("task"))
         groups.setdefault(group, []).append(index)
-        texts.append(item.text)
+        texts.append(held(item, embedder, index))
         titles.append(options.get("title"))
         mrl = options.get("mrl")
         dims.append(embedder.dim if mrl is None else mrl)
