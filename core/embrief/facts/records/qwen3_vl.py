@@ -66,7 +66,8 @@ def _embedder(size: str, revision: str, dim: int, parameters: int) -> EmbeddingS
         images=IMAGES,
         special_tokens="text",
         defines_family=size == "2B",
-        aliases=(f"Qwen3-VL-Embedding-{size}",),
+        # The second is how tables of models for benchmarks call it.
+        aliases=(f"Qwen3-VL-Embedding-{size}", f"Qwen3-VL-Embed-{size}"),
         source=f"https://huggingface.co/Qwen/Qwen3-VL-Embedding-{size}",
     )
 
