@@ -524,6 +524,25 @@ def reranker_folder(
 
 
 @pytest.fixture(scope="session")
+def vision_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
+    """An embedder laid out like Qwen/Qwen3-VL-Embedding-2B."""
+    from .vision_models import make_vision_embedder
+
+    return make_vision_embedder(tmp_path_factory.mktemp("models") / "tiny-qwen3-vl-embedding", corpus)
+
+
+@pytest.fixture(scope="session", params=["tied", "untied"])
+def vision_reranker_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: list[str]
+) -> Path:
+    """A reranker laid out like Qwen/Qwen3-VL-Reranker-2B (tied), or the 8B (untied)."""
+    from .vision_models import make_vision_reranker
+
+    folder = tmp_path_factory.mktemp("models") / f"tiny-qwen3-vl-reranker-{request.param}"
+    return make_vision_reranker(folder, corpus, tied=request.param == "tied")
+
+
+@pytest.fixture(scope="session")
 def classifier_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Path:
     """A reranker laid out like BAAI/bge-reranker-v2-m3: an encoder with one label."""
     import torch

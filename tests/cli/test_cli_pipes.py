@@ -204,7 +204,7 @@ def test_a_model_may_name_a_later_text_first(tmp_path):
     file.write_text("good\nbad\ngood\nbad\ngood\n")
 
     def answer(found):
-        bad = [place for place, item in enumerate(found) if item.text == "bad"]
+        bad = [place for place, item in enumerate(found) if item.content == "bad"]
         if bad:
             raise embrief.ItemFailedError(f"index {bad[-1]} failed", index=bad[-1])
         return [rows.Row(item, np.float32(item.index)) for item in found]
@@ -372,7 +372,7 @@ class Endless(io.RawIOBase):
 def test_a_text_is_what_stands_between_line_ends(tmp_path):
     file = tmp_path / "a.txt"
     file.write_bytes(b"\xef\xbb\xbfone\r\n two \n\n\xef\xbb\xbfthree\rfour\x0bfive")
-    found = [item.text for item in read_items([file], "auto", Keys("text"))]
+    found = [item.content for item in read_items([file], "auto", Keys("text"))]
     assert found == ["one", " two ", "", "\ufeffthree\rfour\x0bfive"]
 
 
@@ -380,7 +380,7 @@ def test_reading_goes_no_further_than_what_is_asked_for(monkeypatch):
     read = Endless(1000)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(read, 64)))
     found = read_items([items.STDIN], "text", Keys("text"))
-    assert next(found).text == "the 999th line of many"
+    assert next(found).content == "the 999th line of many"
     assert read.left > 990
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from embrief import Embedder
 from embrief.errors import ArgumentError, ItemFailedError, UnreadableFileError, WeightsUnavailableError
-from embrief.indexing import reading, updating
+from embrief.indexing import making, reading, updating
 from embrief.indexing.searching import search
 from embrief.indexing.workspace import Workspace
 from embrief.testing import FakeRuntime
@@ -93,13 +93,13 @@ def test_passages_have_no_more_tokens_than_are_asked_for(project):
     with FakeRuntime(batch_tokens=1024) as fake, Workspace() as workspace:
         done = index(workspace, project, model=fake.qwen3)
         assert not done.estimated
-        assert max(len(text.split()) for text in fake.texts) <= updating.MAX_TOKENS
+        assert max(len(text.split()) for text in fake.texts) <= making.MAX_TOKENS
 
 
 def test_other_settings_index_everything_again(workspace, project, monkeypatch):
     index(workspace, project)
     before = content(workspace, project)
-    monkeypatch.setattr(updating, "CUTTING", 2)
+    monkeypatch.setattr(making, "CUTTING", 2)
     assert index(workspace, project).changed == 3
     assert content(workspace, project) == before
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embrief.cli.items import Keys
-from embrief.cli.naming import ConfigFile, given
+from embrief.cli.naming import ConfigFile, MaxPixels, given
 from embrief.cli.piping import Batch, Files, Format, Input, OnError, Out, Pipe, one_of
 from embrief.cli.rows import Row
 from embrief.config.offline import offline_models
@@ -31,6 +31,7 @@ def embed(
     instruction: Annotated[str | None, typer.Option(help="What the queries are for, in a sentence.")] = None,
     dim: Annotated[int | None, typer.Option(min=1, metavar="N", help="Values per vector.")] = None,
     truncate: Annotated[str, typer.Option(help="Texts that are too long: warn, silent or error.")] = "warn",
+    max_pixels: MaxPixels = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     form: Input = "auto",
     format: Format = "jsonl",
@@ -41,7 +42,8 @@ def embed(
 ) -> None:
     """Embed lines, each as it comes.
 
-    A line is a text, or a JSON object with "text" and, if there is one, "title" and "id". Answers come in the order
+    A line is a text, or a JSON object with "text" and, if there is one, "title" and "id". For models that take
+    pictures also with "image", a file or data:image/...;base64,..., alone or beside "text". Answers come in the order
     of the lines.
 
     Ends with 0; 1: a line or an option cannot be used; 2: wrong usage; 130: interrupted; 141: nobody reads any more.
@@ -64,14 +66,21 @@ def embed(
                 f"{name} compares spelling only; for a model that compares meaning: {install_command('torch')}",
                 err=True,
             )
-    embedder = Embedder(name, dim=dim, instruction=instruction, truncate=_TRUNCATE[truncate], **given(device=device))
+    embedder = Embedder(
+        name,
+        dim=dim,
+        instruction=instruction,
+        truncate=_TRUNCATE[truncate],
+        max_pixels=max_pixels,
+        **given(device=device),
+    )
     cut = 0
 
     def answer(items: Sequence[Item]) -> list[Row]:
         nonlocal cut
         titles = [item.title for item in items]
         result = embedder.encode(
-            [item.text for item in items],
+            [item.content for item in items],
             role="query" if role == "query" else "document",
             titles=titles if any(titles) else None,
         )
@@ -80,6 +89,8 @@ def embed(
             more: dict[str, int | bool] = {}
             if result.token_counts is not None:
                 more["tokens"] = int(result.token_counts[place])
+            if result.image_tokens is not None and result.image_tokens[place]:
+                more["image_tokens"] = int(result.image_tokens[place])
             if result.truncated is not None and result.truncated[place]:
                 more["truncated"] = True
                 cut += 1

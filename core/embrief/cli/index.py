@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embrief.cli.lines import Status, line, print_json, styled
-from embrief.cli.naming import ConfigFile, InBackground  # noqa: TC001 - typer reads them
+from embrief.cli.naming import ConfigFile, InBackground, MaxPixels  # noqa: TC001 - typer reads them
 from embrief.cli.paths import all_expanded, expanded
 from embrief.cli.terminal import terminal
 
@@ -55,6 +55,14 @@ def index(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Leave out what matches; may be given several times.")
     ] = None,
+    pages: Annotated[
+        bool | None,
+        typer.Option(
+            "--pages/--no-pages",
+            help="Take each page of a PDF as a picture, in the place of its text; by default as last time.",
+        ),
+    ] = None,
+    max_pixels: MaxPixels = None,
     daemon: InBackground = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and keep it current until Ctrl-C.")] = False,
     config: ConfigFile = None,
@@ -63,8 +71,8 @@ def index(
     """Index files for `embrief search`.
 
     Text, Markdown, code, HTML and PDF below a folder, as far as git would keep them, are cut into passages, embedded
-    and stored. A second run does only what is new or changed, and removes what is gone; a run that was interrupted
-    goes on where it stopped.
+    and stored. With a model that takes pictures, picture files are indexed too, each as one passage. A second run does
+    only what is new or changed, and removes what is gone; a run that was interrupted goes on where it stopped.
 
     Exit code: 0; 1 if nothing could be indexed or an error ended it; 130 after Ctrl-C.
     """
@@ -74,7 +82,14 @@ def index(
 
     here, workspace = terminal(), shared_workspace()
     given = [*(paths or ()), *([repo] if repo is not None else ())]
-    where: dict[str, Any] = {"cwd": here.cwd, "to": to, "store": store, "model": model}
+    where: dict[str, Any] = {
+        "cwd": here.cwd,
+        "to": to,
+        "store": store,
+        "model": model,
+        "pages": pages,
+        "max_pixels": max_pixels,
+    }
     info = workspace.target(given, collection, **where)
     patterns: dict[str, Any] = {"include": include or (), "exclude": exclude or (), "limit": limit}
     if not as_json:

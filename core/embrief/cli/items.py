@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embrief.errors import ArgumentError
+from embrief.images.image import Image
+
+if TYPE_CHECKING:
+    from embrief.facts.prompts import Input
 
 LONGEST = 32 << 20
 """Bytes that a line may have; a file without line ends would else be read whole."""
 FORMS = ("auto", "text", "jsonl")
 _SUFFIXES = (".jsonl", ".ndjson")
 STDIN = Path("-")
+IMAGE = "image"
+"""The key of a picture: a file, as seen from the current folder, or `data:image/...;base64,...`."""
+_SIDE = frozenset(("text", IMAGE))
+"""The keys of an object in the place of a text."""
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +37,7 @@ class Keys:
     """Which keys of a JSON object are read."""
 
     text: str
-    """What is embedded or judged."""
+    """What is embedded or judged; beside a picture it may be missing."""
     title: str | None = None
     query: str | None = None
     default_query: str | None = None
@@ -41,12 +52,20 @@ class Item:
     """Counted from 0 over all inputs, without empty lines between JSON objects."""
     place: str
     """The input and the number of the line, for messages."""
-    text: str = ""
+    content: Input = ""
+    """What is embedded or judged: a text, a picture, or both."""
     title: str | None = None
-    query: str | None = None
+    query: Input | None = None
     id: str | int | None = None
     error: str | None = None
     """What is wrong; then it says nothing else."""
+    size: int = 0
+    """Bytes of its line."""
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures it holds."""
+        return sum(side is not None and not isinstance(side, str) for side in (self.content, self.query))
 
 
 def read_items(sources: Sequence[Path], form: str, keys: Keys) -> Iterator[Item]:
@@ -68,7 +87,7 @@ def read_items(sources: Sequence[Path], form: str, keys: Keys) -> Iterator[Item]
         try:
             with nullcontext(sys.stdin.buffer) if source == STDIN else source.open("rb") as file:
                 for number, line in _lines(file, form, source, keys):
-                    yield _item(line, index, f"{name}:{number}", keys)
+                    yield replace(_item(line, index, f"{name}:{number}", keys), size=line.size)
                     index += 1
         except OSError as error:
             raise ArgumentError(f"{name}: cannot be read ({error.strerror or error})") from error
@@ -102,6 +121,7 @@ class _Line:
     value: Any = None
     error: str | None = None
     json: bool = False
+    size: int = 0
 
 
 def _lines(file: BinaryIO, form: str, source: Path, keys: Keys) -> Iterator[tuple[int, _Line]]:
@@ -124,7 +144,7 @@ def _lines(file: BinaryIO, form: str, source: Path, keys: Keys) -> Iterator[tupl
         if form == "text":
             yield number, _Line(text)
         elif text.strip():
-            yield number, _parsed(text)
+            yield number, replace(_parsed(text), size=len(line))
 
 
 def _raw_lines(file: BinaryIO) -> Iterator[bytes | str]:
@@ -145,7 +165,7 @@ def _is_object(line: bytes | str, keys: Keys) -> bool:
         value = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and keys.text in value
+    return isinstance(value, dict) and (keys.text in value or IMAGE in value)
 
 
 def _parsed(text: str) -> _Line:
@@ -160,17 +180,10 @@ def _parsed(text: str) -> _Line:
 def _item(line: _Line, index: int, place: str, keys: Keys) -> Item:
     error = line.error
     if error is None and line.json:
-        value = line.value
-        error = _fault(value, keys)
-        if error is None:
-            return Item(
-                index,
-                place,
-                value[keys.text],
-                value.get(keys.title) if keys.title else None,
-                value.get(keys.query, keys.default_query) if keys.query else None,
-                value.get("id"),
-            )
+        try:
+            return _of_object(line.value, index, place, keys)
+        except ArgumentError as fault:
+            error = str(fault)
     if error is None and keys.query and keys.default_query is None:
         error = 'has no query; give --query, or lines such as {"query": "...", "document": "..."}'
     if error is not None:
@@ -178,18 +191,61 @@ def _item(line: _Line, index: int, place: str, keys: Keys) -> Item:
     return Item(index, place, line.text, query=keys.default_query)
 
 
-def _fault(value: Any, keys: Keys) -> str | None:
-    """Return what is wrong with an object; never what it holds."""
+def _of_object(value: Any, index: int, place: str, keys: Keys) -> Item:
+    """Return the item of an object.
+
+    Raises:
+        ArgumentError: What is wrong with it; never what it holds, but for the name of a file.
+    """
     if not isinstance(value, dict):
-        return f"is no JSON object with {keys.text!r}"
-    if not isinstance(value.get(keys.text), str):
-        return f"has no {keys.text!r} that is a string"
+        raise ArgumentError(f"is no JSON object with {keys.text!r}")
     if keys.title and not isinstance(value.get(keys.title), str | None):
-        return f"has a {keys.title!r} that is no string"
-    if keys.query and not isinstance(value.get(keys.query, keys.default_query), str):
-        more = "" if keys.query in value else "; give --query for all"
-        return f"has no {keys.query!r} that is a string{more}"
+        raise ArgumentError(f"has a {keys.title!r} that is no string")
+    said = value.get(keys.text)
+    if IMAGE in value and isinstance(said, str | None):
+        said = {"text": said, IMAGE: value[IMAGE]} if said is not None else {IMAGE: value[IMAGE]}
+    elif IMAGE in value:
+        raise ArgumentError(f"has an {IMAGE!r} beside a {keys.text!r} that is no string")
+    content = _content(said, keys.text)
+    query: Input | None = None
+    if keys.query:
+        asked = value.get(keys.query, keys.default_query)
+        if asked is None:
+            more = "" if keys.query in value else "; give --query for all"
+            raise ArgumentError(f"has no {keys.query!r} that is a string{more}")
+        query = _content(asked, keys.query)
     found = value.get("id")
     if isinstance(found, bool) or not isinstance(found, str | int | None):
-        return "has an 'id' that is neither a string nor a whole number"
-    return None
+        raise ArgumentError("has an 'id' that is neither a string nor a whole number")
+    return Item(index, place, content, value.get(keys.title) if keys.title else None, query, found)
+
+
+def _content(said: Any, key: str) -> Input:
+    """Return a text, or of an object with "text" and "image" both or the picture."""
+    if isinstance(said, str):
+        return said
+    if not isinstance(said, dict) or IMAGE not in said or not set(said) <= _SIDE:
+        raise ArgumentError(f"has no {key!r} that is a string")
+    text, picture = said.get("text"), _picture(said[IMAGE])
+    if text is None:
+        return picture
+    if not isinstance(text, str):
+        raise ArgumentError("has a 'text' beside a picture that is no string")
+    return {"text": text, IMAGE: picture}
+
+
+def _picture(said: Any) -> Image:
+    if not isinstance(said, str) or not said:
+        raise ArgumentError(f"has an {IMAGE!r} that is no string; name a file, or write data:image/png;base64,...")
+    if said[:5].lower() == "data:":
+        return Image.from_base64(said)
+    if _ADDRESS.match(said):
+        raise ArgumentError(f"has an {IMAGE!r} that is an address, which is not fetched; name a file")
+    file = Path(os.path.expanduser(said))  # noqa: PTH111 - where there is no home, the path stays as it is
+    try:
+        is_file = file.is_file()
+    except (OSError, ValueError):  # a path of zeros, or too long
+        is_file = False
+    if not is_file:
+        raise ArgumentError(f"has an {IMAGE!r} that is no file: {said[:200]!r}; paths are seen from this folder")
+    return Image(file)

@@ -17,6 +17,8 @@ from embrief.cli.rows import FORMATS, Row, ended_in_order, writer
 from embrief.errors import ArgumentError, EmbriefError, IndexedError
 from embrief.facades.progress import Progress, progress_bar
 
+BLOCK_BYTES = 64 << 20
+"""Of the lines of a block; a picture counts as no less than a sixty-fourth of it, since its pixels are needed too."""
 GONE = 141
 """What a shell says of a program whose reader went: 128 and the number of SIGPIPE."""
 
@@ -106,7 +108,7 @@ class Pipe:
         try:
             with ended_in_order(), writer(self._format, self._out, key, width) as rows, self._progress() as bar:
                 items = read_items(self._sources, self._form, self._keys)
-                while block := list(islice(items, self._batch)):
+                while block := _block(items, self._batch):
                     for found in self._answered(block, answer):
                         rows.write(found)
                         skipped += sum(row.error is not None for row in found)
@@ -161,6 +163,18 @@ class Pipe:
         # Beside lines on the same terminal a bar would only be in the way.
         shown = sys.stderr.isatty() and (self._out is not None or not sys.stdout.isatty())
         return progress_bar(self._total, "Lines") if shown else nullcontext(Progress())
+
+
+def _block(items: Iterator[Item], most: int) -> list[Item]:
+    """Return the next items: so many at most, and not too many bytes of pictures."""
+    block: list[Item] = []
+    held = 0
+    for item in islice(items, most):
+        block.append(item)
+        held += item.size + item.pictures * (BLOCK_BYTES // 64)
+        if held >= BLOCK_BYTES:
+            break
+    return block
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embrief.cli.items import Keys
-from embrief.cli.naming import ConfigFile, given
+from embrief.cli.naming import ConfigFile, MaxPixels, given
 from embrief.cli.piping import Batch, Files, Format, Input, OnError, Out, Pipe, one_of
 from embrief.cli.rows import Row
 
@@ -28,6 +28,7 @@ def rerank(
     model: Annotated[str | None, typer.Option(help="The reranker or its folder.")] = None,
     instruction: Annotated[str | None, typer.Option(help="What makes a document relevant, in a sentence.")] = None,
     truncate: Annotated[str, typer.Option(help="Documents that are too long: warn, silent or error.")] = "warn",
+    max_pixels: MaxPixels = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     form: Input = "auto",
     format: Format = "jsonl",
@@ -39,6 +40,8 @@ def rerank(
     """Score pairs of query and document, each as it comes.
 
     A line is a document, with --query for all, or a JSON object with "document", "query" and, if there is one, "id".
+    For models that take pictures also with "image", a file or data:image/...;base64,..., alone or beside "document";
+    and "document" and "query" may be objects with "text" and "image".
     A score is the chance that the document is relevant, from 0 to 1. Answers come in the order of the lines.
 
     Ends with 0; 1: a line or an option cannot be used; 2: wrong usage; 130: interrupted; 141: nobody reads any more.
@@ -50,11 +53,15 @@ def rerank(
     from embrief.config.offline import usual_reranker
 
     reranker = Reranker(
-        model or usual_reranker(), instruction=instruction, truncate=_TRUNCATE[truncate], **given(device=device)
+        model or usual_reranker(),
+        instruction=instruction,
+        truncate=_TRUNCATE[truncate],
+        max_pixels=max_pixels,
+        **given(device=device),
     )
 
     def answer(items: Sequence[Item]) -> list[Row]:
-        scores = reranker.score_pairs([(item.query or "", item.text) for item in items])
+        scores = reranker.score_pairs([(item.query or "", item.content) for item in items])
         return [Row(item, score) for item, score in zip(items, scores, strict=True)]
 
     pipe.run(answer, "score", None)

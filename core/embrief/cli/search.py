@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,12 +11,12 @@ import typer
 from embrief.cli.lines import can_show, fitting, line, print_json, styled
 from embrief.cli.naming import ConfigFile, InBackground  # noqa: TC001 - typer reads them
 from embrief.cli.output import plain
+from embrief.cli.paths import expanded
 from embrief.cli.terminal import terminal
-from embrief.errors import EmbriefError
+from embrief.errors import ArgumentError, EmbriefError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from embrief.facts.prompts import Input
     from embrief.indexing.searching import Hit
     from embrief.indexing.snippets import Line
 
@@ -24,7 +25,7 @@ _BARS = ("\N{FULL BLOCK}\N{LIGHT SHADE}", "#.")
 _RULES = ("\N{BOX DRAWINGS LIGHT VERTICAL}", "|")
 _MORE = "\N{HORIZONTAL ELLIPSIS}"
 _STATES = {
-    "changed": "changed since it was indexed: this is the old text",
+    "changed": "changed since it was indexed: this is the old {what}",
     "gone": "no longer there",
     "unknown": "",
     "current": "",
@@ -34,7 +35,17 @@ NOTHING, FAILED = 1, 2
 
 
 def search(
-    question: Annotated[str, typer.Argument(help="What you look for, in words.")],
+    question: Annotated[
+        str | None, typer.Argument(help="What you look for, in words; with --image perhaps none.", show_default=False)
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            callback=expanded,
+            metavar="FILE",
+            help="A picture to ask with, alone or with words; for collections whose model takes pictures.",
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, metavar="N", help="Passages to show at most.")] = 10,
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Let a reranker read the nearest passages and put them in order.")
@@ -49,7 +60,8 @@ def search(
     filetype: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TYPE", help="An extension such as py, or code, html, markdown, pdf, text; several times."
+            metavar="TYPE",
+            help="An extension such as py, or code, html, image, markdown, page, pdf, text; several times.",
         ),
     ] = None,
     context: Annotated[int, typer.Option(min=0, max=1000, metavar="N", help="Lines around each passage.")] = 0,
@@ -76,7 +88,7 @@ def search(
     try:
         info = workspace.choose(collection, to=to, store=store, cwd=here.cwd)
         hits = workspace.search(
-            question,
+            _asked(question, None if image is None else here.cwd / image),
             info.name,
             cwd=here.cwd,
             to=info.to,
@@ -94,13 +106,31 @@ def search(
             line(styled(part if number else f"error: {part}", ""), error=True)
         raise typer.Exit(FAILED) from error
     if as_json:
-        print_json({"question": question, "collection": info.name, "hits": [hit.to_json() for hit in hits]})
+        shown = None if image is None else str(here.cwd / image)
+        data = {"question": question or "", "image": shown, "collection": info.name}
+        print_json({**data, "hits": [hit.to_json() for hit in hits]})
     else:
-        _print(hits, question, here.cwd)
+        _print(hits, question or "", here.cwd)
     if not hits:
         if not as_json:
             line(styled(f"Nothing in {info.name} answers that.", "yellow"), error=True)
         raise typer.Exit(NOTHING)
+
+
+def _asked(question: str | None, image: Path | None) -> Input:
+    """Return what is asked.
+
+    Raises:
+        ArgumentError: Nothing is.
+    """
+    if image is None:
+        if question is None:
+            raise ArgumentError("there is no question; ask in words, or with --image FILE")
+        return question
+    from embrief.images.image import Image
+
+    picture = Image(image)
+    return {"text": question, "image": picture} if question and question.strip() else picture
 
 
 def _print(hits: list[Hit], question: str, cwd: Path) -> None:
@@ -109,7 +139,7 @@ def _print(hits: list[Hit], question: str, cwd: Path) -> None:
     for place, hit in enumerate(hits):
         if place:
             line()
-        shown = snippet(hit, question)
+        shown = [] if hit.is_picture else snippet(hit, question)
         score = hit.score if hit.rerank_score is None else hit.rerank_score
         told = [styled(where(hit, shown, cwd), "cyan"), "  ", styled(_bar(score), "green"), f" {score:.3f}"]
         if hit.rerank_score is not None:
@@ -118,18 +148,24 @@ def _print(hits: list[Hit], question: str, cwd: Path) -> None:
             told += ["  ", styled(hit.title, "bold")]
         line(*told)
         if _STATES[hit.state]:
-            line(styled(f"  {_STATES[hit.state]}", "yellow"))
+            what = "picture" if hit.is_picture else "text"
+            line(styled(f"  {_STATES[hit.state].format(what=what)}", "yellow"))
         width = max((len(str(item.number)) for item in shown if item.number is not None), default=0)
         for item in shown:
             _print_line(item, width)
 
 
 def where(hit: Hit, shown: list[Line], cwd: Path) -> str:
-    """Return where a hit is, as compilers say it: the file as seen from `cwd`, and the line to look at."""
+    """Return where a hit is, as compilers say it: the file as seen from `cwd`, and the line to look at.
+
+    A picture has no line.
+    """
     file = hit.path
     if hit.file is not None:
         file = os.path.relpath(hit.file, cwd) if cwd in hit.file.parents else str(hit.file)
     page = f" page {hit.page}" if hit.page is not None else ""
+    if hit.is_picture:
+        return f"{file}{page}"
     first = shown[0].number if shown and hit.context is None else None
     return f"{file}:{hit.start_line if first is None else first}{page}"
 

@@ -55,6 +55,11 @@ class Checkpoint:
         """Return whether a tensor is stored under this very name."""
         return name in self._stored
 
+    def part(self, name: str) -> str:
+        """Return what the names of a part's tensors begin with, such as `model.visual.` for `visual.`."""
+        whole = f"model.{name}"
+        return whole if any(stored.startswith(whole) for stored in self._stored) else name
+
     def read(self, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
         """Return tensors in memory of their own, in the number format of the file.
 
@@ -92,11 +97,27 @@ class Checkpoint:
         Raises:
             ModelMismatchError: There are some.
         """
-        rest = {
-            name
-            for name in self._unread
-            if not unused.search(name) and not name.removeprefix("model.").startswith(other_parts)
-        }
+        self._refuse(
+            {
+                name
+                for name in self._unread
+                if not unused.search(name) and not name.removeprefix("model.").startswith(other_parts)
+            }
+        )
+
+    def check_part_read(self, prefix: str, *, unused: re.Pattern[str]) -> None:
+        """Refuse tensors of one part that nobody asked for.
+
+        Args:
+            prefix: What their names begin with, of `part`.
+            unused: Names of tensors on which no result depends.
+
+        Raises:
+            ModelMismatchError: There are some.
+        """
+        self._refuse({name for name in self._unread if name.startswith(prefix) and not unused.search(name)})
+
+    def _refuse(self, rest: set[str]) -> None:
         if rest:
             raise ModelMismatchError(
                 f"the weights of {self._label} hold {len(rest)} tensors that the engine does not use, {min(rest)!r} "

@@ -6,8 +6,9 @@ attention, number formats) stays as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from embrief.files.config_keys import DECISIVE, OWN, architecture, text_part
@@ -76,6 +77,43 @@ class Placeholders:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisionModel:
+    """A transformer over the patches of a picture, of which a square of patches becomes one token of the text model.
+
+    Its tensors' names begin with `visual.`, behind a prefix of the whole model.
+    """
+
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    patch: int
+    """Pixels per side of a patch."""
+    frames: int
+    """Frames of a video that a patch is read over; of a picture they are equal."""
+    merge: int
+    """Patches per side of a token."""
+    side: int
+    """Learned positions per side of a square; those of a picture lie between them."""
+    rope_theta: float
+    width: int
+    """Values per token that the text model gets."""
+    taken_after: tuple[int, ...]
+    """Layers after which the patches become tokens as well, ascending. Those of the first are added to the stream of
+    the text model after its first layer, and so on (DeepStack, arXiv 2406.04334)."""
+
+    @property
+    def head_dim(self) -> int:
+        """Return the values per head."""
+        return self.hidden_size // self.heads
+
+    def products(self, patches: int) -> int:
+        """Return how many numbers are multiplied for one picture of so many patches, what makes tokens not counted."""
+        weights = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
+        return self.layers * patches * (weights + 2 * patches * self.hidden_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextModel:
     """A stack of transformer layers with rotary positions and normalised queries and keys."""
 
@@ -103,6 +141,19 @@ class TextModel:
     placeholders: Placeholders | None = None
     other_parts: tuple[str, ...] = ()
     """What the names of tensors begin with that belong to parts which texts do not pass."""
+    vision: VisionModel | None = None
+    """What reads pictures, of a model that the engine gives pictures to."""
+    sections: tuple[int, int, int] = (0, 0, 0)
+    """How many pairs of a head's values turn with a token's time, height and width, of a model with `vision`. Height
+    has every third pair from the second on, width from the third on, until they have theirs, and time has the rest."""
+
+    @property
+    def products(self) -> int:
+        """Return how many numbers are multiplied for one token, attention not counted."""
+        return sum(
+            self.hidden_size * (2 * kind.head_dim * (self.heads + kind.kv_heads) + 3 * self.intermediate_size)
+            for kind in self.layers
+        )
 
     @property
     def norms(self) -> dict[str, str]:
@@ -129,7 +180,8 @@ _HARMLESS = (
 # Keys about parts that texts do not pass, and about tokens that stand for what those parts read.
 _BESIDE = (
     "text_config", "vision_config", "audio_config", "image_token_id", "video_token_id", "audio_token_id",
-    "boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id", "eoa_token_index",
+    "boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id", "eoa_token_index", "vision_start_token_id",
+    "vision_end_token_id",
 )  # fmt: skip
 # What the engine never does; a file may say so.
 _OFF = ("add_cross_attention", "is_decoder", "is_encoder_decoder", "tie_encoder_decoder", "pruned_heads", "torchscript")
@@ -286,10 +338,93 @@ def _embedding_gemma2(config: Mapping[str, Any], whole: Mapping[str, Any]) -> Te
     )  # fmt: skip
 
 
+_VISION_KEYS = (
+    "model_type", "depth", "hidden_size", "hidden_act", "intermediate_size", "num_heads", "in_channels", "patch_size",
+    "spatial_merge_size", "temporal_patch_size", "out_hidden_size", "num_position_embeddings",
+    "deepstack_visual_indexes", "rope_parameters",
+)  # fmt: skip
+_CHANNELS = 3
+_FRAMES = 2
+
+
+def _qwen3_vl(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
+    """Qwen3-VL: Qwen3 with positions in time, height and width, and a tower (transformers' modeling_qwen3_vl)."""
+    if (part := config.get("model_type")) not in (None, "qwen3_vl_text"):
+        raise UnsupportedError(f"does not know {part!r} as the text part of Qwen3-VL")
+    key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
+    positions = dict(config.get(key) or {})
+    # transformers knows no other order, whatever the file says.
+    if positions.pop("mrope_interleaved", True) is not True:
+        raise UnsupportedError("runs Qwen3-VL with mrope_interleaved only, and config.json has false")
+    sections = tuple(int(count) for count in positions.pop("mrope_section", (24, 20, 20)))
+    if positions.get("rope_theta", config.get("rope_theta")) is None:
+        # Releases of transformers differ in what they would take.
+        raise UnsupportedError("reads rope_theta of Qwen3-VL in config.json, where there is none")
+    model = _qwen3({**config, key: positions}, whole)
+    half = model.layers[0].head_dim // 2
+    if len(sections) != 3 or sum(sections) != half:
+        raise UnsupportedError(f"reads mrope_section as three numbers that make {half}; config.json has {sections}")
+    time, height, width = sections
+    if not isinstance(tower := whole["vision_config"], dict):
+        raise UnsupportedError("reads vision_config in config.json as an object, which it is not")
+    vision = _vision(tower)
+    if vision.width != model.hidden_size:
+        raise UnsupportedError(
+            f"reads pictures as {model.hidden_size} values per token; this tower gives {vision.width}"
+        )
+    if len(vision.taken_after) >= len(model.layers):
+        raise UnsupportedError(
+            f"adds pictures after {len(model.layers) - 1} layers at most; deepstack_visual_indexes names "
+            f"{len(vision.taken_after)}"
+        )
+    return replace(model, vision=vision, sections=(time, height, width), other_parts=("visual.",))
+
+
+def _vision(config: Mapping[str, Any]) -> VisionModel:
+    """The vision tower of Qwen3-VL: full attention within a picture, LayerNorm, learned and rotary positions."""
+    _check_keys(config, set(_VISION_KEYS))
+    for key, allowed in (
+        ("model_type", ("qwen3_vl", "qwen3_vl_vision")),
+        ("hidden_act", ("gelu_pytorch_tanh",)),
+        ("in_channels", (_CHANNELS,)),
+        ("temporal_patch_size", (_FRAMES,)),
+    ):
+        if config[key] not in allowed:
+            raise UnsupportedError(f"does not run vision towers with {key}={config[key]!r}")
+    turned = dict(config.get("rope_parameters") or {})
+    theta = float(turned.pop("rope_theta", 10_000.0))
+    if turned.pop("rope_type", "axial") != "axial" or turned:
+        raise UnsupportedError("does not know the rope_parameters of vision_config in config.json")
+    places = int(config["num_position_embeddings"])
+    layers, hidden, heads = int(config["depth"]), int(config["hidden_size"]), int(config["num_heads"])
+    taken = tuple(int(index) for index in config["deepstack_visual_indexes"])
+    if list(taken) != sorted({index for index in taken if 0 <= index < layers}):
+        raise UnsupportedError(f"reads deepstack_visual_indexes as ascending numbers of layers, not {list(taken)}")
+    # Half of a head turns with the row, half with the column, each in pairs.
+    if hidden % heads or hidden // heads % 4:
+        raise UnsupportedError(f"does not share {hidden} values of a vision tower among {heads} heads")
+    if math.isqrt(places) ** 2 != places:
+        raise UnsupportedError(f"reads num_position_embeddings as a square of positions, not {places}")
+    return VisionModel(
+        layers=layers,
+        hidden_size=hidden,
+        intermediate_size=int(config["intermediate_size"]),
+        heads=heads,
+        patch=int(config["patch_size"]),
+        frames=_FRAMES,
+        merge=int(config["spatial_merge_size"]),
+        side=math.isqrt(places),
+        rope_theta=theta,
+        width=int(config["out_hidden_size"]),
+        taken_after=taken,
+    )
+
+
 _DESCRIBERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], TextModel]] = {
     "qwen3": _qwen3,
     "gemma3_text": _gemma3,
     "embedding_gemma2": _embedding_gemma2,
+    "qwen3_vl": _qwen3_vl,
 }
 """Take what config.json says of the text model, and all of it."""
 

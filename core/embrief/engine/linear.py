@@ -29,7 +29,7 @@ Without VNNI instructions oneDNN adds the products of two neighbours in 16 bits:
 
 
 class Linear(Protocol):
-    """x @ weight.T, and `add` on top if it is given."""
+    """x @ weight.T with the bias that it was made with, and `add` on top if it is given."""
 
     def __call__(self, x: torch.Tensor, add: torch.Tensor | None = None) -> torch.Tensor:
         """Take (rows, inputs), return (rows, outputs)."""
@@ -60,26 +60,27 @@ def steady_rows(rows: int) -> int:
 class PlainLinear(_Steady):
     """torch's own product."""
 
-    def __init__(self, weight: torch.Tensor) -> None:
-        self._weight = weight
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self._weight, self._bias = weight, bias
 
     def _product(self, x: torch.Tensor, add: torch.Tensor | None) -> torch.Tensor:
-        y = F.linear(x, self._weight)
+        y = F.linear(x, self._weight, self._bias)
         return y if add is None else y.add_(add)
 
 
 class PackedLinear(_Steady):
     """Weights in oneDNN's layout. The sum is added before the result is rounded."""
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _BLOCK)
+        self._bias = bias
 
     def _product(self, x: torch.Tensor, add: torch.Tensor | None) -> torch.Tensor:
         product: Any = torch.ops.mkldnn._linear_pointwise
         if add is None:
-            y: torch.Tensor = product(x, self._weight, None, "none", [], "")
+            y: torch.Tensor = product(x, self._weight, self._bias, "none", [], "")
         else:
-            y = product.binary(x, add, self._weight, None, "add")
+            y = product.binary(x, add, self._weight, self._bias, "add")
         return y
 
 
@@ -126,11 +127,15 @@ def _largest(x: torch.Tensor) -> torch.Tensor:
 
 def make_linear(weight: torch.Tensor, *, int8: bool) -> Linear:
     """Return the product with a weight (outputs, inputs), in the form that suits its device and number format."""
-    if int8:
-        return Int8Linear(weight)
-    if weight.device.type == "cpu" and _packed_works(weight.dtype):
-        return PackedLinear(weight)
-    return PlainLinear(weight)
+    return Int8Linear(weight) if int8 else make_biased(weight, None)
+
+
+def make_biased(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+    """Return the product with a weight (outputs, inputs) and what is added to it, (outputs,) of the same format."""
+    works = _packed_works if bias is None else _packed_works_with_bias
+    if weight.device.type == "cpu" and works(weight.dtype):
+        return PackedLinear(weight, bias)
+    return PlainLinear(weight, bias)
 
 
 def int8_format(dtype: torch.dtype) -> str:
@@ -162,7 +167,13 @@ def _packed_works(dtype: torch.dtype) -> bool:
     return _agrees(PackedLinear, dtype)
 
 
-def _agrees(kind: Callable[[torch.Tensor], Linear], dtype: torch.dtype) -> bool:
+@lru_cache
+def _packed_works_with_bias(dtype: torch.dtype) -> bool:
+    bias = torch.linspace(-8, 8, 64).to(dtype)
+    return _agrees(partial(PackedLinear, bias=bias), dtype, bias)
+
+
+def _agrees(kind: Callable[[torch.Tensor], Linear], dtype: torch.dtype, bias: torch.Tensor | None = None) -> bool:
     """Return whether a private product is there and gives what the plain one gives."""
     generator = torch.Generator().manual_seed(0)
     ones = torch.ones(64, 128)
@@ -171,7 +182,7 @@ def _agrees(kind: Callable[[torch.Tensor], Linear], dtype: torch.dtype) -> bool:
     for weight, inputs in ((mixed, mixed.flip(0)), (ones, ones), (-ones, ones)):
         for rows in (1, 40):
             x, add = inputs[:rows].to(dtype), torch.randn(rows, 64, generator=generator).to(dtype)
-            expected = F.linear(x, weight.to(dtype)).add(add)
+            expected = F.linear(x, weight.to(dtype), bias).add(add)
             try:
                 found = kind(weight.to(dtype))(x, add)
             except (RuntimeError, AttributeError, NotImplementedError):

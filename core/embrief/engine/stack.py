@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from embrief.engine.checkpoint import Checkpoint
     from embrief.engine.description import LayerInputs, LayerKind, TextModel
+    from embrief.engine.vision import Features
 
 _BLOCK = 512
 """Rows that pass through the products at a time: their intermediate results stay in the processor's cache."""
@@ -173,9 +174,14 @@ class Stack:
             scalar=scalar,
         )
 
-    def run(self, batch: Packed) -> torch.Tensor:
-        """Return hidden states: (n, hidden) of the last tokens, or (tokens, hidden) of all, as chosen at the start."""
-        return self._normed(self._forward(batch, None), self._norm)
+    def run(self, batch: Packed, features: Features | None = None) -> torch.Tensor:
+        """Return hidden states: (n, hidden) of the last tokens, or (tokens, hidden) of all, as chosen at the start.
+
+        Args:
+            batch: What to run.
+            features: What stands in the places of pictures' tokens, for a batch that holds pictures.
+        """
+        return self._normed(self._forward(batch, None, features), self._norm)
 
     def prefix(self, ids: NDArray[np.int32], before: Prefix | None) -> Prefix:
         """Compute the keys and values of token ids that come after a prefix, and return both as one."""
@@ -188,8 +194,17 @@ class Stack:
             ids = np.concatenate([before.ids, ids])
         return Prefix(ids, keys, values)
 
-    def _forward(self, batch: Packed, kept: list[tuple[torch.Tensor, torch.Tensor]] | None) -> torch.Tensor:
+    def _forward(
+        self,
+        batch: Packed,
+        kept: list[tuple[torch.Tensor, torch.Tensor]] | None,
+        features: Features | None = None,
+    ) -> torch.Tensor:
         blocks = [self._embed(ids) for ids in torch.split(batch.ids, self._block)]
+        pads = self._pads(batch) if features is not None else []
+        if features is not None:
+            for place, rows, shown in pads:
+                blocks[place].index_copy_(0, rows, features.tokens[shown])
         # What layers take their shares from.
         sources = blocks.copy() if self._model.layer_inputs is not None else []
         tables = {kind: self._angles(batch.positions, kind) for kind in self._frequencies}
@@ -214,7 +229,20 @@ class Stack:
                 if layer.side is not None:
                     x = self._with_share(layer.side, x, sources[place])
                 blocks[place] = x.mul_(layer.scalar) if layer.scalar != 1 else x
+            if features is not None and index < len(features.added):
+                for place, rows, shown in pads:
+                    blocks[place].index_add_(0, rows, features.added[index][shown])
         return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+
+    def _pads(self, batch: Packed) -> list[tuple[int, torch.Tensor, slice]]:
+        """Return which block, which of its rows, and which of all pictures' tokens these are."""
+        found = []
+        for place, start in enumerate(range(0, len(batch.ids), self._block)):
+            first, end = np.searchsorted(batch.pads, (start, start + self._block))
+            if end > first:
+                rows = torch.from_numpy(batch.pads[first:end] - start).to(self._numbers.device)
+                found.append((place, rows, slice(int(first), int(end))))
+        return found
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         if self._placeholders is not None:
@@ -228,7 +256,14 @@ class Stack:
 
     def _angles(self, positions: torch.Tensor, kind: LayerKind) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosines and sines, (tokens, 1, head_dim / 2)."""
-        angles = positions[:, None].float() * self._frequencies[kind]
+        angles = positions[..., None].float() * self._frequencies[kind]
+        if positions.ndim == 2:
+            # M-RoPE, interleaved: height and width have every third pair until they have theirs (Qwen3-VL).
+            time, *others = angles
+            for first, (axis, count) in enumerate(zip(others, self._model.sections[1:], strict=True), start=1):
+                theirs = slice(first, 3 * count, 3)
+                time[:, theirs] = axis[:, theirs]
+            angles = time
         return angles.cos()[:, None], angles.sin()[:, None]
 
     def _normed(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float | None = None) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,6 +17,8 @@ from embrief.system import exiting
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from embrief.facts.specs import SpecialTokens
+
 IdRow = NDArray[np.int32]
 _BLOCK = 1024
 
@@ -23,13 +26,24 @@ _BLOCK = 1024
 class TextTokenizer:
     """A tokenizer that pads nothing and never cuts by itself. May be used from several threads."""
 
-    def __init__(self, folder: Path, *, lower_case: bool = False) -> None:
+    def __init__(self, folder: Path, *, lower_case: bool = False, special_tokens: SpecialTokens = "parsed") -> None:
+        """Read tokenizer.json.
+
+        Args:
+            folder: Where it is.
+            lower_case: Whether texts are put into lower case first.
+            special_tokens: Whether the names of special tokens in a text are those tokens, or letters as of `literal`.
+
+        Raises:
+            ModelMismatchError: It is no tokenizer.
+        """
         file = folder / "tokenizer.json"
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:
             # The library raises bare exceptions, whatever is wrong.
             raise ModelMismatchError(f"{file} is not a tokenizer ({error}); fetch or save the file again") from error
+        self._tokenizer.encode_special_tokens = special_tokens == "text"
         self._settle(lower_case=lower_case)
 
     @classmethod
@@ -46,9 +60,36 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         if lower_case:
             self._lower_case()
-        mask = self._tokenizer.encode("a").special_tokens_mask
+        self._twin: TextTokenizer | None = None
+        probe = self._tokenizer.encode("a")
+        mask = probe.special_tokens_mask
+        start = mask.index(0) if 0 in mask else 0
         self.end = mask[::-1].index(0) if 0 in mask else 0
         """How many special tokens are put behind a text."""
+        ids = np.array(probe.ids, np.int32)
+        self.around: tuple[IdRow, IdRow] = (ids[:start], ids[len(ids) - self.end :])
+        """The special tokens that are put in front of a text and behind it."""
+
+    @property
+    def reads_letters(self) -> bool:
+        """Whether the names of special tokens in a text are letters."""
+        return bool(self._tokenizer.encode_special_tokens)
+
+    @property
+    def literal(self) -> TextTokenizer:
+        """The same tokenizer, but for the names of special tokens in a text, which are letters like all others.
+
+        Added tokens that are not special stay what they are. Made when it is first asked for, which takes as long as
+        reading the file.
+        """
+        if self.reads_letters:
+            return self
+        if self._twin is None:
+            # Not by a switch of this one, which other threads use. Two threads may both make one, and either is right.
+            tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+            tokenizer.encode_special_tokens = True
+            self._twin = TextTokenizer.of(tokenizer)
+        return self._twin
 
     def _lower_case(self) -> None:
         """Put texts into lower case first, unless the tokenizer does it already; as sentence-transformers does."""
@@ -87,11 +128,20 @@ class TextTokenizer:
         found: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=special)
         return found
 
-    @property
+    def name(self, number: int) -> str:
+        """Return how the token of an id is called."""
+        return str(self._tokenizer.id_to_token(number))
+
+    @cached_property
+    def specials(self) -> dict[str, int]:
+        """The ids of all special tokens by their names."""
+        found = self._tokenizer.get_added_tokens_decoder().items()
+        return {token.content: number for number, token in found if token.special}
+
+    @cached_property
     def markers(self) -> frozenset[int]:
         """The ids of all special tokens, also where a text has them written in it."""
-        found = self._tokenizer.get_added_tokens_decoder().items()
-        return frozenset(number for number, token in found if token.special)
+        return frozenset(self.specials.values())
 
     def single(self, token: str, label: str) -> int:
         """Return the one id of a short text.
@@ -122,6 +172,20 @@ class TextTokenizer:
                 f"the tokenizer of {label} ends a text with token {last}, but the model was trained with {token!r} "
                 f"({expected}) at the end; fetch tokenizer.json again, or save it with the post-processor that appends "
                 "this token"
+            )
+
+    def check_nothing_around(self, label: str) -> None:
+        """Refuse a tokenizer that puts special tokens around a text, where the template has all that there are.
+
+        Raises:
+            ModelMismatchError: It does: the last token, whose state is scored, would be another one.
+        """
+        if any(map(len, self.around)):
+            number = int(np.concatenate(self.around)[-1])
+            raise ModelMismatchError(
+                f"the tokenizer of {label} puts the token {self.name(number)!r} around a text, as "
+                "embedders do, and the score is read from the last token of the template; fetch tokenizer.json again, "
+                "or save it without that post-processor"
             )
 
     def _encode(self, texts: Sequence[str], *, special: bool) -> list[IdRow]:

@@ -688,8 +688,10 @@ class Embedder(Facade[EmbeddingSpec]):
         served = self._served(self._shared)
         made = self._plan(texts, "document", titles, PromptChoice(task=task))
         inputs, options = made.request.inputs, made.request.options
-        # Without titles one text tells whether the prompt leaves room, and otherwise a long text is no error.
-        rows = range(len(inputs)) if options.refuse_long or titles is not None else _longest(inputs)
+        # Without titles one text tells whether the prompt leaves room, and otherwise a long text is no error. Pictures
+        # are never cut, so each tells for itself.
+        every = options.refuse_long or titles is not None or any(item.images for item in inputs)
+        rows = range(len(inputs)) if every else _longest(inputs)
         with made.around:
             for block in row_blocks(len(rows)):
                 places = rows[block]
@@ -723,6 +725,7 @@ class Embedder(Facade[EmbeddingSpec]):
         """
         spec = self.spec
         items = arguments.contents(texts, "texts", spec)
+        self._check_images(items, "texts")
         rendered = self._render(spec, items, role, PromptChoice(instruction, task), titles)
         return self._served(self._shared).count(rendered, self._options(spec)) if items else np.empty(0, np.int64)
 
@@ -758,14 +761,16 @@ class Embedder(Facade[EmbeddingSpec]):
             task: As in `encode`.
 
         Returns:
-            Tokens per text, with their places in `render(...)`. `None`: the runtime does not tell them.
+            Tokens per text, with their places in `render(...)`; all tokens of an image have the place of its mark.
+            `None`: the runtime does not tell them.
 
         Raises:
             ArgumentError, ArgumentTypeError: As of `encode`.
         """
         items = arguments.contents(texts, "texts", self.spec)
+        self._check_images(items, "texts")
         rendered = self._render(self.spec, items, role, PromptChoice(instruction, task), titles)
-        return self._served(self._shared).tokenize(rendered) if items else []
+        return self._served(self._shared).tokenize(rendered, self._options(self.spec)) if items else []
 
     async def acheck_documents(
         self, texts: Sequence[Input], *, titles: Sequence[str | None] | None = None, task: str | None = None

@@ -351,14 +351,14 @@ class Reranker(Facade[RerankerSpec]):
         """Return the tokens that the model reads of each pair, template included, nothing cut off. Loads it.
 
         Returns:
-            Tokens per document, with their places in `render(query, document).text`. `None`: the runtime does not tell
-            them.
+            Tokens per document, with their places in `render(query, document).shown`; all tokens of an image have the
+            place of its mark. `None`: the runtime does not tell them.
 
         Raises:
             ArgumentTypeError: As of `score`.
         """
-        inputs = self._plan_query(query, documents, instruction).request.inputs
-        return self._served(self._shared).tokenize(inputs) if inputs else []
+        request = self._plan_query(query, documents, instruction).request
+        return self._served(self._shared).tokenize(request.inputs, request.options) if request.inputs else []
 
     async def acount_tokens(
         self, query: Input, documents: Sequence[Input], *, instruction: str | None = None

@@ -104,9 +104,9 @@ class Chain:
         """Return the lengths of inputs, by the first member that can tell."""
         return self._first(lambda served: served.count(inputs, options), len(inputs))[0]
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]] | None:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]] | None:
         """Return the tokens of inputs, by the first member that can be loaded."""
-        return self._first(lambda served: served.tokenize(inputs), len(inputs))[0]
+        return self._first(lambda served: served.tokenize(inputs, options), len(inputs))[0]
 
     def run(self, request: Request) -> Output:
         """Return what the first member that can makes of a request."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from embrief.images.limits import LIMITS
 
 if TYPE_CHECKING:
-    from embrief.indexing.documents import Kind
+    from embrief.indexing.documents import Kind, Pictures
 
 MEGABYTE = 1 << 20
 TEXT_LIMIT = 1 * MEGABYTE
@@ -84,6 +84,14 @@ def kind(name: str, first_line: str = "") -> tuple[Kind, str]:
         return "image", ""
     language = _BY_SUFFIX.get(ending) or _BY_NAME.get(PurePosixPath(name).name.lower()) or _interpreter(first_line)
     return ("code", language) if language or ending in _OTHER_CODE else ("text", "")
+
+
+def picture_kind(name: str, pictures: Pictures) -> Kind | None:
+    """Return the kind of the passages of a file that becomes pictures, `None` for one that is read as text."""
+    what, _ = kind(name)
+    if what == "image" and pictures != "none":
+        return "image"
+    return "page" if what == "pdf" and pictures == "pages" else None
 
 
 def size_limit(name: str) -> int:

@@ -101,8 +101,11 @@ def _pages(reader: Any, name: str) -> list[str]:
 
 
 def _title(reader: Any) -> str | None:
-    """Return the title in the file's own description, unless it is the name of what it was made from."""
-    found = reader.metadata.title if reader.metadata is not None else None
+    return plain_title(reader.metadata.title if reader.metadata is not None else None)
+
+
+def plain_title(found: object) -> str | None:
+    """Return the title in a file's own description, `None` where there is none or it is that of another file."""
     title = " ".join(_UNSEEN.sub(" ", found).split()) if isinstance(found, str) else ""
     return None if not title or _NO_TITLE.search(title) else title
 

@@ -30,7 +30,7 @@ def read(file: SourceFile) -> Document:
         UnreadableFileError: It is gone, may not be read, is too large, damaged or encrypted, or is no text.
         MissingDependencyError: A package that reads such files is not installed.
     """
-    data = _bytes(file)
+    data = read_bytes(file)
     what, language = kind(file.name)
     if what == "pdf":
         return read_pdf(data, file.name)
@@ -47,7 +47,12 @@ def read(file: SourceFile) -> Document:
     return Document(text, what, language, PurePosixPath(file.name).name if what == "code" else None)
 
 
-def _bytes(file: SourceFile) -> bytes:
+def read_bytes(file: SourceFile) -> bytes:
+    """Return all of a file.
+
+    Raises:
+        UnreadableFileError: It is gone, may not be read, or is too large for its kind.
+    """
     limit = size_limit(file.name)
     try:
         with file.path.open("rb") as opened:

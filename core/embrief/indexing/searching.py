@@ -13,12 +13,14 @@ from embrief.indexing.decoding import decode
 from embrief.indexing.documents import PICTURES
 from embrief.indexing.kinds import size_limit
 from embrief.indexing.lines import Lines
-from embrief.indexing.updating import file_digest
+from embrief.indexing.making import file_digest
 
 if TYPE_CHECKING:
     from embrief.facades.embedder import Embedder
     from embrief.facades.reranker import Reranker
+    from embrief.facts.prompts import Input
     from embrief.facts.vectors import Vector
+    from embrief.images.image import Image
     from embrief.indexing.collection import Collection
     from embrief.indexing.stored import StoredPassage
 
@@ -112,7 +114,7 @@ class Hit:
 def search(
     collection: Collection,
     embedder: Embedder,
-    question: str,
+    question: Input,
     *,
     top_k: int = TOP_K,
     threshold: float | None = None,
@@ -127,18 +129,20 @@ def search(
     Args:
         collection: The collection.
         embedder: Whose vectors it holds.
-        question: The question, without a prompt.
+        question: The question, without a prompt; for models that take pictures, also one, or both.
         top_k: How many at most.
         threshold: The least cosine similarity, before a reranker.
         filetypes: Extensions (`py`, `.md`) or kinds (`code`); empty: all.
         reranker: Puts the nearest passages in order by reading them with the question: four times `top_k`, and at
-            least 20.
+            least 20. Pictures it judges as far as their files are still what was indexed; others come last.
         instruction: What the question is for, in a sentence; for models with a place for it.
         context: Lines to show before and after each passage.
         roots: Where the folders are that the collection's names mean.
 
     Raises:
         ArgumentError: A value cannot be, or the model has no place for an instruction.
+        ArgumentTypeError: The question holds a picture, and the model takes texts only; or a picture was found, and the
+            reranker does.
         SpaceMismatchError: The embedder's vectors do not belong to the collection. Nothing was embedded.
         StoreError: The store failed.
         EmbriefError: The model failed.
@@ -151,24 +155,45 @@ def search(
     found = _distinct(collection, vector, wanted, types)
     if threshold is not None:
         found = [item for item in found if item[1] >= threshold]
-    scored: list[tuple[StoredPassage, float, float | None]] = [(passage, score, None) for passage, score in found]
-    if reranker is not None and found:
-        told = instruction if reranker.spec.instructed else None
-        ranked = reranker.rerank_items(
-            question, found, text=lambda item: item[0].text, instruction=told, top_n=min(top_k, len(found))
-        )
-        scored = [(*place.item, place.score) for place in ranked]
+    hits = [_hit(passage, score, roots or {}) for passage, score in found]
+    if reranker is not None and hits:
+        hits = _judged(reranker, question, hits, instruction)
     states: dict[Path, str | None] = {}
-    return [_hit(passage, score, judged, context, roots or {}, states) for passage, score, judged in scored[:top_k]]
+    return [_today(hit, context, states) for hit in hits[:top_k]]
 
 
-def check(question: str, top_k: int, threshold: float | None, context: int) -> None:
+def _judged(reranker: Reranker, question: Input, hits: Sequence[Hit], instruction: str | None) -> list[Hit]:
+    """Return hits in a reranker's order; behind them the pictures that it cannot be shown."""
+    # Inside the function: few searches need a picture.
+    from embrief.indexing.picture_files import PicturesOfHits
+
+    pictures = PicturesOfHits()
+    shown: list[tuple[Hit, str | Image]] = []
+    unseen: list[Hit] = []
+    # By their files, each of which is read once then.
+    for hit in sorted(hits, key=lambda hit: (hit.path, hit.page or 0)) if _has_pictures(hits) else hits:
+        content = pictures.of(hit) if hit.is_picture else hit.text
+        if content is None:
+            unseen.append(hit)
+        else:
+            shown.append((hit, content))
+    told = instruction if reranker.spec.instructed else None
+    ranked = reranker.rerank_items(question, shown, text=lambda item: item[1], instruction=told)
+    judged = [replace(place.item[0], rerank_score=place.score) for place in ranked]
+    return [*judged, *sorted(unseen, key=lambda hit: -hit.score)]
+
+
+def _has_pictures(hits: Sequence[Hit]) -> bool:
+    return any(hit.is_picture for hit in hits)
+
+
+def check(question: Input, top_k: int, threshold: float | None, context: int) -> None:
     """Refuse what cannot be asked, before anything is opened.
 
     Raises:
         ArgumentError: A value cannot be.
     """
-    if not question.strip():
+    if isinstance(question, str) and not question.strip():
         raise ArgumentError("the question is empty; ask for something")
     if top_k < 1:
         raise ArgumentError(f"top_k={top_k} finds nothing; take 1 or more")
@@ -185,10 +210,12 @@ def _distinct(
     count = wanted + LEAST_CANDIDATES
     while True:
         rows = collection.nearest(vector, count, filetypes)
-        found: dict[str, tuple[StoredPassage, float]] = {}
+        found: dict[str | tuple[str, int], tuple[StoredPassage, float]] = {}
         for passage, score in rows:
             if passage is not None:
-                found.setdefault(passage.text, (passage, score))
+                # Pictures are known by the file's bytes and the page.
+                same = (passage.digest, passage.part) if passage.kind in PICTURES else passage.text
+                found.setdefault(same, (passage, score))
         if len(found) >= wanted or len(rows) < count:
             # A store may give equal scores in another order each time.
             order = sorted(found.values(), key=lambda item: (-item[1], item[0].key, item[0].part))
@@ -196,15 +223,8 @@ def _distinct(
         count *= 2
 
 
-def _hit(
-    passage: StoredPassage,
-    score: float,
-    judged: float | None,
-    context: int,
-    roots: Mapping[str, Path],
-    digests: dict[Path, str | None],
-) -> Hit:
-    hit = Hit(
+def _hit(passage: StoredPassage, score: float, roots: Mapping[str, Path]) -> Hit:
+    return Hit(
         path=passage.key.path,
         start_line=passage.start_line,
         end_line=passage.end_line,
@@ -213,18 +233,22 @@ def _hit(
         kind=passage.kind,
         text=passage.text,
         score=score,
-        rerank_score=judged,
+        rerank_score=None,
         filetype=passage.filetype,
         file=file_of(passage, roots),
         id=passage.id,
         digest=passage.digest,
     )
+
+
+def _today(hit: Hit, context: int, digests: dict[Path, str | None]) -> Hit:
+    """Return a hit with what has become of its file, and the lines around it."""
     if hit.file is None:
         return hit
     if hit.file not in digests:
         digests[hit.file] = _digest(hit.file)
     digest = digests[hit.file]
-    state: State = "gone" if digest is None else "current" if digest == passage.digest else "changed"
+    state: State = "gone" if digest is None else "current" if digest == hit.digest else "changed"
     lines = _context(hit.file, hit, context) if context and state == "current" else None
     return replace(hit, state=state, context=lines)
 

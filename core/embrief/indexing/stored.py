@@ -145,6 +145,11 @@ class StoredFile:
         whole = len(self.ids) == parts and self._parts == set(range(parts))
         return whole and (kept_digest, kept_settings) == (digest, settings)
 
+    def parts_of(self, digest: str, settings: str) -> frozenset[int]:
+        """Return which passages of a version are there, by their places from 0; none where any is of another one."""
+        same = len(self._versions) == 1 and all(item[:2] == (digest, settings) for item in self._versions)
+        return frozenset(self._parts) if same and len(self._parts) == len(self.ids) else frozenset()
+
     def is_whole(self, settings: str) -> bool:
         """Return whether all passages of some version under these settings are there."""
         return any(self.is_complete(digest, settings) for digest, _, _ in self._versions)

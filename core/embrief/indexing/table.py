@@ -46,6 +46,10 @@ class CollectionInfo:
     exclude: tuple[str, ...] = ()
     limit: int | None = None
     """How many files the last update took at most."""
+    pages: bool = False
+    """Whether the pages of PDF files are taken as pictures."""
+    max_pixels: int | None = None
+    """The largest area in which its model sees a picture, where the user has said one."""
     files: int = 0
     """After the last update."""
     passages: int = 0
@@ -228,8 +232,10 @@ def _info(data: Any) -> CollectionInfo:
         name: data[name] for name in ("revision", "space", "updated") if isinstance(data.get(name), str)
     }
     counts: dict[str, Any] = {
-        name: data[name] for name in ("files", "passages", "limit") if isinstance(data.get(name), int)
+        name: data[name] for name in ("files", "passages", "limit", "max_pixels") if isinstance(data.get(name), int)
     }
     include, exclude = (tuple(map(str, data.get(name) or ())) for name in ("include", "exclude"))
     roots = tuple((str(name), str(root)) for name, root in data["roots"].items())
-    return replace(base, **texts, **counts, include=include, exclude=exclude, roots=roots)
+    return replace(
+        base, **texts, **counts, include=include, exclude=exclude, roots=roots, pages=data.get("pages") is True
+    )

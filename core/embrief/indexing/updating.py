@@ -7,7 +7,6 @@ next one goes on where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -16,9 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embrief.errors import ArgumentError, BackendError, EmbriefError, IndexedError, UnreadableFileError
-from embrief.facts.prompts import PromptChoice, active_task
+from embrief.indexing.documents import PICTURES
+from embrief.indexing.making import Maker, file_digest
 from embrief.indexing.report import Failure, Progress, Update
-from embrief.indexing.stored import LAYOUT, FileKey, StoredFile, StoredPassage
+from embrief.indexing.stored import FileKey, StoredFile, StoredPassage
 from embrief.indexing.table import root_name
 
 if TYPE_CHECKING:
@@ -26,21 +26,17 @@ if TYPE_CHECKING:
 
     from embrief.facades.embedder import Embedder
     from embrief.facts.vectors import Matrix
+    from embrief.images.image import Image
     from embrief.indexing import collection as collections
-    from embrief.indexing.documents import SourceFile
+    from embrief.indexing.documents import Pictures, SourceFile
+    from embrief.indexing.making import Made
     from embrief.indexing.walking import Walk
 
-MAX_TOKENS = 512
-"""Of a passage, prompt and special tokens included."""
-CUTTING = 1
-"""Raised where a release reads or cuts files in another way, so that they are indexed again."""
 BLOCK = 256
 """Passages that are embedded and stored at a time."""
-BYTES_PER_TOKEN = 2
-"""Where a model's tokens cannot be counted: fewer than any text has, so that passages come out short, not cut."""
-_TRIES = 3
-"""Readings of a file that changes meanwhile."""
-_CHUNK = 1 << 20
+PIXEL_BYTES = 48 << 20
+"""Bytes of the pixels of pictures that are embedded and stored at a time: some seven pages, or fifty photographs in 640
+x 480. A processor without a graphics card takes minutes for them, which is what a run that is interrupted loses."""
 
 
 def resolved(paths: Sequence[Path]) -> list[Path]:
@@ -66,6 +62,7 @@ def update(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     limit: int | None = None,
+    pictures: Pictures = "none",
     changed: Collection[Path] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
@@ -79,6 +76,7 @@ def update(
         include: As of `walk`.
         exclude: As of `walk`.
         limit: Files that are taken at most. What is in the collection beyond them stays, as long as the file is there.
+        pictures: Which pictures are taken; a model that takes texts only can have none.
         changed: Only these files, and what is below these folders, may differ from what is stored; `None`: any may.
         on_progress: Called now and then, on this thread.
         stop: Set where it shall end early.
@@ -93,8 +91,8 @@ def update(
 
     collection.require(embedder)
     begun = time.monotonic()
-    found = walk(roots, include=include, exclude=exclude, limit=limit)
-    run = _Run(collection, embedder, stop or threading.Event(), on_progress)
+    found = walk(roots, include=include, exclude=exclude, limit=limit, pictures=pictures)
+    run = _Run(collection, embedder, pictures, stop or threading.Event(), on_progress)
     run.report.left_out.update(found.left_out)
     # Of these nobody knows whether they are to be there, so they are no choice but a failure, and what is stored stays.
     run.report.left_out.pop(UNREADABLE, None)
@@ -105,6 +103,7 @@ def update(
     named = {root_name(root): root for root in roots}
     run.remove(_gone(stored, files, named, found.unreadable, limited=limit is not None))
     run.bring(files, stored, changed)
+    run.report.estimated = run.estimated
     run.report.passages = collection.count()
     run.report.seconds = time.monotonic() - begun
     return run.report
@@ -158,6 +157,8 @@ class _Waiting:
     old: list[str]
     """Passages that are to go before the new ones come."""
     is_new: bool
+    counted: bool = False
+    """Whether the report has it among the new or changed ones."""
 
 
 class _Run:
@@ -167,18 +168,24 @@ class _Run:
         self,
         collection: collections.Collection,
         embedder: Embedder,
+        pictures: Pictures,
         stop: threading.Event,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self.report = Update(collection.place.name)
         self._collection, self._embedder, self._stop = collection, embedder, stop
+        self._maker = Maker(embedder, pictures)
         self._on_progress = on_progress or (lambda progress: None)
-        self._titled = takes_titles(embedder)
-        self._max_tokens = min(MAX_TOKENS, embedder.max_tokens)
-        self._settings = settings_digest(embedder)
-        self._block: list[tuple[_Waiting, StoredPassage]] = []
+        self._block: list[tuple[_Waiting, StoredPassage, str | Image]] = []
+        self._pixel_bytes = 0
+        """Of the pictures in the block."""
         self._failed: set[FileKey] = set()
         self._looked_at = 0
+
+    @property
+    def estimated(self) -> bool:
+        """Whether passages were measured by their bytes."""
+        return self._maker.estimated
 
     def remove(self, gone: Iterable[StoredFile]) -> None:
         """Remove files."""
@@ -203,7 +210,7 @@ class _Run:
             there = stored.get(key)
             # Of a folder that took another one's place the system tells nothing but its own name.
             same = changed is not None and not _touches(file.path, changed)
-            if same and there and there.is_whole(self._settings):
+            if same and there and there.is_whole(self._maker.settings(file.name)):
                 self.report.unchanged += 1
             else:
                 self._file(key, file, there)
@@ -213,118 +220,103 @@ class _Run:
         self._tell()
 
     def _file(self, key: FileKey, file: SourceFile, there: StoredFile | None) -> None:
+        settings = self._maker.settings(file.name)
         try:
             digest = file_digest(file.path)
         except OSError as error:
             return self._fail(key, file.path, error.strerror or type(error).__name__)
-        if there is not None and there.is_complete(digest, self._settings):
+        if there is not None and there.is_complete(digest, settings):
             self.report.unchanged += 1
             return
         # Not before there is anything to do; and what is wrong with the model is no file's fault.
         self._embedder.load()
-        try:
-            passages = self._passages(key, file, digest)
-        except EmbriefError as error:
-            if isinstance(error, BackendError):
-                raise
-            if not (isinstance(error, UnreadableFileError) and error.reason == "no text"):
-                return self._fail(key, file.path, str(error))
-            # Nothing is wrong with it.
-            passages = []
-        except OSError as error:
-            return self._fail(key, file.path, error.strerror or type(error).__name__)
-        except Exception as error:
-            # Whatever a parser raises at a file it cannot take; its words may hold the file's.
-            return self._fail(key, file.path, f"it cannot be read ({type(error).__name__})")
-        waiting = _Waiting(key, file.path, there.ids if there else [], is_new=there is None)
-        if not passages:
+        old = there.ids if there else []
+        # Each page takes long, so those that an interrupted run has stored are not made again.
+        kept = there.parts_of(digest, settings) if there and self._maker.is_picture(file.name) else frozenset()
+        waiting = _Waiting(key, file.path, [] if kept else old, is_new=there is None)
+        made = self._maker.made(key, file, digest, kept)
+        while (item := self._next(waiting, made)) is not None:
+            if not waiting.counted:
+                self._count(waiting)
+            passage, content = item
+            self._block.append((waiting, passage, content))
+            self._pixel_bytes += 0 if isinstance(content, str) else content.size[0] * content.size[1] * 3
+            if len(self._block) >= BLOCK or self._pixel_bytes >= PIXEL_BYTES:
+                self._flush()
+            if key in self._failed:
+                return
+            if passage.kind in PICTURES and passage.part + 1 < passage.parts and self._stop.is_set():
+                self._take_out(waiting)
+                self.report.stopped = True
+                return
+        if not waiting.counted and key not in self._failed:
             if waiting.old:
                 self._collection.drop(waiting.old)
                 self.report.removed += 1
             self.report.left_out["without text"] += 1
-            return
-        self._count(waiting)
-        for passage in passages:
-            if key in self._failed:
-                return
-            self._block.append((waiting, passage))
-            if len(self._block) >= BLOCK:
-                self._flush()
 
-    def _passages(self, key: FileKey, file: SourceFile, digest: str) -> list[StoredPassage]:
-        """Return a file's passages. `digest` is of its bytes a moment ago; where they change, it is read again."""
-        from embrief.indexing.passages import split
-        from embrief.indexing.reading import read
-
-        for _ in range(_TRIES):
-            document = read(file)
-            if (now := file_digest(file.path)) == digest:
-                break
-            digest = now
-        else:
-            raise ArgumentError("it changes while it is read; the next update tries again")
-        pieces = split(document, self._tokens, self._max_tokens)
-        return [
-            StoredPassage(
-                key=key,
-                digest=digest,
-                settings=self._settings,
-                part=part,
-                parts=len(pieces),
-                start_line=piece.start_line,
-                end_line=piece.end_line,
-                page=piece.page,
-                title=piece.title,
-                kind=document.kind,
-                filetype=file.path.suffix.lower().removeprefix("."),
-                text=piece.text,
-            )
-            for part, piece in enumerate(pieces)
-        ]
-
-    def _tokens(self, texts: Sequence[str], titles: Sequence[str | None]) -> Sequence[int]:
-        """Return how long texts are for the model, with all that stands around them."""
-        counts = self._embedder.count_tokens(texts, role="document", titles=list(titles) if self._titled else None)
-        if counts is not None:
-            return [int(count) for count in counts]
-        self.report.estimated = True
-        pairs = zip(texts, titles, strict=True)
-        return [
-            -(-len(f"{title or ''}{text}".encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN) for text, title in pairs
-        ]
+    def _next(self, waiting: _Waiting, made: Made) -> tuple[StoredPassage, str | Image] | None:
+        """Return the next passage of a file, `None` behind the last one or where the file fails."""
+        try:
+            return next(made, None)
+        except EmbriefError as error:
+            if isinstance(error, BackendError):
+                raise
+            if isinstance(error, UnreadableFileError) and error.reason == "no text":
+                # Nothing is wrong with it.
+                return None
+            reason = str(error)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+        except Exception as error:
+            # Whatever a parser raises at a file it cannot take; its words may hold the file's.
+            reason = f"it cannot be read ({type(error).__name__})"
+        self._drop_file(waiting, reason)
+        return None
 
     def _flush(self) -> None:
         """Embed and store what waits."""
         while self._block:
-            passages = [passage for _, passage in self._block]
-            titles = [passage.title for passage in passages] if self._titled else None
+            passages = [passage for _, passage, _ in self._block]
+            # Of a picture the model is told nothing but the picture.
+            titles = [None if passage.kind in PICTURES else passage.title for passage in passages]
             try:
-                made = self._embedder.encode([passage.text for passage in passages], role="document", titles=titles)
+                vectors = self._embedder.encode(
+                    [content for _, _, content in self._block],
+                    role="document",
+                    titles=titles if self._maker.titled else None,
+                ).vectors
             except IndexedError as error:
                 if error.index is None:
                     raise
                 self._drop_file(self._block[error.index][0], str(error))
                 continue
-            self._store(passages, made.vectors)
+            self._store(passages, vectors)
         self._tell()
 
     def _store(self, passages: list[StoredPassage], vectors: Matrix) -> None:
-        files = {id(waiting): waiting for waiting, _ in self._block}.values()
+        files = {id(waiting): waiting for waiting, _, _ in self._block}.values()
         if old := [passage_id for waiting in files for passage_id in waiting.old]:
             self._collection.drop(old)
         for waiting in files:
             waiting.old = []
         self._collection.put(passages, vectors)
         self.report.embedded += len(passages)
-        self._block = []
+        self._block, self._pixel_bytes = [], 0
 
     def _drop_file(self, waiting: _Waiting, reason: str) -> None:
-        """Leave out a file one of whose texts the model cannot take: the others' passages go on."""
-        self._count(waiting, -1)
+        """Leave out a file that cannot be read, or one of whose texts the model cannot take: the others go on."""
+        self._take_out(waiting)
         self._fail(waiting.key, waiting.path, reason)
+
+    def _take_out(self, waiting: _Waiting) -> None:
+        """Let nothing of a file wait."""
+        if waiting.counted:
+            self._count(waiting, -1)
         self._block = [item for item in self._block if item[0] is not waiting]
 
     def _count(self, waiting: _Waiting, by: int = 1) -> None:
+        waiting.counted = by > 0
         if waiting.is_new:
             self.report.added += by
         else:
@@ -337,30 +329,3 @@ class _Run:
 
     def _tell(self) -> None:
         self._on_progress(Progress(self._looked_at, self.report.files, self.report.embedded))
-
-
-def takes_titles(embedder: Embedder) -> bool:
-    """Return whether a model's document prompt has a place for titles."""
-    spec = embedder.spec
-    task = active_task(spec.prompts, PromptChoice(), embedder.settings.prompt_choice, model=spec.id)
-    return task.titled is not None
-
-
-def settings_digest(embedder: Embedder) -> str:
-    """Return a digest of all that decides how a file becomes passages and vectors."""
-    limit = min(MAX_TOKENS, embedder.max_tokens)
-    said = f"{LAYOUT} {CUTTING} {limit} {embedder.space.id} {takes_titles(embedder)}"
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, hexadecimal.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -90,8 +90,8 @@ def walk(
 
     Left out are: what .gitignore files say, also those above a folder up to its repository's root, and
     `.git/info/exclude`; hidden files and folders; folders of installed packages and caches; links, which are never
-    followed; binaries, pictures unless they are wanted, files that a program wrote, and those that are too large. A path that is given itself
-    is looked at even if it is hidden or ignored.
+    followed; binaries, pictures unless they are wanted, files that a program wrote, and those that are too large. A
+    path that is given itself is looked at even if it is hidden or ignored.
 
     Args:
         paths: Folders and files.

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from embrief.config.offline import usual_embedding, usual_reranker
 from embrief.config.process import current_config
 from embrief.discovery.plugins import plugins
+from embrief.errors import ArgumentError
+from embrief.facades.arguments import model_for_images
 from embrief.facades.embedder import Embedder
 from embrief.facades.reranker import Reranker
 from embrief.facts.space import LOCAL
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection as Several
     from typing import Self
 
+    from embrief.facts.prompts import Input
+    from embrief.indexing.documents import Pictures
     from embrief.indexing.report import Progress
     from embrief.indexing.searching import Hit
 
@@ -66,7 +70,9 @@ class Workspace:
         self._data = data
         self._idle_seconds = idle_seconds
         self._collections: Pool[Place, Collection] = Pool(Collection.close, most=MOST_COLLECTIONS)
-        self._models: Pool[tuple[type, str], Embedder | Reranker] = Pool(lambda model: model.close(), most=MOST_MODELS)
+        self._models: Pool[tuple[type, str, int | None], Embedder | Reranker] = Pool(
+            lambda model: model.close(), most=MOST_MODELS
+        )
         self._changed = threading.Condition()
         self._janitor: threading.Thread | None = None
         self._closed = False
@@ -112,7 +118,7 @@ class Workspace:
 
     def search(
         self,
-        question: str,
+        question: Input,
         collection: str | None = None,
         *,
         cwd: Path | None = None,
@@ -129,7 +135,7 @@ class Workspace:
         """Return the passages of a collection that answer a question, best first.
 
         Args:
-            question: The question.
+            question: The question; for a collection whose model takes pictures, also one, or both.
             collection: As of `choose`.
             cwd: As of `choose`.
             to: As of `choose`.
@@ -153,7 +159,7 @@ class Workspace:
         with ExitStack() as held:
             opened = held.enter_context(self._open(info.place, None))
             named = named_here(model, (cwd or Path.cwd()).resolve()) if model else info.model or _model_of(opened)
-            embedder = held.enter_context(self.embedder(named))
+            embedder = held.enter_context(self.embedder(named, max_pixels=_limit(opened, named)))
             judge = None if rerank is None else held.enter_context(self.reranker(rerank))
             return searching.search(
                 opened,
@@ -177,6 +183,8 @@ class Workspace:
         to: str | None = None,
         store: str | None = None,
         model: str | None = None,
+        pages: bool | None = None,
+        max_pixels: int | None = None,
     ) -> CollectionInfo:
         """Return the collection that an update would be for, perhaps a new one, and its model. Opens nothing.
 
@@ -187,6 +195,8 @@ class Workspace:
             to: As of `update`.
             store: As of `update`.
             model: As of `update`.
+            pages: As of `update`.
+            max_pixels: As of `update`.
 
         Raises:
             ArgumentError: A path is not there, a value cannot be, or it could be several collections.
@@ -207,7 +217,12 @@ class Workspace:
             kind = kind or store_name(None)
             usual = self._folder / name / kind
             found = CollectionInfo(name, kind, str(usual) if there is None else there, model="")
-        return replace(found, model=named_here(model, here) if model else found.model or usual_embedding())
+        return replace(
+            found,
+            model=named_here(model, here) if model else found.model or usual_embedding(),
+            pages=found.pages if pages is None else pages,
+            max_pixels=found.max_pixels if max_pixels is None else max_pixels,
+        )
 
     def update(
         self,
@@ -221,6 +236,8 @@ class Workspace:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         limit: int | None = None,
+        pages: bool | None = None,
+        max_pixels: int | None = None,
         changed: Several[Path] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
@@ -238,21 +255,28 @@ class Workspace:
             include: As of `walk`.
             exclude: As of `walk`.
             limit: As of `updating.update`.
+            pages: Whether every page of a PDF is taken as a picture, in the place of its text; `None`: as it was last
+                time. Picture files are taken by every model that takes pictures.
+            max_pixels: Largest area, height times width, in which the model sees a picture; `None`: the collection's,
+                else the model's own.
             changed: As of `updating.update`.
             on_progress: As of `updating.update`.
             stop: Set where it shall end early.
 
         Raises:
-            ArgumentError: A path is not there, or a value cannot be.
+            ArgumentError: A path is not there, a value cannot be, or the model takes no pictures and pages are wanted.
             SpaceMismatchError: The collection holds vectors of another model. Nothing was embedded.
             StoreInUseError: Another process has the collection open.
             EmbriefError: The model or the store failed.
         """
         roots = roots_of(paths, cwd)
-        before = self.target(paths, collection, cwd=cwd, to=to, store=store, model=model)
+        before = self.target(
+            paths, collection, cwd=cwd, to=to, store=store, model=model, pages=pages, max_pixels=max_pixels
+        )
         stop = stop or threading.Event()
         with ExitStack() as held:
-            embedder = held.enter_context(self.embedder(before.model))
+            embedder = held.enter_context(self.embedder(before.model, max_pixels=before.max_pixels))
+            pictures = pictures_for(embedder, pages=before.pages)
             if not before.updated:
                 # A model that cannot be had leaves no empty collection, which would take no other one.
                 embedder.load()
@@ -276,6 +300,7 @@ class Workspace:
                     include=include,
                     exclude=exclude,
                     limit=limit,
+                    pictures=pictures,
                     changed=changed,
                     on_progress=on_progress,
                     stop=stop,
@@ -286,14 +311,20 @@ class Workspace:
         return done
 
     @contextmanager
-    def embedder(self, name: str) -> Iterator[Embedder]:
+    def embedder(self, name: str, *, max_pixels: int | None = None) -> Iterator[Embedder]:
         """Use an embedding model: one facade for all who use it. It cuts long texts without a word.
+
+        Args:
+            name: The model.
+            max_pixels: As of `Embedder`: that of the collection that its vectors are for.
 
         Raises:
             EmbriefError: As of `Embedder`.
         """
         with self._models.use(
-            (Embedder, name), lambda: Embedder(name, truncate="silent"), idle_seconds=self._model_seconds
+            (Embedder, name, max_pixels),
+            lambda: Embedder(name, truncate="silent", max_pixels=max_pixels),
+            idle_seconds=self._model_seconds,
         ) as found:
             assert isinstance(found, Embedder)
             yield found
@@ -308,7 +339,7 @@ class Workspace:
         """
         named = usual_reranker() if name == USUAL else name
         with self._models.use(
-            (Reranker, named), lambda: Reranker(named, truncate="silent"), idle_seconds=self._model_seconds
+            (Reranker, named, None), lambda: Reranker(named, truncate="silent"), idle_seconds=self._model_seconds
         ) as found:
             assert isinstance(found, Reranker)
             yield found
@@ -408,6 +439,34 @@ def _alone(collection: Collection, stop: threading.Event) -> Iterator[bool]:
 def _model_of(collection: Collection) -> str:
     """Return the model of a collection that the user's table does not know, as far as a store may name one."""
     return stored_model(collection.space.model, collection.space.weights, where=str(collection.place))
+
+
+def _limit(collection: Collection, model: str) -> int | None:
+    """Return the largest area in which a model is to see pictures for a collection, `None` for its own limit."""
+    kept = collection.space.max_pixels
+    # Of another model the collection says in all its words why it does not belong here.
+    spec = Embedder(model).spec if kept else None
+    return kept if spec is not None and spec.images is not None else None
+
+
+def pictures_for(embedder: Embedder, *, pages: bool) -> Pictures:
+    """Return which pictures are indexed with a model. Loads nothing.
+
+    Args:
+        embedder: The model.
+        pages: Whether the pages of PDF files are wanted.
+
+    Raises:
+        ArgumentError: They are, and the model or its runtime takes texts only.
+    """
+    if embedder.spec.images is not None and "image" in embedder.modalities:
+        return "pages" if pages else "files"
+    if pages:
+        raise ArgumentError(
+            f"{embedder.spec.id} takes texts only here, so pages cannot be indexed as pictures; "
+            f"{model_for_images(embedder.spec)}"
+        )
+    return "none"
 
 
 def roots_of(paths: Sequence[Path], cwd: Path | None) -> list[Path]:

@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import embrief
@@ -24,6 +25,8 @@ START = "--daemon"
 """The option that starts the process if there is none."""
 _COLD = ("--help", "--config")
 """Options whose command runs here: a help text, which needs no model; another configuration, which is a process's."""
+PICTURE = "--image"
+"""The option whose file another process can read only if it is one."""
 INTERRUPTED = 130
 _WIDEST = 9999
 """Columns of a terminal that a process takes for a width; `COLUMNS` may say anything."""
@@ -48,6 +51,9 @@ def forward(arguments: list[str]) -> int | None:
         if start:
             _warn(f"this command has {cold[0]}, so it runs without the process that {START} starts")
         return None
+    if any(not _is_file(path) for path in _pictures(words)):
+        # A pipe, or nothing: this process reads it, or says what is wrong.
+        return None
     try:
         place = places.own_place()
         if start:
@@ -71,6 +77,17 @@ def forward(arguments: list[str]) -> int | None:
             return _run(connection, _request(arguments), _print)
         except KeyboardInterrupt:
             return INTERRUPTED
+
+
+def _pictures(words: list[str]) -> list[str]:
+    """Return the files that a command is to read."""
+    later = [word for option, word in pairwise(words) if option == PICTURE]
+    return [*later, *(word.partition("=")[2] for word in words if word.startswith(f"{PICTURE}="))]
+
+
+def _is_file(path: str) -> bool:
+    """Return whether a path is a file for every process: a shell's `<(...)` is one for those that it starts only."""
+    return os.path.isfile(os.path.expanduser(path)) and not path.startswith(("/dev/", "/proc/"))  # noqa: PTH111, PTH113
 
 
 def _warn(message: str) -> None:

@@ -497,7 +497,7 @@ class Token:
     special: bool
     """Whether it is a marker of the model's, written in the text or put around it."""
     start: int | None = None
-    """Its first character in `Rendered.text`; `None`: it was put around the text."""
+    """Its first character in `Rendered.shown`, or that of the mark of a picture; `None`: it was put around the text."""
     stop: int | None = None
     """Behind its last character. Tokens of parts of one character have the same place."""
 
@@ -506,8 +506,8 @@ class Token:
 class Tokenizing(Protocol):
     """What a loaded model may offer, so that people can see what it reads."""
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
-        """Return the tokens of each input, prompt and special tokens included, nothing cut off."""
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
+        """Return the tokens of each input, prompt and special tokens included, nothing cut off whatever the limit."""
 
 
 def batches(sizes: Sequence[int], budget: int, *, padded: bool) -> Iterator[list[int]]:

@@ -56,7 +56,13 @@ class Engine(Runtime):
         if ask.files is not None and (reason := _engine_refusal(ask.files)) is not None:
             return Refusal(reason, "files")
         device, dtype = self._resolve(spec, ask) if ask.final else (ask.device, ask.dtype)
-        return Offer(device=device, dtype=dtype, artifact=spec.safetensors)
+        return Offer(
+            device=device,
+            dtype=dtype,
+            artifact=spec.safetensors,
+            images=spec.images is not None,
+            plain_text=True,
+        )
 
     @staticmethod
     def _resolve(spec: ModelSpec, ask: Ask) -> tuple[str, str]:
@@ -143,6 +149,11 @@ class SentenceTransformers(Runtime):
             return Refusal("runs models with weights")
         if (refusal := _not_here(spec)) is not None:
             return refusal
+        if spec.images is not None:
+            return Refusal(
+                "is given texts in one piece with their prompt, in which the name of a special token forges a picture "
+                "or the end of a turn"
+            )
         # It loads the processors of all parts, also for texts; that of videos needs this.
         towers = ask.files is not None and text_part(ask.files.config) is not ask.files.config
         if towers and not is_installed("torchvision"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +18,8 @@ from embrief.files.modules import lower_cases, transformer_folder
 from embrief.files.tensors import BUFFERS, BUFFERS_AND_HEADS
 from embrief.runtimes import torch_common
 from embrief.runtimes.base import Batched, LoadRequest, Prepared, RunOptions, Token
-from embrief.runtimes.marking import marked_pairs, marked_texts
+from embrief.runtimes.marking import marked_pairs, marked_pieces, marked_texts
+from embrief.runtimes.pieces import PairPieces, TextPieces, check_picture_ids, check_vision_tokens, pictures
 from embrief.runtimes.rerank_common import check_score_head, pair_ids
 
 if TYPE_CHECKING:
@@ -30,12 +31,16 @@ if TYPE_CHECKING:
     from embrief.engine.batch import IdRow, Packed
     from embrief.engine.checkpoint import Checkpoint
     from embrief.engine.description import TextModel
+    from embrief.engine.media import Picture
     from embrief.engine.prefix import Prefix, PrefixCache
-    from embrief.engine.stack import Stack
+    from embrief.engine.seen import SeenPictures
+    from embrief.engine.stack import Numbers, Stack
     from embrief.engine.tokens import TextTokenizer
+    from embrief.engine.vision import Features, VisionTower
     from embrief.facts.prompts import Rendered
-    from embrief.facts.specs import Kind, ModelSpec
+    from embrief.facts.specs import Kind, ModelSpec, Template
     from embrief.facts.values import Values
+    from embrief.runtimes.pieces import Pieces
 
 _SHORTEST_PREFIX = 4
 _THREAD_TOKENS = 1024
@@ -53,6 +58,8 @@ class _Row:
     ids: IdRow
     shared: int
     """Tokens at its start that other texts have too and that are computed once."""
+    pictures: tuple[Picture, ...] = ()
+    """Its pictures, in their order, none of them among the shared tokens."""
 
 
 class _Engine(Batched):
@@ -84,26 +91,77 @@ class _Engine(Batched):
         between = torch_common.resolve(request.spec, request.device, "auto")[1] if int8 else request.dtype
         numbers = Numbers(request.device, getattr(torch, between), int8)
         self._model = model
-        self._tokenizer: TextTokenizer = TextTokenizer(self._base, lower_case=lower_cases(self._folder))
+        self._tokenizer: TextTokenizer = TextTokenizer(
+            self._base, lower_case=lower_cases(self._folder), special_tokens=request.spec.special_tokens
+        )
         torch_common.check_named_tokens(self._folder, self._tokenizer)
         beyond = self._tokenizer.beyond(model.vocabulary)
         torch_common.check_vocabulary(beyond, self._label)
         self._known_only = bool(beyond)
         self._checkpoint: Checkpoint = Checkpoint(self._base, self._label)
+        self._images = request.spec.images
+        self._pieces: Pieces | None = None
+        if self._images is not None:
+            check_vision_tokens(self._tokenizer, self._images, _templates(request.spec), self._label)
+            check_picture_ids(config, self._tokenizer, self._images)
         last_only = self._last_only(request.spec)
         # A mean needs the states of the prompt's tokens too.
         self._shares = model.causal and last_only
         self._stack: Stack | None = Stack(model, self._checkpoint, numbers, last_only=last_only)
         self._prefixes: PrefixCache | None = PrefixCache(self._stack.prefix)
+        self._tower, self._seen = self._vision(request, numbers)
         self._threads = Threads(torch.get_num_threads() if request.device == "cpu" else 1)
         self.side_by_side = self._threads.count
         self.batch_tokens = _budget(request.device, model.hidden_size + 2 * model.intermediate_size)
+
+    def _vision(self, request: LoadRequest, numbers: Numbers) -> tuple[VisionTower | None, SeenPictures | None]:
+        """Return what reads pictures, and remembers them, of a model that is given pictures."""
+        from embrief.engine.seen import SeenPictures
+        from embrief.engine.vision import VisionTower
+
+        model, images = self._model.vision, request.spec.images
+        if model is None or images is None:
+            return None, None
+        if (images.patch, images.merge) != (model.patch, model.merge):
+            raise ModelMismatchError(
+                f"{self._label} reads pictures in {model.patch} pixels x {model.merge} patches by config.json, and in "
+                f"{images.patch} x {images.merge} by its record; they do not belong together"
+            )
+        tower = VisionTower(model, self._checkpoint, numbers.device, numbers.dtype, mean=images.mean, std=images.std)
+        return tower, SeenPictures(self._look)
+
+    def _look(self, pictures: list[NDArray[np.uint8]]) -> list[Features]:
+        """Return the features of pictures, side by side where they are many."""
+        import torch
+
+        assert self._tower is not None
+        tower = self._tower
+
+        def run(places: list[int]) -> list[tuple[int, Features]]:
+            # The mode belongs to the thread.
+            with torch.inference_mode():
+                return list(zip(places, tower.run([pictures[place] for place in places]), strict=True))
+
+        parts = self._threads.run(run, self._threads.share([tower.patches(pixels) for pixels in pictures]))
+        found = dict(pair for part in parts for pair in part)
+        return [found[place] for place in range(len(pictures))]
 
     @staticmethod
     def _last_only(spec: ModelSpec) -> bool:
         return isinstance(spec, RerankerSpec) or cast("EmbeddingSpec", spec).pooling == "last"
 
-    def _prepared(self, tokens: torch_common.Tokenized, shared: Sequence[int]) -> Prepared:
+    def _in_pieces(self, kind: type[Pieces], options: RunOptions) -> Pieces | None:
+        """Return what tokenises inputs in which what callers wrote is letters only; `None`: this call's are parsed."""
+        if not self._tokenizer.reads_letters and options.special_tokens == "parsed":
+            return None
+        if self._pieces is None:
+            # Two threads may both make one, and either is right.
+            self._pieces = kind(self._tokenizer.literal, self._images, self._label)
+        return self._pieces
+
+    def _prepared(
+        self, tokens: torch_common.Tokenized, shared: Sequence[int], seen: Sequence[tuple[Picture, ...]] = ()
+    ) -> Prepared:
         torch_common.check_fork(self._device)
         ids = tokens.ids
         if empty := [index for index, row in enumerate(ids) if not len(row)]:
@@ -115,8 +173,20 @@ class _Engine(Batched):
         # The last token always runs: its state is what is wanted.
         kept = [min(run, len(row) - 1) for run, row in zip(shared, ids, strict=True)]
         kept = [run if self._shares and run >= _SHORTEST_PREFIX else 0 for run in kept]
-        rows = [_Row(row, run) for row, run in zip(ids, kept, strict=True)]
-        return Prepared(rows, tokens.sizes - np.array(kept, np.int64), tokens.counts, tokens.truncated)
+        rows = [_Row(row, run, found) for row, run, found in zip(ids, kept, seen or [()] * len(ids), strict=True)]
+        sizes = (
+            tokens.sizes - np.array(kept, np.int64) + np.array([self._looking(row.pictures) for row in rows], np.int64)
+        )
+        return Prepared(rows, sizes, tokens.counts, tokens.truncated)
+
+    def _looking(self, pictures: Sequence[Picture]) -> int:
+        """Return how many tokens of text take as long as the tower takes for pictures."""
+        if not pictures:
+            return 0
+        assert self._model.vision is not None  # no other model gets pictures
+        square = self._model.vision.merge**2
+        work = sum(self._model.vision.products(picture.tokens * square) for picture in pictures)
+        return work // self._model.products
 
     def _through(self, rows: Sequence[_Row], head: Callable[[torch.Tensor, Packed], torch.Tensor]) -> NDArray[Any]:
         """Run a batch; return what the head makes of the hidden states of each row."""
@@ -124,6 +194,7 @@ class _Engine(Batched):
 
         from embrief.engine.batch import pack
         from embrief.engine.prefix import MAX_TOKENS
+        from embrief.engine.vision import Features
 
         assert self._stack is not None
         assert self._prefixes is not None
@@ -136,12 +207,20 @@ class _Engine(Batched):
                     prefixes[key.tobytes()] = self._prefixes.get(key)
         own = [row.ids[len(key) :] for row, key in zip(rows, keys, strict=True)]
         before = [prefixes[key.tobytes()] for key in keys]
+        shown = [row.pictures for row in rows]
+        features = self._features(shown)
 
         def run(places: list[int]) -> tuple[list[int], NDArray[Any]]:
-            batch = pack([own[place] for place in places], [before[place] for place in places], self._device)
+            batch = pack(
+                [own[place] for place in places],
+                [before[place] for place in places],
+                self._device,
+                [shown[place] for place in places],
+            )
             # The mode belongs to the thread.
             with torch.inference_mode():
-                found = head(stack.run(batch), batch).cpu().numpy()
+                seen = [part for place in batch.order for part in features[places[place]]]
+                found = head(stack.run(batch, Features.joined(seen) if seen else None), batch).cpu().numpy()
             return [places[place] for place in batch.order], found
 
         parts = self._threads.run(run, self._threads.share([len(ids) for ids in own]))
@@ -150,10 +229,19 @@ class _Engine(Batched):
             values[places] = found
         return values
 
+    def _features(self, shown: Sequence[Sequence[Picture]]) -> list[list[Features]]:
+        """Return the features of the pictures of each row."""
+        pictures = [picture for row in shown for picture in row]
+        if not pictures:
+            return [[] for _ in shown]
+        assert self._seen is not None  # no other model gets pictures
+        found = iter(self._seen.get(pictures))
+        return [[next(found) for _ in row] for row in shown]
+
     def close(self) -> None:
         """Free the weights."""
         self._threads.close()
-        self._stack = self._prefixes = None
+        self._stack = self._prefixes = self._tower = self._seen = None
         torch_common.free(self._device)
 
 
@@ -185,7 +273,14 @@ class EngineEmbedder(_Engine):
             raise ModelMismatchError(f"{spec.id} gives {width} values per vector, its record says {spec.dim}")
 
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
-        """Tokenise texts and cut them to the limit."""
+        """Tokenise inputs and cut their texts to the limit."""
+        from embrief.engine.prefix import common_run
+
+        if (pieces := self._in_pieces(TextPieces, options)) is not None:
+            made = pieces.tokenize(inputs, options)
+            rows = zip(made.heads, inputs, made.tokens.ids, strict=True)
+            openings = [common_run(made.known[name], row) if item.head else 0 for name, item, row in rows]
+            return self._prepared(made.tokens, openings, [pictures(placed) for placed in made.pictures])
         found = torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options)
         return self._prepared(found, self._openings(inputs, found.ids) if self._shares else [0] * len(inputs))
 
@@ -198,8 +293,10 @@ class EngineEmbedder(_Engine):
         known = {head: row[: len(row) - end] for head, row in zip(heads, self._tokenizer.whole(heads), strict=True)}
         return [common_run(known[item.head], row) if item.head else 0 for item, row in zip(inputs, rows, strict=True)]
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
-        """Return the tokens of texts."""
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
+        """Return the tokens of inputs."""
+        if (pieces := self._in_pieces(TextPieces, options)) is not None:
+            return marked_pieces(pieces, inputs, options)
         return marked_texts(self._tokenizer, inputs)
 
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
@@ -218,16 +315,22 @@ class EngineReranker(_Engine):
 
         super().__init__(request)
         spec = cast("RerankerSpec", request.spec)
+        if self._images is not None:
+            self._tokenizer.check_nothing_around(spec.id)
         direction = relevance(spec, self._folder, self._checkpoint, self._tokenizer, self._model)
         self._head = ScoreHead(direction, request.device)
 
     def prepare(self, inputs: Sequence[Rendered], options: RunOptions) -> Prepared:
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
+        if (pieces := self._in_pieces(PairPieces, options)) is not None:
+            made = pieces.tokenize(inputs, options)
+            shared = self._shared(made.heads, made.known, made.tokens.ids)
+            return self._prepared(made.tokens, shared, [pictures(placed) for placed in made.pictures])
         found, parts = pair_ids(inputs, self._tokenizer.plain, options)
         return self._prepared(found, self._shared([pair.head for pair in inputs], parts, found.ids))
 
     @staticmethod
-    def _shared(heads: list[str], known: dict[str, IdRow], rows: list[IdRow]) -> list[int]:
+    def _shared(heads: Sequence[Hashable], known: Mapping[Any, IdRow], rows: list[IdRow]) -> list[int]:
         """Return how much of each row other rows have too: the whole head, or what different heads have in common."""
         from embrief.engine.prefix import common_run, common_run_of_all
 
@@ -239,8 +342,10 @@ class EngineReranker(_Engine):
             for head, row in zip(heads, rows, strict=True)
         ]
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
         """Return the tokens of pairs."""
+        if (pieces := self._in_pieces(PairPieces, options)) is not None:
+            return marked_pieces(pieces, inputs, options)
         return marked_pairs(self._tokenizer, inputs)
 
     def run_rows(self, rows: Sequence[Any], kinds: tuple[Kind, ...]) -> dict[Kind, Values]:
@@ -258,7 +363,7 @@ def relevance(
     """
     if spec.scoring == "label":
         (score,) = checkpoint.read({"score.weight": (1, model.hidden_size)})
-        checkpoint.check_all_read(unused=BUFFERS_AND_HEADS)
+        checkpoint.check_all_read(unused=BUFFERS_AND_HEADS, other_parts=model.other_parts)
         return score[0]
     # The difference of the two rows of the output layer that mean yes and no.
     yes, no = (tokenizer.single(token, spec.id) for token in (spec.true_token, spec.false_token))
@@ -267,8 +372,16 @@ def relevance(
     # An output layer that is stored counts, whatever config.json says: transformers ties nothing then.
     name = "embed_tokens.weight" if tied and not checkpoint.holds("lm_head.weight") else "lm_head.weight"
     (table,) = checkpoint.read({name: (model.vocabulary, model.hidden_size)})
-    checkpoint.check_all_read(unused=BUFFERS)
+    checkpoint.check_all_read(unused=BUFFERS, other_parts=model.other_parts)
     return table[yes].float() - table[no].float()
+
+
+def _templates(spec: ModelSpec) -> list[Template]:
+    """Return what stands around a model's inputs."""
+    if isinstance(spec, RerankerSpec):
+        return [spec.template]
+    tasks = cast("EmbeddingSpec", spec).prompts.tasks
+    return [template for task in tasks for template in (task.query, task.document)]
 
 
 def _budget(device: str, values_per_token: int) -> int:

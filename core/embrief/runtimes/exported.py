@@ -162,7 +162,7 @@ class ExportedModel(Batched):
             torch_common.check_known(found.ids, self.export.vocabulary, self.spec.id)
         return Prepared(found.ids, found.sizes, found.counts, found.truncated)
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
         """Return the tokens of texts or pairs."""
         from embrief.runtimes.marking import marked_pairs, marked_texts
 

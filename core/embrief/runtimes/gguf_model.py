@@ -115,7 +115,7 @@ class GgufEmbedder(_GgufModel):
         """Tokenise texts and cut them to the limit."""
         return self._prepared(torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options))
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
         """Return the tokens of texts."""
         return marked_texts(self._tokenizer, inputs)
 
@@ -142,7 +142,7 @@ class GgufReranker(_GgufModel):
         """Tokenise pairs and cut the end of each document so that head, document and tail fit; the tail stays whole."""
         return self._prepared(pair_ids(inputs, self._tokenizer.plain, options)[0])
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
         """Return the tokens of pairs."""
         return marked_pairs(self._tokenizer, inputs)
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from embrief.engine.tokens import TextTokenizer
     from embrief.facts.prompts import Rendered
+    from embrief.runtimes.base import RunOptions
+    from embrief.runtimes.pieces import Pieces, Run
 
 
 def marked_texts(tokenizer: TextTokenizer, inputs: Sequence[Rendered]) -> list[list[Token]]:
@@ -24,6 +26,37 @@ def marked_pairs(tokenizer: TextTokenizer, inputs: Sequence[Rendered]) -> list[l
     """Return the tokens of pairs, whose template holds all special tokens, as `rerank_common.pair_ids` does."""
     found = tokenizer.encodings([item.head + item.words for item in inputs], special=False)
     return [_with_tail(tokenizer, each, item, 0) for each, item in zip(found, inputs, strict=True)]
+
+
+def marked_pieces(pieces: Pieces, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
+    """Return the tokens of inputs that may hold pictures, with their places in `Rendered.shown`.
+
+    All tokens of a picture have the place of its mark, and their names for a text.
+    """
+    return [_of_pieces(pieces, item, options) for item in inputs]
+
+
+def _of_pieces(pieces: Pieces, item: Rendered, options: RunOptions) -> list[Token]:
+    tokenizer, markers = pieces.tokenizer, pieces.tokenizer.markers
+    before, behind = pieces.around
+    found = [_named(tokenizer, int(number)) for number in before]
+    place = 0
+    runs: list[Run] = [*pieces.runs(item, item.body), *pieces.template(item.tail)]
+    for run in runs:
+        if isinstance(run, str):
+            (each,) = tokenizer.encodings([run], special=False)
+            found += _tokens(each, run, place, markers)
+            place += len(run)
+            continue
+        name = tokenizer.name(run) if isinstance(run, int) else item.source.image_mark
+        ids = [run] if isinstance(run, int) else pieces.picture_ids(run, options).tolist()
+        found += [_named(tokenizer, number, place, place + len(name)) for number in ids]
+        place += len(name)
+    return [*found, *(_named(tokenizer, int(number)) for number in behind)]
+
+
+def _named(tokenizer: TextTokenizer, number: int, start: int | None = None, stop: int | None = None) -> Token:
+    return Token(number, tokenizer.name(number), special=True, start=start, stop=stop)
 
 
 def _with_tail(tokenizer: TextTokenizer, front: Encoding, item: Rendered, end: int) -> list[Token]:

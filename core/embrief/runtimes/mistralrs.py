@@ -479,7 +479,7 @@ class MistralRsEmbedder(Batched):
             torch_common.check_known(tokens.ids, self._rows, self._label)
         return Prepared(tokens.ids, tokens.sizes, tokens.counts, tokens.truncated)
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
         """Return the tokens of texts."""
         from embrief.runtimes.marking import marked_texts
 

@@ -67,7 +67,7 @@ class SentenceTransformersEmbedder(Batched):
             torch_common.check_known(tokens.ids, self._rows, self._spec.id)
         return Prepared(tokens.ids, tokens.sizes, tokens.counts, tokens.truncated)
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]]:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]]:
         """Return the tokens of texts. What is computed takes the tokenizer's other face, whose ids are the same."""
         from tokenizers import Tokenizer
 

@@ -44,8 +44,8 @@ class Passage(TypedDict):
 
     path: str
     file: str | None
-    start_line: int
-    end_line: int
+    start_line: int | None
+    end_line: int | None
     page: int | None
     title: str | None
     score: float

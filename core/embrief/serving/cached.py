@@ -75,9 +75,9 @@ class Cached:
         """Return the lengths of inputs, as the model does."""
         return self.inner().count(inputs, options)
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]] | None:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]] | None:
         """Return the tokens of inputs, as the model does."""
-        return self.inner().tokenize(inputs)
+        return self.inner().tokenize(inputs, options)
 
     def run(self, request: Request) -> Output:
         """Return what the model makes, or made, of a request.

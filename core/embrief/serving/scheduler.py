@@ -62,7 +62,7 @@ class Served(Protocol):
     def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
         """Return (n,) tokens of each input before any cut, without running them; `None`: the runtime cannot tell."""
 
-    def tokenize(self, inputs: Sequence[Rendered]) -> list[list[Token]] | None:
+    def tokenize(self, inputs: Sequence[Rendered], options: RunOptions) -> list[list[Token]] | None:
         """Return the tokens of each input before any cut; `None`: the runtime does not tell them."""
 
 
@@ -179,13 +179,13 @@ class Worker:
             return self._prepared(backend, inputs, replace(options, refuse_long=False)).token_counts
         return backend.count(inputs, options) if isinstance(backend, Counting) else None
 
-    def tokenize(self, inputs: Sequence[Any]) -> list[list[Token]] | None:
+    def tokenize(self, inputs: Sequence[Any], options: RunOptions) -> list[list[Token]] | None:
         """Return the tokens of inputs; `None`: the runtime does not tell them. Loads the model."""
         backend = self.load()
         if not isinstance(backend, Tokenizing):
             return None
         with exiting.native():
-            return backend.tokenize(inputs)
+            return backend.tokenize(inputs, options)
 
     @staticmethod
     def _prepared(backend: Batched, inputs: Sequence[Any], options: RunOptions) -> Prepared:

@@ -19,6 +19,7 @@ IMAGES = ImageSpec(
     pad="<|image_pad|>",
     min_pixels=4 * 32 * 32,
     max_pixels=1280 * 32 * 32,
+    authors_max_pixels=REFERENCE_MAX_PIXELS,
 )
 INSTRUCTION = "Represent the user's input."
 INSTRUCTED = Template(

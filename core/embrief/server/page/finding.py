@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embrief.indexing import searching
-from embrief.indexing.updating import takes_titles
+from embrief.indexing.making import takes_titles
 from embrief.server.asking import asked
 from embrief.server.page.plane import Plane, on_plane
 from embrief.server.page.shelf import model_name

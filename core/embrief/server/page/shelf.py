@@ -92,7 +92,7 @@ class Shelf:
         """
         with ExitStack() as held:
             try:
-                embedder = held.enter_context(self.workspace.embedder(info.model))
+                embedder = held.enter_context(self.workspace.embedder(info.model, max_pixels=info.max_pixels))
                 embedder.load()
             except EmbriefError as error:
                 raise _unusable(info, error) from None
