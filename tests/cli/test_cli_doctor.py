@@ -127,6 +127,25 @@ def test_working_memory_is_named_and_not_invented():
     assert "not estimated" in " ".join(run("BAAI/bge-m3").output.split())
 
 
+@pytest.mark.parametrize(
+    ("name", "needs"), [("Qwen/Qwen3-VL-Embedding-2B", "5.0 GiB"), ("Qwen/Qwen3-VL-Reranker-8B", "18.5 GiB")]
+)
+def test_it_says_what_a_page_costs_and_how_much_memory_is_needed(name, needs):
+    # The sizes are those that transformers' processor of Qwen2-VL gives.
+    page = data(name)["model"]["page"]
+    assert (page["seen_width"], page["seen_height"], page["tokens"]) == (960, 1344, 1260)
+    assert (page["max_pixels"], page["authors_max_pixels"], page["authors_tokens"]) == (1_310_720, 1_843_200, 1750)
+    shown = " ".join(run(name).output.split())
+    assert "an A4 page in 1,240 x 1,754 pixels is seen in 960 x 1,344: 1,260 tokens" in shown
+    assert "1,750 tokens with max_pixels=1843200" in shown
+    assert f"{needs} in bfloat16" in shown
+
+
+def test_a_model_of_texts_says_nothing_of_pictures():
+    assert data("Qwen/Qwen3-Embedding-0.6B")["model"]["page"] is None
+    assert "A4" not in run("Qwen/Qwen3-Embedding-0.6B").output
+
+
 def test_the_built_in_model_has_no_weights():
     assert data("embrief/hash")["model"]["weights_bytes"] == {}
     assert "none: it is built in" in run("embrief/hash").output

@@ -72,12 +72,24 @@ def test_json_has_everything(tmp_path, hub):
         "embedding", 768, [128, 256, 512, 768], True, "gemma",
     )  # fmt: skip
     assert models[MODEL]["shorter_dims"] == "32-1024"
+    assert (models[MODEL]["modalities"], models[MODEL]["max_pixels"]) == (["text"], None)
+    vision = models["Qwen/Qwen3-VL-Reranker-2B"]
+    assert (vision["modalities"], vision["max_pixels"]) == (["text", "image"], 1_310_720)
     assert models[MODEL]["cached"] == []
     assert models["Qwen/Qwen3-Reranker-0.6B"]["dim"] is None
     assert models["embrief/hash"]["needs_download"] is False
     # Other tests of this process may have records of their own.
     own = [models[spec.id] for spec in built_in_models()]
-    assert all(len(item["revision"]) == 40 for item in own if item["needs_download"])
+    # Of two the commit is not known; what is fetched first stays.
+    branches = {item["id"] for item in own if item["needs_download"] and len(item["revision"]) != 40}
+    assert branches == {"Qwen/Qwen3-VL-Reranker-2B", "Qwen/Qwen3-VL-Reranker-8B"}
+
+
+def test_models_that_take_pictures_are_named(tmp_path, hub):
+    output = " ".join(run("models", "--cache-dir", str(tmp_path)).output.split())
+    told = output[output.index("Texts and pictures: ") :].partition(". All others")[0]
+    assert {"Qwen/Qwen3-VL-Embedding-2B", "Qwen/Qwen3-VL-Reranker-8B"} <= set(told.replace(",", "").split())
+    assert MODEL not in told
 
 
 def test_the_cache_is_shown(tmp_path, hub, pinned):

@@ -135,7 +135,7 @@ def test_pairs_hold_pictures_on_both_sides(fake, here):
         ({"image": "https://example.org/a.png"}, "is an address, which is not fetched"),
         ({"image": "data:text/html;base64,AAAA"}, "no address of a picture in base64"),
         ({"image": "data:image/png;base64,***"}, "no base64"),
-        ({"image": "notes.md"}, "no picture that can be read"),
+        ({"image": "notes.md"}, "and this is none"),
         ({"text": 3, "image": "photos/red.png"}, "beside a 'text' that is no string"),
     ],
 )
@@ -215,7 +215,7 @@ def test_what_cannot_be_asked_with_a_picture_is_code_2(fake, here):
     assert "takes texts only" in refused.stderr
     assert "Qwen/Qwen3-VL-Embedding-2B" in refused.stderr
     run("index", "--model", fake.vision, "--collection", "album")
-    for name, message in (("missing.png", "cannot be read"), ("notes.md", "no picture that can be read")):
+    for name, message in (("missing.png", "cannot be read"), ("notes.md", "and this is none")):
         assert message in run("search", "--collection", "album", "--image", name, code=2).stderr
 
 

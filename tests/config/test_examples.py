@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embrief import ArgumentTypeError, ConfigError, Image, Registry, load_config, plugins
+from embrief import ConfigError, Registry, load_config
 from embrief.servers import HttpSimple, Ollama, OpenAI
 
 
@@ -38,26 +38,32 @@ def test_a_chain(examples, records):
     assert len({registry.get(name).space.id for name in config.fallback_chain}) == 4, "and these are four spaces"
 
 
-def test_a_service_for_texts_and_images(examples, servers, write, loopback):
+def test_a_service_for_texts_and_images(examples):
     path = examples / "multimodal.yaml"
     config = load_config(path)
-    assert [note.rpartition(".yaml:")[2] for note in config.notes] == [
-        "3:3: qwen3-vl-embed-8b: image_endpoint has no effect: images are not embedded by this release; texts are"
-    ]
+    assert config.notes == []
     [row] = Registry(config).list()
-    assert (row.name, row.provider) == ("qwen3-vl-embed-8b", "local")
-    text = path.read_text("utf-8")
-    if plugins().catalog.find_model("qwen3-vl-embed-8b") is None:
-        with pytest.raises(
-            ConfigError, match=r"3:3: qwen3-vl-embed-8b: nothing is recorded .* add the line dim: with the"
-        ):
-            Registry(config).get("qwen3-vl-embed-8b")
-        text = text.replace("    base_url:", "    dim: 4096\n    base_url:")
-    embedder = Registry(load_config(write(text))).get("qwen3-vl-embed-8b")
-    assert embedder.dim == 4096
-    assert embedder.settings.backend == HttpSimple(base_url="http://localhost:8003", text_endpoint="/txt/embed")
-    url = loopback({"/txt/embed": 4096})
-    there = Registry(load_config(write(text.replace("http://localhost:8003", url)))).get("qwen3-vl-embed-8b")
-    assert there.embed_documents(["a", "b"]).shape == (2, 4096)
-    with pytest.raises(ArgumentTypeError, match="holds an image, and qwen3-vl-embed-8b takes texts only"):
-        embedder.embed_documents([Image(b"")])
+    assert (row.name, row.provider, row.dim) == ("qwen3-vl-embed-8b", "local", 4096)
+    embedder = Registry(config).get("qwen3-vl-embed-8b")
+    assert embedder.spec.id == "Qwen/Qwen3-VL-Embedding-8B"
+    assert embedder.modalities == ("text", "image")
+    assert embedder.settings.backend == HttpSimple(
+        base_url="http://localhost:8003", text_endpoint="/txt/embed", image_endpoint="/img/embed"
+    )
+
+
+def test_a_route_for_images_needs_a_model_that_takes_them(write):
+    text = "models: {mine: {provider: http-simple, base_url: 'http://localhost:8003', image_endpoint: /i, %s}}"
+    for said in ("dim: 8", "model_id: BAAI/bge-m3"):
+        with pytest.raises(ConfigError, match="mine: image_endpoint: is for models that take pictures"):
+            Registry(load_config(write(text % said))).get("mine")
+
+
+def test_how_pictures_and_special_tokens_are_read(write):
+    text = "models: {mine: {model_id: Qwen/Qwen3-VL-Embedding-2B, %s}}"
+    embedder = Registry(load_config(write(text % "max_pixels: 100000, special_tokens: text"))).get("mine")
+    assert (embedder.max_pixels, embedder.settings.special_tokens) == (100000, "text")
+    with pytest.raises(ConfigError, match=r"special_tokens is one of parsed, text, not 'letters'"):
+        load_config(write(text % "special_tokens: letters"))
+    with pytest.raises(ConfigError, match=r"max_pixels is a whole number"):
+        load_config(write(text % "max_pixels: many"))

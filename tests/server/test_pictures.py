@@ -207,9 +207,9 @@ BROKEN = {
     "a file": ("file:///etc/passwd", "addresses are not fetched"),
     "an object of another kind": ("data:text/html;base64,PGI+", "no address of a picture"),
     "no base64": ("%%%", "no base64"),
-    "no picture": ("aGVsbG8gd29ybGQ=", "no picture"),
-    "a picture cut short": (encoded(1)[:40], "no picture"),
-    "nothing": ("", "no picture"),
+    "no picture": ("aGVsbG8gd29ybGQ=", "invalid_image"),
+    "a picture cut short": (encoded(1)[:40], "invalid_image"),
+    "nothing": ("", "invalid_image"),
     "no text": (5, "a picture is a text"),
 }
 

@@ -121,10 +121,30 @@ def _model(model: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((dtype, f"{size(count)} of weights{_FITS[model['fits'][dtype]]}{chosen}"))
     rows += [(dtype, "not usable: this model gives wrong results in it") for dtype in model["banned_dtypes"]]
     if model["weights_bytes"]:
+        rows.append(("memory", _memory(model["needs_bytes"])))
         rows.append(("besides", _WORKING_MEMORY))
+    if model["page"]:
+        rows += _page(model["page"], model["modalities"])
     if model["tells_truncation"] is False:
         rows = [*rows, ("truncation", "unknown: the runtime does not say which texts it cuts off")]
     return [*rows, ("verdict", _verdict(model))]
+
+
+def _memory(needs: dict[str, int]) -> str:
+    told = ", ".join(f"{size(count)} in {dtype}" for dtype, count in needs.items())
+    return f"{told} at least: the weights, a fifth more while they are loaded, and the smallest batch"
+
+
+def _page(page: dict[str, Any], modalities: list[str] | None) -> list[tuple[str, str]]:
+    seen = f"seen in {page['seen_width']:,} x {page['seen_height']:,}"
+    told = f"an A4 page in {page['width']:,} x {page['height']:,} pixels is {seen}: {page['tokens']:,} tokens"
+    rows = [("pictures", f"{told} with max_pixels={page['max_pixels']}; less is faster and sees less")]
+    if page["authors_tokens"] is not None:
+        more = f"max_pixels={page['authors_max_pixels']}, the limit of the authors' own code"
+        rows.append(("", f"{page['authors_tokens']:,} tokens with {more}"))
+    if modalities is not None and "image" not in modalities:
+        rows.append(("", "none here: the runtime that serves this model gives it texts only"))
+    return rows
 
 
 def _verdict(model: dict[str, Any]) -> str:

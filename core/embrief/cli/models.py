@@ -59,6 +59,8 @@ def _describe(spec: ModelSpec, known: Catalog, cached: list[CachedModel] | None)
         "revision": spec.revision,
         "dim": spec.dim if isinstance(spec, EmbeddingSpec) else None,
         "shorter_dims": _widths(spec) if isinstance(spec, EmbeddingSpec) else None,
+        "modalities": list(spec.modalities),
+        "max_pixels": spec.images.max_pixels if spec.images is not None else None,
         "max_tokens": spec.max_tokens,
         "context": spec.context,
         "parameters": spec.parameters,
@@ -108,6 +110,8 @@ def _print(rows: list[dict[str, Any]], others: list[dict[str, Any]], cache_known
         "hosted, server: not loaded on this machine; name the runtime that asks there.",
         style="dim",
     )
+    if pictures := [str(row["id"]) for row in rows if "image" in row["modalities"]]:
+        out.print(plain(f"Texts and pictures: {', '.join(pictures)}. All others: texts only."), style="dim")
     if not cache_known:
         out.print(f"What is cached is unknown without huggingface_hub: {install_command('torch')}", style="dim")
     if others:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from embrief.discovery.catalog import Catalog
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+PAGE = (1754, 1240)
+"""Height and width of an A4 page in 150 dots per inch, in which `embrief index --pages` draws it."""
 _SMALLEST = 256 * 2**20
 """Bytes for the smallest batch and what a runtime keeps besides the weights."""
 
@@ -80,6 +82,9 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
         "banned_dtypes": list(banned),
         "auto_dtype": used.get("dtype"),
         "tells_truncation": used.get("tells_truncation"),
+        "needs_bytes": {dtype: _needs(count) for dtype, count in sizes.items()} if parameters else {},
+        "modalities": used.get("modalities"),
+        "page": _page(facade.spec if facade is not None else spec),
         "fits": fits if parameters else {},
     }
     dtype = _choose(used.get("dtype"), data["fits"])
@@ -96,6 +101,25 @@ def judge(name: str, known: Catalog, memory: dict[str, int | None]) -> dict[str,
         "problem": problem,
     }
     return data
+
+
+def _page(spec: ModelSpec | None) -> dict[str, Any] | None:
+    """Return what an A4 page costs a model that takes pictures, `None` of one that takes none."""
+    if spec is None or spec.images is None:
+        return None
+    high, wide = PAGE
+    seen = spec.images.fitted(high, wide)
+    authors = spec.images.authors_max_pixels
+    return {
+        "width": wide,
+        "height": high,
+        "seen_width": seen[1],
+        "seen_height": seen[0],
+        "tokens": spec.images.tokens(high, wide),
+        "max_pixels": spec.images.max_pixels,
+        "authors_max_pixels": authors,
+        "authors_tokens": None if authors is None else spec.images.tokens(high, wide, authors),
+    }
 
 
 def _stored(spec: ModelSpec, folder: Path | None) -> list[Path]:

@@ -31,7 +31,7 @@ _UNKNOWN_LIMIT = 1_000_000
 """Tokens: the server alone knows what it takes."""
 _KEYWORDS = (
     "dim", "max_tokens", "instruction", "task", "normalize", "truncate", "device", "dtype", "batch_tokens", "cache_dir",
-    "local_files_only", "like",
+    "local_files_only", "like", "max_pixels", "special_tokens",
 )  # fmt: skip
 """Settings that are keywords of the facades."""
 _OF_VECTORS = ("dim", "task", "normalize")
@@ -210,6 +210,12 @@ def _on_server(entry: ModelEntry, provider: Provider, word: str, kind: KindOf) -
     except (ArgumentError, LookupError) as error:
         raise _error(entry, str(error)) from error
     declared: ModelSpec | None = None
+    if "image_endpoint" in settings and (spec is None or spec.images is None):
+        raise _error(
+            entry,
+            f"image_endpoint: is for models that take pictures, and {foreign.shown(name)} is not recorded as one; add "
+            "model_id: with the name of one that is (`embrief models` lists them), or remove the line",
+        )
     if spec is None:
         spec = declared = _declared(entry, options, kind, runtime)
         if "model_id" in settings:

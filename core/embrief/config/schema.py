@@ -13,7 +13,7 @@ from embrief.config.aliases import FILE_ALIASES, MODEL_ALIASES, Alias
 from embrief.config.providers import PROVIDERS, provider_name
 from embrief.config.tree import Listing, Node, Place, Problems, Scalar, Table, where
 from embrief.discovery.plugins import plugins
-from embrief.facts.specs import Truncate
+from embrief.facts.specs import SpecialTokens, Truncate
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.serving import references
 
@@ -59,6 +59,14 @@ MODEL_SETTINGS: Mapping[str, Setting] = {
         Setting("task", "text", "What texts are for, by a name the model knows"),
         Setting("normalize", "flag", "Whether vectors get unit length"),
         Setting("truncate", "text", "What to do with a longer text", (), get_args(Truncate)),
+        Setting("max_pixels", "count", "Largest area in which the model sees a picture, height times width"),
+        Setting(
+            "special_tokens",
+            "text",
+            "How the names of special tokens in a text are read: as those tokens, or as letters",
+            (),
+            get_args(SpecialTokens),
+        ),
         Setting("cache", "cache", "Whether vectors are kept: `true` or `memory`, `sqlite`, or `false`"),
         Setting("cache_ttl", "seconds", "How long they are kept"),
         Setting("device", "text", "`auto`, `cpu`, `cuda`, `cuda:N` or `mps`", _PROCESS),
@@ -86,7 +94,10 @@ MODEL_SETTINGS: Mapping[str, Setting] = {
             "text_endpoint", "endpoint", "Path behind `base_url`; also written as `{path: /encode}`", ("http-simple",)
         ),
         Setting(
-            "image_endpoint", "endpoint", "Kept for later: images are not embedded by this release", ("http-simple",)
+            "image_endpoint",
+            "endpoint",
+            "The same for pictures, sent in base64; the service puts the prompts then",
+            ("http-simple",),
         ),
         Setting("field", "text", "What the request calls the texts", ("http-simple",)),
         Setting("answer_field", "text", "Where the answer holds the vectors", ("http-simple",)),
@@ -113,7 +124,10 @@ FILE_SETTINGS: Mapping[str, str] = {
 }
 """Everything that a file may say besides."""
 
-_OF_THE_CALL = ("revision", "dim", "max_tokens", "instruction", "task", "normalize", "truncate", "like")
+_OF_THE_CALL = (
+    "revision", "dim", "max_tokens", "instruction", "task", "normalize", "truncate", "like", "max_pixels",
+    "special_tokens",
+)  # fmt: skip
 """Settings that say what vectors are made, and of what: `runs` leaves them to the record and the call."""
 _HABITS = ("timeout",)
 """Settings that files give to every model: where they do not apply, that is told, and no error."""
@@ -354,8 +368,6 @@ class _Reader:
                 self._problems.add(
                     key.place, f"{what}.{key.text} is for {of}, and does nothing for the provider {provider}; remove it"
                 )
-        if "image_endpoint" in settings:
-            notes.append("image_endpoint has no effect: images are not embedded by this release; texts are")
         return notes
 
     def _version(self, values: Mapping[str, tuple[Scalar, Node, Alias | None]]) -> None:

@@ -60,6 +60,8 @@ class ImageSpec:
     min_pixels: int
     max_pixels: int
     """Unless the user says otherwise."""
+    authors_max_pixels: int | None = None
+    """The limit of the authors' own code, where it is another than that of the files that they publish."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 

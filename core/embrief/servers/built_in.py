@@ -43,6 +43,10 @@ class OpenAIRuntime(ServerRuntime):
             )
         return None
 
+    def images(self, spec: ModelSpec, options: OpenAI) -> bool:
+        """Return whether it may be a server of embrief's, which takes pictures; that is asked at load."""
+        return options.address.host not in PROVIDER_KEYS
+
     def further_identity(self, options: OpenAI) -> str:
         """Return who puts the final token behind a text, where it is not the server."""
         return "" if options.final_token == "server" else " +final"
@@ -127,6 +131,10 @@ class RerankHttpRuntime(ServerRuntime):
         """Return `False` for providers, whose scores say which document is better and not how good it is."""
         return options.address.host not in PROVIDER_KEYS
 
+    def images(self, spec: ModelSpec, options: RerankHttp) -> bool:
+        """Return whether it may be a server of embrief's, which takes pictures; that is asked at load."""
+        return options.address.host not in PROVIDER_KEYS
+
     def further_identity(self, options: RerankHttp) -> str:
         """Return what else moves a score."""
         return "" if options.template == "server" else " +template"
@@ -139,7 +147,7 @@ class RerankHttpRuntime(ServerRuntime):
 
 
 class HttpSimpleRuntime(ServerRuntime):
-    """A service of one's own with a route for texts.
+    """A service of one's own with a route for texts, and perhaps one for pictures.
 
     Whether it normalises is not known, and nobody can say that its vectors are raw: `normalize=False` is refused.
     """
@@ -148,10 +156,35 @@ class HttpSimpleRuntime(ServerRuntime):
     Options = HttpSimple
     normalizes = True
 
+    def refusal(self, spec: ModelSpec, options: HttpSimple) -> Refusal | None:
+        """Refuse a route for pictures where it would do nothing, or where nobody could say the side of an input."""
+        if options.image_endpoint is None or not isinstance(spec, EmbeddingSpec):
+            return None
+        if spec.images is None:
+            return Refusal(f"has no use for image_endpoint: {spec.id} takes texts only; leave it out", "request")
+        task = spec.prompts.tasks[0]
+        if task.query != task.document:
+            return Refusal(
+                f"cannot say which side of a search an input is on, and {spec.id} has a prompt for each; leave "
+                "image_endpoint out, or use a server of embrief's by OpenAI(base_url=...)",
+                "request",
+            )
+        return None
+
+    def images(self, spec: ModelSpec, options: HttpSimple) -> bool:
+        """Return whether there is a route for them."""
+        return options.image_endpoint is not None
+
+    def renders(self, spec: ModelSpec, options: HttpSimple) -> Any:
+        """Return who puts the prompts: nothing can be put before a picture on this side."""
+        return "core" if options.image_endpoint is None else "server"
+
     def further_identity(self, options: HttpSimple) -> str:
-        """Return the route, and what of it is asked and read: another one may be another model."""
+        """Return the routes, and what of them is asked and read: another one may be another model."""
         answer = "" if options.answer_field == "auto" else f" answer={options.answer_field}"
-        return f" {options.text_endpoint} asked={options.request_field}{answer}{' one' if options.one_by_one else ''}"
+        images = "" if options.image_endpoint is None else f" images={options.image_endpoint}"
+        one = " one" if options.one_by_one else ""
+        return f" {options.text_endpoint} asked={options.request_field}{answer}{images}{one}"
 
     def load(self, request: LoadRequest) -> Model:
         """Ask nothing yet: such a service has one route, and says nothing of itself."""

@@ -28,6 +28,7 @@ from embrief.servers.answers import CROWDED, in_order, items_of, vectors
 from embrief.servers.counting import Tokens, fit, lengths, over_the_servers_limit
 from embrief.servers.http import Again, Client, Words
 from embrief.servers.options import ServerOptions
+from embrief.servers.pictures import holds_pictures
 from embrief.system import exiting
 from embrief.system.event_loop import submit
 
@@ -167,12 +168,13 @@ class ServerModel(Remote):
         return [*found, range(start, len(inputs))]
 
     def check(self, inputs: Sequence[Rendered], options: RunOptions) -> None:
-        """Raise what can be told of the lengths of texts without asking the server."""
-        self.fitted(inputs, options)
+        """Raise what can be told of the lengths of texts without asking the server; of pictures that is nothing."""
+        if not holds_pictures(inputs):
+            self.fitted(inputs, options)
 
     def count(self, inputs: Sequence[Rendered], options: RunOptions) -> NDArray[np.int64] | None:
-        """Return the length of each text by the model's tokenizer; `None` where it is not at hand."""
-        return None if self.tokens is None else lengths(inputs, self.tokens)[0]
+        """Return the length of each text by the model's tokenizer; `None` where it is not at hand, and of pictures."""
+        return None if self.tokens is None or holds_pictures(inputs) else lengths(inputs, self.tokens)[0]
 
     def fitted(self, inputs: Sequence[Rendered], options: RunOptions) -> Fitted:
         """Return the texts of a request, cut where they are too long and may be.

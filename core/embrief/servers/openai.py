@@ -9,15 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import BackendError, BadAnswerError, EndpointError, ModelMismatchError, ServerError
+from embrief.errors import (
+    ArgumentError,
+    BackendError,
+    BadAnswerError,
+    EndpointError,
+    ModelMismatchError,
+    ServerError,
+    placed,
+)
+from embrief.facts.prompts import group_by_query
 from embrief.facts.specs import EmbeddingSpec
-from embrief.servers import own
-from embrief.servers.answers import OTHER_KIND, too_long, whole
+from embrief.runtimes.base import Output
+from embrief.servers import own, pictures
+from embrief.servers.answers import OTHER_KIND, in_order, items_of, too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerEmbedder
 from embrief.servers.runtime import served_name
 
 if TYPE_CHECKING:
+    from embrief.facts.prompts import Content, Rendered, Source
     from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.counting import Fitted
     from embrief.servers.http import Words
@@ -41,6 +52,8 @@ class OpenAIEmbedder(ServerEmbedder):
         self._end = ""
         self._more: Mapping[str, Any] = {}
         """What requests say besides, to a server that knows it."""
+        self._sees: Mapping[str, Any] | None = None
+        """What a server of embrief's says of a model that takes pictures: it puts the prompts around inputs then."""
         self._hosted = self.options.address.host in PROVIDER_KEYS
         if self._hosted:
             self.most_tokens = HOSTED_TOKENS
@@ -58,6 +71,8 @@ class OpenAIEmbedder(ServerEmbedder):
             return
         self.name = served["id"]
         self._more = own.UNCUT if own.is_own(served) else {}
+        if own.is_own(served) and self.spec.images is not None and own.takes_images(served):
+            self._sees = served
         self.limit = whole(served.get("max_model_len"))
         if served.get("owned_by") == "llamacpp":
             self._see_file(served.get("meta"))
@@ -132,6 +147,70 @@ class OpenAIEmbedder(ServerEmbedder):
     @property
     def _root(self) -> str:
         return self.options.address.without("/v1")
+
+    def parts(self, inputs: Sequence[Rendered], options: RunOptions) -> list[range]:
+        """Return the places of a call's inputs, request by request.
+
+        Raises:
+            ArgumentTypeError: One holds a picture, and the server is not known to take any.
+            ArgumentError: The server sees pictures smaller than they are to be seen.
+        """
+        if not pictures.holds_pictures(inputs):
+            return super().parts(inputs, options)
+        if self._sees is None:
+            pictures.refuse(inputs, self.http.where, self.spec)
+        else:
+            pictures.check_max_pixels(self._sees.get("max_pixels"), options, self.http.where)
+        return pictures.parts(inputs, self.batch_rows, self.spec, options)
+
+    async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        """Return the vectors of at most `batch_rows` inputs.
+
+        A model that takes pictures reads no prompt in a text, which could forge one: a server of embrief's puts them.
+        """
+        if self._sees is None:
+            return await super().arun(inputs, options)
+        import numpy as np
+
+        assert isinstance(self.spec, EmbeddingSpec)
+        vectors = np.empty((len(inputs), self.spec.dim), np.float32)
+        counts, truncated = np.zeros(len(inputs), np.int64), np.zeros(len(inputs), np.bool_)
+        for source, places in group_by_query(inputs):
+            with placed(places):
+                answer = await self._ask_seeing(source, [inputs[place].body for place in places], options)
+                rows = in_order(items_of(answer, self.http.where), len(places), self.http.where)
+                told = [row if isinstance(row, dict) else {} for row in rows]
+                vectors[places] = self.vectors(answer, len(places))
+                counts[places] = [whole(row.get("tokens")) or 0 for row in told]
+                truncated[places] = [row.get("truncated") is True for row in told]
+                for index in np.flatnonzero(counts[places] > options.max_tokens).tolist():
+                    if self.limit != options.max_tokens:
+                        raise self.too_long(index, int(counts[places][index]), options.max_tokens)
+        return Output.dense(vectors, counts, truncated)
+
+    async def _ask_seeing(self, source: Source, bodies: Sequence[Content], options: RunOptions) -> Any:
+        """Send inputs of one role and instruction, whose prompts the server puts, and return its answer.
+
+        Raises:
+            ArgumentError: They have a title, which cannot be said.
+        """
+        if source.title:
+            raise ArgumentError(f"a title cannot be sent to {self.http.where}; put it into the text", index=0)
+        body: dict[str, Any] = {
+            "model": own.name_as(self.name, source.role),
+            "input": await pictures.contents(bodies, self.spec, options),
+            "encoding_format": "base64",
+            # It cuts at its own limit.
+            "truncate": not options.refuse_long and self.limit == options.max_tokens,
+        }
+        if source.role == "query" and source.instruction is not None:
+            body["instruction"] = source.instruction
+        return await self.http.post(
+            "/embeddings",
+            body,
+            explain=lambda status, found, words: self._explain(status, found, words, len(bodies), None),
+            texts=pictures.texts(bodies),
+        )
 
     async def ask(self, texts: Sequence[str], fitted: Fitted, options: RunOptions) -> Any:
         """Send texts, in base64 unless the server does not know it."""

@@ -182,12 +182,16 @@ class HttpSimple(ServerOptions):
     """A service of one's own: a POST with texts, an answer with vectors.
 
     The answer may be a list of vectors, or hold them as `embeddings`, `embedding`, `vector`, `vectors` or
-    `data[].embedding`. embrief puts the prompts around the texts, so the service must put none. `model` goes along as
-    `model`, where it is given.
+    `data[].embedding`. embrief puts the prompts around the texts, so the service must put none; one that also has a
+    route for pictures puts all of them, since nothing can be put before a picture here. `model` goes along as `model`,
+    where it is given.
     """
 
     text_endpoint: str = "/encode"
     """Path behind `base_url`."""
+    image_endpoint: str | None = None
+    """The same for pictures, such as `/img/embed`: each is sent as PNG in base64, in the field that texts have.
+    `None`: the service takes texts only."""
     field: str = "auto"
     """What the request calls the texts; `"auto"`: `input` for a path that ends in `/embed`, else `texts`, or `text`
     with `one_by_one`."""
@@ -203,6 +207,11 @@ class HttpSimple(ServerOptions):
         if _PATH.fullmatch(_text(self, "text_endpoint")) is None:
             raise ArgumentError(
                 f"HttpSimple(text_endpoint={self.text_endpoint!r}) must be a path behind base_url, such as '/txt/embed'"
+            )
+        if self.image_endpoint is not None and _PATH.fullmatch(_text(self, "image_endpoint")) is None:
+            raise ArgumentError(
+                f"HttpSimple(image_endpoint={self.image_endpoint!r}) must be a path behind base_url, such as "
+                "'/img/embed', or None"
             )
         for what in ("field", "answer_field"):
             if not all(_text(self, what).split(".")):
@@ -221,9 +230,13 @@ class HttpSimple(ServerOptions):
     @property
     def request_field(self) -> str:
         """Return what the request calls the texts."""
+        return self.field_of(self.text_endpoint)
+
+    def field_of(self, path: str) -> str:
+        """Return what a request to a path calls its inputs."""
         if self.field != "auto":
             return self.field
-        if self.text_endpoint.partition("?")[0].rstrip("/").endswith("/embed"):
+        if path.partition("?")[0].rstrip("/").endswith("/embed"):
             return "input"
         return "text" if self.one_by_one else "texts"
 

@@ -95,6 +95,17 @@ def row_for(rows: Sequence[Any], spec: ModelSpec, named: str | None, name: str, 
     return {**found[chosen], "name": chosen + _PLAIN if embeds else chosen}
 
 
+def takes_images(row: Mapping[str, Any]) -> bool:
+    """Return whether such a server's row of a model says that it takes pictures."""
+    told = row.get("modalities")
+    return isinstance(told, list) and "image" in told
+
+
+def name_as(name: str, role: str) -> str:
+    """Return what to ask a model by whose prompts are put there: the role stands in the place of plain."""
+    return f"{name.removesuffix(_PLAIN)}:{role}"
+
+
 def check_plain(answer: Any, where: str) -> None:
     """Refuse the answer of such a server that put a prompt before texts that had one.
 

@@ -12,20 +12,24 @@ from embrief.errors import (
     ArgumentError,
     BadAnswerError,
     ModelMismatchError,
+    placed,
 )
-from embrief.facts.prompts import Source, pair_template
+from embrief.facts.prompts import Source, group_by_query, pair_template
 from embrief.facts.specs import RerankerSpec
-from embrief.servers.answers import OTHER_KIND, log_odds, scores, too_long
+from embrief.runtimes.base import Output
+from embrief.servers import pictures
+from embrief.servers.answers import OTHER_KIND, in_order, items_of, log_odds, scores, too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerReranker
-from embrief.servers.own import OWNER, UNCUT
+from embrief.servers.own import OWNER, UNCUT, takes_images
 from embrief.servers.runtime import served_name
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embrief.runtimes.base import LoadRequest
+    from embrief.facts.prompts import Content, Rendered
+    from embrief.runtimes.base import LoadRequest, RunOptions
     from embrief.servers.http import Words
     from embrief.servers.options import RerankHttp
 
@@ -55,6 +59,8 @@ class RerankHttpModel(ServerReranker):
         self._scale: Literal["auto", "probability", "log_odds"] = self.options.scores
         self._more: dict[str, Any] = {}
         """What requests say besides, to a server that knows it."""
+        self._sees: dict[str, Any] | None = None
+        """What a server of embrief's says of a model that takes pictures."""
         self._templated = self.spec.scoring != "classifier"
         self.renders_here = self._templated and self.options.template == "client"
         self._fills_slots = self._templated and not self.renders_here
@@ -75,6 +81,7 @@ class RerankHttpModel(ServerReranker):
             self._fills_slots = self._fills_slots and served.get("owned_by") not in ("vllm", OWNER)
             if served.get("owned_by") == OWNER:
                 self._check_own()
+                self._sees = served if self.spec.images is not None and takes_images(served) else None
                 self._scale, self._more = "probability", {**UNCUT, "return_documents": False}
                 return
         if self.options.probe == "off" and self._scale != "auto":
@@ -113,6 +120,63 @@ class RerankHttpModel(ServerReranker):
                 f"{self.spec.id} has some there: its scores would be those of other texts; run the model here, or on "
                 "a server that knows the template (vLLM, llama-server)"
             )
+
+    def parts(self, inputs: Sequence[Rendered], options: RunOptions) -> list[range]:
+        """Return the places of a call's pairs, request by request.
+
+        Raises:
+            ArgumentTypeError: One holds a picture, and the server is not known to take any.
+            ArgumentError: The server sees pictures smaller than they are to be seen.
+        """
+        if not pictures.holds_pictures(inputs):
+            return super().parts(inputs, options)
+        if self._sees is None:
+            pictures.refuse(inputs, self.http.where, self.spec)
+        else:
+            pictures.check_max_pixels(self._sees.get("max_pixels"), options, self.http.where)
+        return pictures.parts(inputs, self.batch_rows, self.spec, options)
+
+    async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:
+        """Return the log-odds of at most `batch_rows` pairs."""
+        if self._sees is None:
+            return await super().arun(inputs, options)
+        import numpy as np
+
+        logits, truncated = np.empty(len(inputs), np.float64), np.zeros(len(inputs), np.bool_)
+        for source, places in group_by_query(inputs):
+            with placed(places):
+                answer = await self._ask_seeing(source, [inputs[place].body for place in places], options)
+                logits[places] = self._log_odds(scores(answer, len(places), self.http.where))
+                rows = in_order(items_of(answer, self.http.where), len(places), self.http.where)
+                truncated[places] = [isinstance(row, dict) and row.get("truncated") is True for row in rows]
+        return Output.scores(logits, None, truncated)
+
+    async def _ask_seeing(self, source: Source, bodies: Sequence[Content], options: RunOptions) -> Any:
+        """Send a query and its documents, perhaps with pictures, and return the answer.
+
+        Raises:
+            ArgumentError: The server reads more than it may.
+        """
+        assert self._sees is not None
+        limit = whole(self._sees.get("max_model_len"))
+        if limit is not None and options.max_tokens < limit:
+            raise ArgumentError(
+                f"{self.http.where} reads {limit} tokens of a pair, and max_tokens={options.max_tokens} cannot be kept "
+                "there; leave it out, or set it there"
+            )
+        query, *documents = [
+            item if isinstance(item, str) else {"content": item}
+            for item in await pictures.contents([source.query or "", *bodies], self.spec, options)
+        ]
+        body = {"model": self.name, "query": query, "documents": documents, "top_n": len(documents)} | self._more
+        # It cuts at its own limit.
+        body["truncate"] = not options.refuse_long and limit == options.max_tokens
+        return await self.http.post(
+            "/rerank",
+            body,
+            explain=lambda status, found, words: self._explain(status, found, words, len(documents)),
+            texts=pictures.texts([source.query or "", *bodies]),
+        )
 
     async def ask(self, source: Source, documents: Sequence[str], tokens: int) -> NDArray[np.float64]:
         """Send one query and its documents; return log-odds.

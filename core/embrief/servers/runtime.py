@@ -65,6 +65,7 @@ class ServerRuntime(Runtime):
             tells_truncation=False,
             leaves_machine=True,
             normalizes=self.normalizes,
+            images=self.images(spec, options),
             calibrated=self.calibrated(spec, options),
         )
 
@@ -77,6 +78,10 @@ class ServerRuntime(Runtime):
     def renders(self, spec: ModelSpec, options: Any) -> Any:
         """Return who puts the prompt around a text."""
         return "core"
+
+    def images(self, spec: ModelSpec, options: Any) -> bool:
+        """Return whether pictures may be sent, of a model that takes some."""
+        return False
 
     def calibrated(self, spec: ModelSpec, options: Any) -> bool:
         """Return whether scores are log-odds of relevance."""

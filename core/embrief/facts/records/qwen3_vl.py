@@ -19,6 +19,7 @@ IMAGES = ImageSpec(
     pad="<|image_pad|>",
     min_pixels=4 * 32 * 32,
     max_pixels=1280 * 32 * 32,
+    authors_max_pixels=REFERENCE_MAX_PIXELS,
 )
 INSTRUCTION = "Represent the user's input."
 INSTRUCTED = Template(
@@ -66,7 +67,8 @@ def _embedder(size: str, revision: str, dim: int, parameters: int) -> EmbeddingS
         images=IMAGES,
         special_tokens="text",
         defines_family=size == "2B",
-        aliases=(f"Qwen3-VL-Embedding-{size}",),
+        # The second is how tables of models for benchmarks call it.
+        aliases=(f"Qwen3-VL-Embedding-{size}", f"Qwen3-VL-Embed-{size}"),
         source=f"https://huggingface.co/Qwen/Qwen3-VL-Embedding-{size}",
     )
 

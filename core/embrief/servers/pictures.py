@@ -1,0 +1,138 @@
+"""Pictures on their way to a server: as files that lose nothing, no larger than the model sees them, few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.images.image import Image
+from embrief.images.patches import fit
+
+if TYPE_CHECKING:
+    from embrief.facts.prompts import Content, Rendered
+    from embrief.facts.specs import ImageSpec, ModelSpec
+    from embrief.runtimes.base import RunOptions
+
+MOST_BYTES = 5 * 1024 * 1024
+"""Of the pixels in one request: with base64 around them they are within the 8 MiB that embrief's server takes. A single
+picture goes alone, whatever it has."""
+
+
+def holds_pictures(inputs: Sequence[Rendered]) -> bool:
+    """Return whether one of them holds a picture."""
+    return any(item.images for item in inputs)
+
+
+def refuse(inputs: Sequence[Rendered], where: str, spec: ModelSpec) -> None:
+    """Refuse pictures that a server is not known to take.
+
+    Raises:
+        ArgumentTypeError: There is one; the error has the index.
+    """
+    for index, item in enumerate(inputs):
+        if item.images:
+            raise ArgumentTypeError(
+                f"the item at index {index} holds an image, and {where} is not known to take images as {spec.id} does: "
+                "a server of embrief's does (`embrief serve`), and the engine",
+                index=index,
+            )
+
+
+def refuse_mixed(inputs: Sequence[Rendered], where: str) -> None:
+    """Refuse what is not one text or one picture.
+
+    Raises:
+        ArgumentTypeError: An input holds more than one part; the error has the index.
+    """
+    for index, item in enumerate(inputs):
+        if not isinstance(item.body, str) and len(item.body) != 1:
+            raise ArgumentTypeError(
+                f"the item at index {index} holds {len(item.body)} texts and images, and {where} has routes for one "
+                "text or one image; give one, or use a server of embrief's by OpenAI(base_url=...)",
+                index=index,
+            )
+
+
+def parts(inputs: Sequence[Rendered], rows: int, spec: ModelSpec, options: RunOptions) -> list[range]:
+    """Return the places of inputs, request by request: at most `rows`, and pixels of `MOST_BYTES`."""
+    found: list[range] = []
+    start = total = 0
+    for index, item in enumerate(inputs):
+        size = sum(_bytes(image, spec.images, options) for image in item.images)
+        if index > start and (index - start >= rows or total + size > MOST_BYTES):
+            found.append(range(start, index))
+            start, total = index, 0
+        total += size
+    return [*found, range(start, len(inputs))]
+
+
+def _bytes(image: Image, images: ImageSpec | None, options: RunOptions) -> int:
+    height, width = _size(image, images, options)
+    return height * width * 3
+
+
+def _size(image: Image, images: ImageSpec | None, options: RunOptions) -> tuple[int, int]:
+    """Return height and width in which a picture is sent: as it is, or smaller if the model sees it so anyway.
+
+    A picture in the size in which the model sees it is seen as it is, so that making it smaller here changes nothing.
+    """
+    if images is None:
+        return image.size
+    fitted = images.fitted(*image.size, options.max_pixels)
+    smaller = fitted[0] * fitted[1] < image.size[0] * image.size[1]
+    return fitted if smaller and images.fitted(*fitted, options.max_pixels) == fitted else image.size
+
+
+async def encoded(images: Sequence[Image], spec: ModelSpec, options: RunOptions) -> list[str]:
+    """Return pictures as PNG in base64, made on a thread: that takes a while, and the loop is that of all servers.
+
+    Raises:
+        ArgumentError: A file is no longer what it was.
+    """
+    return await asyncio.to_thread(lambda: [_png(image, spec, options) for image in images])
+
+
+def _png(image: Image, spec: ModelSpec, options: RunOptions) -> str:
+    size = _size(image, spec.images, options)
+    sent = image if size == image.size else Image(fit(image.pixels, size))
+    return base64.b64encode(sent.to_png()).decode("ascii")
+
+
+async def contents(found: Sequence[Content], spec: ModelSpec, options: RunOptions) -> list[str | list[dict[str, Any]]]:
+    """Return inputs as vLLM and embrief's server take them: a text as it is, others as content parts."""
+    images = [part for item in found if not isinstance(item, str) for part in item if isinstance(part, Image)]
+    files = iter(await encoded(images, spec, options))
+    return [item if isinstance(item, str) else [_part(part, files) for part in item] for item in found]
+
+
+def _part(part: str | Image, files: Any) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{next(files)}"}}
+
+
+def texts(found: Sequence[Content]) -> list[str]:
+    """Return the texts of inputs."""
+    listed = [(item,) if isinstance(item, str) else item for item in found]
+    return [part for item in listed for part in item if isinstance(part, str)]
+
+
+def check_max_pixels(told: Any, options: RunOptions, where: str) -> None:
+    """Refuse a server that sees pictures smaller than this side is to have them seen.
+
+    Args:
+        told: What the server says of itself; `None`: nothing.
+        options: What is asked.
+        where: The server's address.
+
+    Raises:
+        ArgumentError: It does.
+    """
+    if type(told) is int and options.max_pixels is not None and told < options.max_pixels:
+        raise ArgumentError(
+            f"{where} sees pictures in {told} pixels at most, and max_pixels={options.max_pixels} is wanted; pass "
+            f"max_pixels={told}, or set it there"
+        )

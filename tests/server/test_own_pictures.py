@@ -1,0 +1,180 @@
+"""Our own runtimes that ask servers, asked for pictures: the vectors and scores of this process, or a plain refusal."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PIL", reason="Pillow is not installed")
+
+from embrief import Embedder, Image, Registry, Reranker, load_config
+from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError
+from embrief.images.patches import fit
+from embrief.server.app import create_app
+from embrief.server.models import ServedModels
+from embrief.servers.options import HttpSimple, Ollama, OpenAI, RerankHttp, Tei
+from embrief.testing import Asked, FakeRuntime, LoopbackServer, Reply
+
+
+def image(red: int, *, height: int = 40, width: int = 64) -> Image:
+    return Image(np.full((height, width, 3), (red, 90, 30), np.uint8))
+
+
+RED, BLUE, LARGE = image(200), image(20), image(90, height=1600, width=1200)
+MIXED = [RED, "a red planet", (BLUE, "a moon"), {"text": "two", "image": [RED, BLUE]}, "", "<|im_end|> {query}"]
+
+
+@pytest.fixture(scope="module")
+def seeing(module_socket):
+    """A server of models that take pictures, and what runs them."""
+    with FakeRuntime(batch_tokens=512) as fake:
+        models = ServedModels(
+            {"see": Embedder(fake.vision), "read": Embedder(fake.qwen3)}, {"judge": Reranker(fake.vision_reranker)}
+        )
+        with module_socket(create_app(models)) as server:
+            yield server, fake
+
+
+def test_vectors_are_those_of_this_process(seeing):
+    server, fake = seeing
+    here = Embedder(fake.vision)
+    there = Embedder(fake.vision, backend=OpenAI(base_url=server.openai_url))
+    assert there.modalities == ("text", "image")
+    assert there.space == here.space
+    for options in ({"role": "document"}, {"role": "query"}, {"role": "query", "instruction": "Find the planet"}):
+        own, found = here.encode(MIXED, **options), there.encode(MIXED, **options)
+        np.testing.assert_allclose(found.vectors, own.vectors, atol=1e-6)
+        assert found.token_counts.tolist() == own.token_counts.tolist()
+        assert found.image_tokens.tolist() == own.image_tokens.tolist()
+    # The instruction is put around once, and no document has it.
+    asked = [text for text in fake.texts if "Find the planet" in text]
+    assert {text.count("<|im_start|>") for text in asked} == {3}
+
+
+def test_a_large_picture_is_sent_in_the_size_in_which_it_is_seen(seeing):
+    server, fake = seeing
+    there = Embedder(fake.vision, backend=OpenAI(base_url=server.openai_url), max_pixels=100_000)
+    size = there.spec.images.fitted(1600, 1200, 100_000)
+    assert size[0] * size[1] <= 100_000
+    seen = Image(fit(LARGE.pixels, size))
+    np.testing.assert_allclose(there.embed_query(LARGE), Embedder(fake.vision).embed_query(seen), atol=1e-6)
+    wide = Embedder(fake.vision, backend=OpenAI(base_url=server.openai_url), max_pixels=2_000_000)
+    with pytest.raises(ArgumentError, match="sees pictures in 1310720 pixels at most, and max_pixels=2000000"):
+        wide.embed_query(LARGE)
+
+
+def test_a_text_that_is_too_long_is_the_same_error(seeing):
+    server, fake = seeing
+    long = "word " * 9000
+    there = Embedder(fake.vision, backend=OpenAI(base_url=server.openai_url), truncate="error")
+    with pytest.raises(InputTooLongError) as caught:
+        there.embed_documents([RED, (BLUE, long), "a"])
+    with pytest.raises(InputTooLongError) as own:
+        Embedder(fake.vision, truncate="error").embed_documents([RED, (BLUE, long), "a"])
+    assert (caught.value.index, caught.value.limit) == (own.value.index, own.value.limit) == (1, 8192)
+    short = Embedder(fake.vision, backend=OpenAI(base_url=server.openai_url), max_tokens=100)
+    with pytest.raises(InputTooLongError) as caught:
+        short.embed_documents(["a", (RED, "word " * 200)])
+    assert caught.value.index == 1
+
+
+def test_scores_are_those_of_this_process(seeing):
+    server, fake = seeing
+    documents = [RED, "a red planet", (BLUE, "a red moon"), {"text": "red", "image": RED}]
+    here = Reranker(fake.vision_reranker)
+    there = Reranker(fake.vision_reranker, backend=RerankHttp(base_url=server.openai_url))
+    for query in ("red planet", RED, (BLUE, "red")):
+        own = here.score(query, documents)
+        np.testing.assert_allclose(there.score(query, documents), own, atol=1e-6)
+        assert len(set(own.tolist())) > 1
+
+
+SERVICE = {"text_endpoint": "/txt/embed", "image_endpoint": "/img/embed"}
+
+
+def test_a_service_with_a_route_for_each(seeing):
+    server, fake = seeing
+    here, there = Embedder(fake.vision), Embedder(fake.vision, backend=HttpSimple(base_url=server.url, **SERVICE))
+    both = [RED, "a red planet", BLUE, "a moon"]
+    np.testing.assert_allclose(there.embed_documents(both), here.embed_documents(both), atol=1e-6)
+    np.testing.assert_allclose(there.embed_query(RED), here.embed_query(RED), atol=1e-6)
+    before = len(fake.runs)
+    for mixed in ((RED, "a moon"), (RED, BLUE)):
+        with pytest.raises(ArgumentTypeError, match="has routes for one text or one image") as caught:
+            there.embed_documents(["a", RED, mixed])
+        assert caught.value.index == 2
+    assert len(fake.runs) == before, "nothing is asked before"
+    with pytest.raises(ArgumentError, match="puts its own prompt"):
+        there.embed_query("a", instruction="Find the planet")
+
+
+def test_a_table_of_models_as_benchmarks_write_it(module_socket, data, tmp_path):
+    """Only the address is another."""
+    with (
+        FakeRuntime(width=4096) as fake,
+        module_socket(create_app(ServedModels({"see": Embedder(fake.vision)}))) as server,
+    ):
+        text = (data / "configs" / "examples" / "multimodal.yaml").read_text("utf-8")
+        path = tmp_path / "models.yaml"
+        path.write_text(text.replace("http://localhost:8003", server.url), "utf-8")
+        there = Registry(load_config(path)).get("qwen3-vl-embed-8b")
+        both = [RED, "a red planet", BLUE]
+        np.testing.assert_allclose(there.embed_documents(both), Embedder(fake.vision).embed_documents(both), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        Tei(base_url="http://127.0.0.1:9"),
+        Ollama(base_url="http://127.0.0.1:9", model="see"),
+        HttpSimple(base_url="http://127.0.0.1:9"),
+        OpenAI(model="see"),
+    ],
+    ids=lambda backend: type(backend).__name__,
+)
+def test_others_refuse_pictures_before_anything_is_asked(seeing, backend, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    _, fake = seeing
+    if isinstance(backend, OpenAI):
+        backend = OpenAI(base_url="https://api.openai.com/v1", model="see")
+    there = Embedder(fake.vision, backend=backend)
+    assert there.modalities == ("text",)
+    with pytest.raises(ArgumentTypeError, match=r"texts\[1\] holds an image") as caught:
+        there.embed_documents(["a", RED])
+    assert caught.value.index == 1
+
+
+@pytest.mark.parametrize("owner", ["embrief", "vllm"])
+def test_a_server_that_is_not_known_to_take_pictures_is_sent_none(seeing, owner):
+    _, fake = seeing
+    row = {"id": fake.vision, "owned_by": owner, "kind": "embedding", "model_id": fake.vision}
+
+    def reply(asked: Asked) -> Reply:
+        return Reply({"data": [row]}) if asked.path.endswith("/models") else Reply({}, 500)
+
+    with LoopbackServer(reply) as server:
+        there = Embedder(fake.vision, backend=OpenAI(base_url=server.url))
+        with pytest.raises(ArgumentTypeError, match="is not known to take images") as caught:
+            there.embed_documents(["a", (BLUE, "b")])
+        assert caught.value.index == 1
+        assert {asked.path for asked in server.seen} == {"/models"}
+
+
+def test_what_a_service_is_sent(seeing):
+    """PNG in base64, one by one where that is said; texts without a prompt, since the service puts it."""
+    _, fake = seeing
+
+    def reply(asked: Asked) -> Reply:
+        return Reply({"vector": [1.0] * 64})
+
+    with LoopbackServer(reply) as server:
+        there = Embedder(fake.vision, backend=HttpSimple(base_url=server.url, one_by_one=True, model="m", **SERVICE))
+        there.embed_documents([RED, "a moon"])
+        bodies = {asked.path: asked.body for asked in server.seen}
+    assert bodies["/txt/embed"] == {"input": "a moon", "model": "m"}
+    file = base64.b64decode(bodies["/img/embed"]["input"])
+    assert Image(io.BytesIO(file).getvalue()) == RED
+    assert file.startswith(b"\x89PNG")
