@@ -203,7 +203,7 @@ def test_broken_files_are_told_by_name_and_stop_no_other(fake, album):
         done = workspace.update([album], model=fake.vision, pages=True)
         reasons = {failure.path.name: failure.reason for failure in done.failed}
         assert set(reasons) == {"cut.png", "page.png", "damaged.pdf", "locked.pdf"}
-        assert "and this is none" in reasons["page.png"]
+        assert "looks like a web page" in reasons["page.png"]
         assert "damaged" in reasons["damaged.pdf"]
         assert "encrypted" in reasons["locked.pdf"]
         assert rows(workspace, album) == sorted(FILES + PAGES)
