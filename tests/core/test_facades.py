@@ -621,3 +621,16 @@ def test_what_is_settled_once_is_computed_once_and_holds_up_no_other_instance() 
     for thread in threads:
         thread.join()
     assert (slow.value, slow.calls, slow.waited) == (7, 1, True)
+
+
+@pytest.mark.parametrize("device", ["cuda:0,1", "cuda:0,cuda:1", ["cuda:0", "cuda:1"]])
+def test_several_devices_are_refused_with_the_reason(device: object) -> None:
+    with pytest.raises(ArgumentError, match="names several, and a model runs on one; start a process for each"):
+        Embedder("embrief/hash", device=device)  # type: ignore[arg-type] # the mistake
+
+
+def test_a_video_is_refused_with_the_reason(fake: FakeRuntime) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"texts\[1\] holds a video, and no model takes videos here") as caught:
+        Embedder(fake.vision).embed_documents(["a", {"video": "film.mp4"}])
+    assert caught.value.index == 1
+    assert fake.runs == []

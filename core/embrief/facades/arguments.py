@@ -188,6 +188,10 @@ def content(value: object, what: str, spec: ModelSpec, *, index: int | None = No
             raise _no_images(what, spec, index)
         return text(value, what)
     if parts is None:
+        if isinstance(value, Mapping) and "video" in value:
+            raise ArgumentTypeError(
+                f"{what} holds a video, and no model takes videos here; pass single frames of it as images", index=index
+            )
         raise ArgumentTypeError(
             f"{what} is {type(value).__name__}; it is a string, an Image, a sequence of both, or a mapping with 'text' "
             f"and 'image'{_string_remedy(value)}",
@@ -429,6 +433,11 @@ def runtime(device: object, dtype: object, truncate: object, runtimes: Iterable[
     known = list(runtimes)
     devices = dict.fromkeys(name for item in known for name in item.devices)
     dtypes = ["auto", *dict.fromkeys(name for item in known for name in item.dtypes)]
+    if isinstance(device, (list, tuple)) or (isinstance(device, str) and "," in device):
+        raise ArgumentError(
+            f"device={device!r} names several, and a model runs on one; start a process for each, with "
+            "device='cuda:<n>', and share the texts out among them"
+        )
     if not isinstance(device, str) or not _DEVICE.fullmatch(device) or _kind(device) not in ("auto", *devices):
         names = ["auto", *(form for name in devices for form in ((name, f"{name}:<n>") if name == "cuda" else (name,)))]
         raise ArgumentError(f"device={device!r} is not known; use {_either(names)}")
