@@ -263,7 +263,7 @@ def _unicode(value: object, what: str, index: int | None) -> None:
             _unicode(item, f"{what}[{place}]", index)
     elif isinstance(value, str) and not value.isascii():
         try:
-            value.encode()
+            str.encode(value)  # a text that carries pictures has an `encode` of its own
         except UnicodeEncodeError as error:
             raise ArgumentError(
                 f"{what} holds half a surrogate pair at position {error.start}, so it is no Unicode text; decode it "

@@ -105,8 +105,8 @@ class GuardedIndex(VectorStoreIndex):
 class GuardedMultiModalIndex(GuardedIndex, MultiModalVectorStoreIndex):  # type: ignore[misc] # returns what that does
     """The same for an index with a store of images beside that of texts: each store has its space.
 
-    LlamaIndex takes a store for empty, and never searches it again, after a call that had nothing for it. Here a store is
-    empty when nothing is in it.
+    LlamaIndex takes a store for empty, and never searches it again, after a call that had nothing for it. Here a store
+    is empty when it holds nothing.
     """
 
     _image_embed_model = _IMAGES
