@@ -323,7 +323,8 @@ def titles(values: object, count: int) -> list[str | None]:
 
 def special_tokens(value: object) -> None:
     """Refuse what says no way to read the names of special tokens."""
-    if value not in (None, *get_args(SpecialTokens)):
+    # A string first: an array compares with every item of its own.
+    if value is not None and not (isinstance(value, str) and value in get_args(SpecialTokens)):
         raise ArgumentError(
             f"special_tokens={value!r} is not known; use {' or '.join(map(repr, get_args(SpecialTokens)))}"
         )
