@@ -13,9 +13,12 @@ import numpy as np
 import PIL.Image
 import pytest
 from langchain_chroma import Chroma
+from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
+from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.messages import HumanMessage
+from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient, models
@@ -83,7 +86,8 @@ def broken(tmp_path):
 
 
 def photos():
-    return [Document(f"photo {place}", metadata={"image": image}) for place, image in enumerate(PICTURES)]
+    # With a letter that is not ASCII, which some look at more closely.
+    return [Document(f"phöto {place}", metadata={"image": image}) for place, image in enumerate(PICTURES)]
 
 
 def test_the_default_models():
@@ -218,12 +222,12 @@ def test_pictures_are_found_by_words_and_words_by_pictures_in_every_store(embedd
             document.metadata = {}
         store.add_documents([*documents, Document(f"about {word(GREEN)}")])
         retriever = store.as_retriever(search_kwargs={"k": 1})
-        assert retriever.invoke(word(RED))[0].page_content == "photo 0", name
-        assert retriever.invoke(image_query(BLUE))[0].page_content == "photo 2", name
-        assert asyncio.run(retriever.ainvoke(image_query(BLUE)))[0].page_content == "photo 2", name
+        assert retriever.invoke(word(RED))[0].page_content == "phöto 0", name
+        assert retriever.invoke(image_query(BLUE))[0].page_content == "phöto 2", name
+        assert asyncio.run(retriever.ainvoke(image_query(BLUE)))[0].page_content == "phöto 2", name
         assert retriever.invoke(image_query(GREEN, "about"))[0].page_content == f"about {word(GREEN)}", name
         by_vector = store.similarity_search_by_vector(embeddings.embed_image_query(RED), k=1)
-        assert by_vector[0].page_content == "photo 0", name
+        assert by_vector[0].page_content == "phöto 0", name
 
 
 def test_without_blocking(embeddings):
@@ -235,10 +239,25 @@ def test_without_blocking(embeddings):
 
 def test_a_store_with_pictures_survives_its_file(embeddings, tmp_path):
     store = guard(InMemoryVectorStore(embeddings))
-    store.add_documents(with_pictures([Document("photo", metadata={"image": BASE64}), Document("text")]))
+    store.add_documents(with_pictures([Document("phöto", metadata={"image": BASE64}), Document("text")]))
     store.dump(str(tmp_path / "store.json"))
     loaded = guard(InMemoryVectorStore.load(str(tmp_path / "store.json"), embeddings))
-    assert loaded.similarity_search(image_query(RED), k=1)[0].page_content == "photo"
+    assert loaded.similarity_search(image_query(RED), k=1)[0].page_content == "phöto"
+
+
+def test_caches_and_record_managers_of_texts_refuse_pictures_instead_of_mixing_them(embeddings, fake):
+    cached = CacheBackedEmbeddings.from_bytes_store(
+        embeddings, InMemoryByteStore(), namespace=embeddings.cache_namespace(), key_encoder="sha256"
+    )
+    store, manager = InMemoryVectorStore(embeddings), InMemoryRecordManager(namespace="photos")
+    manager.create_schema()
+    for call in (
+        lambda: InMemoryVectorStore(cached).add_documents(with_pictures(photos())),
+        lambda: index(with_pictures(photos()), manager, store, key_encoder="sha256"),
+    ):
+        with pytest.raises(ArgumentError, match="one picture for another"):
+            call()
+    assert fake.texts == []
 
 
 def test_chromas_own_way_to_add_images(embeddings, path):
@@ -263,8 +282,8 @@ def test_a_pipeline_finds_and_reranks_pictures(embeddings, reranker):
 
 def test_the_reranker_reads_texts_and_pictures(reranker, fake):
     documents = [Document("a planet"), Document("", metadata={"image": RED}), *with_pictures(photos())[1:]]
-    expected = Reranker(fake.vision_reranker).score("photo", ["a planet", RED, (GREEN, "photo 1"), (BLUE, "photo 2")])
-    found = reranker.compress_documents(documents, "photo")
+    expected = Reranker(fake.vision_reranker).score("phöto", ["a planet", RED, (GREEN, "phöto 1"), (BLUE, "phöto 2")])
+    found = reranker.compress_documents(documents, "phöto")
     assert sorted(document.metadata["relevance_score"] for document in found) == sorted(expected.tolist())
     blocks = [BLOCKS["standard"]]
     for query in (word(RED), image_query(RED), blocks, HumanMessage(content=blocks)):
@@ -274,10 +293,10 @@ def test_the_reranker_reads_texts_and_pictures(reranker, fake):
         ):
             assert found[0].page_content == ""
             assert found[0].metadata["image"] is RED
-    scores = reranker.score([("photo", documents[2]), (image_query(RED), RED), ("a", "b")])
+    scores = reranker.score([("phöto", documents[2]), (image_query(RED), RED), ("a", "b")])
     assert (
         scores
-        == Reranker(fake.vision_reranker).score_pairs([("photo", (GREEN, "photo 1")), (RED, RED), ("a", "b")]).tolist()
+        == Reranker(fake.vision_reranker).score_pairs([("phöto", (GREEN, "phöto 1")), (RED, RED), ("a", "b")]).tolist()
     )
 
 
@@ -312,14 +331,14 @@ def test_a_text_model_refuses_pictures_and_old_classes_see_what_their_model_sees
     old = Qwen3Embeddings(fake.vision)
     assert old.embed_query("a") == Qwen3VLEmbeddings(fake.vision).embed_query("a")
     texts = [document.page_content for document in with_pictures(photos())]
-    seen = [(image, f"photo {place}") for place, image in enumerate(PICTURES)]
+    seen = [(image, f"phöto {place}") for place, image in enumerate(PICTURES)]
     assert old.embed_documents(texts) == Embedder(fake.vision).embed_documents(seen).tolist()
     by_old, by_new = (
         kind(fake.vision_reranker).compress_documents(photos(), word(RED)) for kind in (Qwen3Reranker, Qwen3VLReranker)
     )
     assert by_old == by_new
     # As ever: the text is what a text model sees of a document.
-    assert len(Qwen3Reranker(fake.reranker).compress_documents(photos(), "photo")) == 3
+    assert len(Qwen3Reranker(fake.reranker).compress_documents(photos(), "phöto")) == 3
 
 
 def test_configuration_travels(fake):

@@ -142,6 +142,15 @@ def test_vectors_without_a_stamp_are_refused_and_nothing_is_changed(model, nodes
     assert only_texts.image_vector_store is only_texts.storage_context.vector_stores["image"]
 
 
+def test_texts_and_pictures_may_come_one_after_the_other(model, nodes):
+    index = guard(MultiModalVectorStoreIndex([], embed_model=model, image_embed_model=model))
+    assert (index.is_text_vector_store_empty, index.is_image_vector_store_empty) == (True, True)
+    assert one(index).retrieve(word(PICTURES[0])) == []
+    for node in nodes:
+        index.insert_nodes([node])
+    assert found(one(index).retrieve(word(PICTURES[0]))) == ["text 0", "image 0"]
+
+
 def test_each_store_has_a_model_of_its_own(model, nodes, fake):
     texts = Qwen3Embedding(fake.qwen3, dim=32)
     index = guard(MultiModalVectorStoreIndex(nodes, embed_model=texts, image_embed_model=model), adopt=True)
