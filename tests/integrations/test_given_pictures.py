@@ -102,6 +102,13 @@ def test_a_text_carries_its_pictures_through_copies():
         assert type(carried(twin)[1]) is str
 
 
+def test_nobody_tells_texts_with_pictures_apart_by_their_bytes():
+    with pytest.raises(ArgumentError, match="one picture for another"):
+        PicturedText("red", [Image(FILE)]).encode()
+    assert PicturedText("rosé").encode() == "rosé".encode()
+    assert str(PicturedText("red", [Image(FILE)])).encode() == b"red"
+
+
 def test_a_text_without_pictures_is_a_text():
     assert carried(PicturedText("red")) == "red"
     assert carried("red") == "red"

@@ -53,7 +53,7 @@ llama_index = _IntegrationPlugin(
         package="llama_index_embrief",
         framework="llama_index.core",
         install=install_command("llama-index"),
-        provides=("Qwen3Embedding", "GemmaEmbedding", "Qwen3Rerank"),
+        provides=("Qwen3Embedding", "GemmaEmbedding", "Qwen3VLEmbedding", "Qwen3Rerank", "Qwen3VLRerank"),
     )
 )
 langchain = _IntegrationPlugin(
@@ -62,7 +62,7 @@ langchain = _IntegrationPlugin(
         package="langchain_embrief",
         framework="langchain_core",
         install=install_command("langchain"),
-        provides=("Qwen3Embeddings", "GemmaEmbeddings", "Qwen3Reranker"),
+        provides=("Qwen3Embeddings", "GemmaEmbeddings", "Qwen3VLEmbeddings", "Qwen3Reranker", "Qwen3VLReranker"),
     )
 )
 chroma = _IntegrationPlugin(

@@ -283,7 +283,7 @@ def _unicode(value: object, what: str, index: int | None) -> None:
             _unicode(item, f"{what}[{place}]", index)
     elif isinstance(value, str) and not value.isascii():
         try:
-            value.encode()
+            str.encode(value)  # a text that carries pictures has an `encode` of its own
         except UnicodeEncodeError as error:
             raise ArgumentError(
                 f"{what} holds half a surrogate pair at position {error.start}, so it is no Unicode text; decode it "
@@ -343,7 +343,8 @@ def titles(values: object, count: int) -> list[str | None]:
 
 def special_tokens(value: object) -> None:
     """Refuse what says no way to read the names of special tokens."""
-    if value not in (None, *get_args(SpecialTokens)):
+    # A string first: an array compares with every item of its own.
+    if value is not None and not (isinstance(value, str) and value in get_args(SpecialTokens)):
         raise ArgumentError(
             f"special_tokens={value!r} is not known; use {' or '.join(map(repr, get_args(SpecialTokens)))}"
         )

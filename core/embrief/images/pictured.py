@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
+from embrief.errors import ArgumentError
+
 if TYPE_CHECKING:
     from embrief.facts.prompts import Input
     from embrief.images.image import Image
@@ -27,9 +29,23 @@ class PicturedText(str):
 
     @property
     def content(self) -> Input:
-        """What a facade takes: the pictures, and the text unless there is none."""
-        words = [str(self)] if self else []
+        """What a facade takes: the pictures, and the text unless it is empty or blank."""
+        words = [str(self)] if self.strip() else []
         return [*self.images, *words]
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Refuse: caches and record managers tell texts apart by a digest of their bytes, which has no pictures.
+
+        Raises:
+            ArgumentError: It has pictures, and one of them would be taken for another.
+        """
+        if self.images:
+            raise ArgumentError(
+                "the bytes of a text that carries pictures were asked for, as a cache or a record manager does to tell "
+                "texts apart: it would take one picture for another. Embed and store it without that one (the "
+                "embedder's own cache= knows pictures); str(text) is the text alone"
+            )
+        return super().encode(encoding, errors)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r}, {list(self.images)!r})"

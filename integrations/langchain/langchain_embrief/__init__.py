@@ -19,6 +19,18 @@ except ImportError as error:
 from langchain_embrief.base import EmbriefEmbeddings
 from langchain_embrief.embeddings import GemmaEmbeddings, Qwen3Embeddings
 from langchain_embrief.guarding import guard
+from langchain_embrief.pictures import image_query, with_pictures
 from langchain_embrief.reranker import Qwen3Reranker
+from langchain_embrief.vision import Qwen3VLEmbeddings, Qwen3VLReranker
 
-__all__ = ["EmbriefEmbeddings", "GemmaEmbeddings", "Qwen3Embeddings", "Qwen3Reranker", "guard"]
+__all__ = [
+    "EmbriefEmbeddings",
+    "GemmaEmbeddings",
+    "Qwen3Embeddings",
+    "Qwen3Reranker",
+    "Qwen3VLEmbeddings",
+    "Qwen3VLReranker",
+    "guard",
+    "image_query",
+    "with_pictures",
+]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from langchain_core.embeddings import Embeddings
 from pydantic import InstanceOf, PrivateAttr, field_serializer
 
 from embrief import Embedder, MemoryCache, SqliteCache
-from embrief.wrapping import EmbedderOptions, ato_lists, choose_facade, to_lists
+from embrief.wrapping import EmbedderOptions, ato_lists, carried, choose_facade, listed, to_lists
 from langchain_embrief.options import Configured
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from embrief.wrapping import Input
+
 
 class EmbriefEmbeddings(Configured, Embeddings):
-    """Base of `Qwen3Embeddings` and `GemmaEmbeddings`, which differ in their default model only."""
+    """Base of the embedding classes; serves any model."""
 
     dim: int | None = None
     """Values per vector; `None` is the full width."""
@@ -28,6 +31,7 @@ class EmbriefEmbeddings(Configured, Embeddings):
     cache: InstanceOf[MemoryCache] | InstanceOf[SqliteCache] | None = None
     """Where vectors are kept, so that no text is computed twice: `"memory"`, `"sqlite"`, or the options of one."""
 
+    _other: ClassVar[str] = "Qwen3Reranker({model})"
     _embedder: Embedder = PrivateAttr()
 
     def __init__(
@@ -52,7 +56,7 @@ class EmbriefEmbeddings(Configured, Embeddings):
         kind = type(self)
         default = kind.model_fields["model"].default
         facade = choose_facade(
-            Embedder, embedder, model, options, default=default, owner=kind.__name__, other="Qwen3Reranker({model})"
+            Embedder, embedder, model, options, default=default, owner=kind.__name__, other=kind._other
         )
         super().__init__(**facade.settings.values())
         self._embedder = facade
@@ -87,7 +91,7 @@ class EmbriefEmbeddings(Configured, Embeddings):
             ArgumentError: An option does not fit the model.
             InputTooLongError: The text is too long and `truncate="error"`.
         """
-        vector = self._embedder.embed_query(text, instruction=instruction, task=task)
+        vector = self._embedder.embed_query(self._input(text, "text"), instruction=instruction, task=task)
         return to_lists(vector[None])[0]
 
     def embed_documents(
@@ -108,19 +112,34 @@ class EmbriefEmbeddings(Configured, Embeddings):
             ArgumentError: An option does not fit the model.
             InputTooLongError: A text is too long and `truncate="error"`.
         """
-        return to_lists(self._embedder.embed_documents(texts, titles=titles, task=task))
+        return to_lists(self._embedder.embed_documents(self._inputs(texts), titles=titles, task=task))
 
     async def aembed_query(self, text: str, *, instruction: str | None = None, task: str | None = None) -> list[float]:
         """`embed_query` without blocking the event loop."""
-        vector = await self._embedder.aembed_query(text, instruction=instruction, task=task)
+        vector = await self._embedder.aembed_query(await self._ainput(text), instruction=instruction, task=task)
         return (await ato_lists(self._embedder, vector[None]))[0]
 
     async def aembed_documents(
         self, texts: Sequence[str], *, titles: Sequence[str | None] | None = None, task: str | None = None
     ) -> list[list[float]]:
         """`embed_documents` without blocking the event loop."""
-        vectors = await self._embedder.aembed_documents(texts, titles=titles, task=task)
+        items = await self._embedder.off_loop(partial(self._inputs, texts))
+        vectors = await self._embedder.aembed_documents(items, titles=titles, task=task)
         return await ato_lists(self._embedder, vectors)
+
+    def _input(self, value: Any, what: str, index: int | None = None) -> Input:
+        """Return what the embedder takes of one input."""
+        return carried(value)
+
+    async def _ainput(self, text: Any) -> Input:
+        # A string takes no time, and a query should not wait for a bulk job's turn.
+        if isinstance(text, str):
+            return carried(text)
+        return await self._embedder.off_loop(partial(self._input, text, "text"))
+
+    def _inputs(self, texts: Sequence[Any]) -> list[Input]:
+        items = listed(texts, "texts", "strings")
+        return [self._input(item, f"texts[{index}]", index) for index, item in enumerate(items)]
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return embeddings with another instruction for queries, on the same loaded model.

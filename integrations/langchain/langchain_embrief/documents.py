@@ -22,9 +22,9 @@ def document_list(documents: object) -> list[Document]:
     return found
 
 
-def with_scores(ranked: Sequence[RankedItem[Document]]) -> list[Document]:
+def with_scores(ranked: Sequence[RankedItem[tuple[int, Document]]]) -> list[Document]:
     """Return copies that have their scores in their metadata."""
-    return [_scored(found.item, found.score) for found in ranked]
+    return [_scored(found.item[1], found.score) for found in ranked]
 
 
 def _scored(document: Document, score: float | None) -> Document:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Unpack
 
 from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from embrief import Reranker
-from embrief.wrapping import RerankerOptions, choose_facade, plain_number
+from embrief.wrapping import RerankerOptions, carried, choose_facade, listed, plain_number
 from langchain_embrief.documents import document_list, with_scores
 from langchain_embrief.options import Configured
+from langchain_embrief.pictures import content
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from langchain_core.callbacks import Callbacks
+
+    from embrief.wrapping import Input
 
 
 class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
@@ -38,6 +41,7 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
     top_n: Annotated[int | None, BeforeValidator(plain_number)] = Field(default=None, ge=1, strict=True)
     """How many documents `compress_documents` returns; `None` is all."""
 
+    _other: ClassVar[str] = "Qwen3Embeddings({model})"
     _reranker: Reranker = PrivateAttr()
 
     def __init__(
@@ -71,7 +75,7 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
             options,
             default=default,
             owner=kind.__name__,
-            other="Qwen3Embeddings({model})",
+            other=kind._other,
             also=("top_n",),
         )
         fields = {**facade.settings.values(), "top_n": top_n}
@@ -116,9 +120,9 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
                 `truncate="error"`.
         """
         ranked = self._reranker.rerank_items(
-            query,
-            document_list(documents),
-            text=lambda document: document.page_content,
+            self._input(query, "query"),
+            list(enumerate(document_list(documents))),
+            text=self._document,
             instruction=instruction,
             top_n=self.top_n if top_n is None else top_n,
         )
@@ -135,9 +139,9 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
     ) -> list[Document]:
         """`compress_documents` without blocking the event loop."""
         ranked = await self._reranker.arerank_items(
-            query,
-            document_list(documents),
-            text=lambda document: document.page_content,
+            await self._reranker.off_loop(partial(self._input, query, "query")),
+            list(enumerate(document_list(documents))),
+            text=self._document,
             instruction=instruction,
             top_n=self.top_n if top_n is None else top_n,
         )
@@ -156,8 +160,27 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
         Raises:
             ArgumentTypeError: An item is no pair of strings; the error has the index.
         """
-        scores: list[float] = self._reranker.score_pairs(text_pairs, instruction=instruction).tolist()
+        given = listed(text_pairs, "pairs", "pairs (query, document)")
+        pairs = [self._pair(pair, f"pairs[{index}]", index) for index, pair in enumerate(given)]
+        scores: list[float] = self._reranker.score_pairs(pairs, instruction=instruction).tolist()
         return scores
+
+    def _input(self, value: Any, what: str, index: int | None = None) -> Input:
+        """Return what the reranker takes of a query, or of one side of a pair."""
+        return carried(value)
+
+    def _document(self, placed: tuple[int, Document]) -> Input:
+        """Return what the reranker takes of a document, which comes with its place."""
+        index, document = placed
+        if self._reranker.spec.images is None:
+            return carried(document.page_content)
+        return content(document, f"documents[{index}]", index)
+
+    def _pair(self, pair: Any, what: str, index: int) -> Any:
+        # What is no pair is refused by the reranker, in its own words.
+        if not isinstance(pair, (list, tuple)):
+            return pair
+        return tuple(self._input(side, what, index) for side in pair)
 
     def with_instruction(self, instruction: str | None) -> Self:
         """Return a reranker with another instruction, on the same loaded model.

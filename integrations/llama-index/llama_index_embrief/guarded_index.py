@@ -59,6 +59,19 @@ _TEXTS = Guarded("_vector_store", "this VectorStoreIndex")
 _IMAGES = Guarded("_image_vector_store", "the image store of this MultiModalVectorStoreIndex")
 
 
+class _Emptiness:
+    """Whether a store is empty, whatever the index notes down: a descriptor in the place of the attribute."""
+
+    def __init__(self, part: Guarded) -> None:
+        self._part = part
+
+    def __get__(self, index: Any, owner: type) -> bool:
+        return not getattr(index, self._part.store).data.embedding_dict
+
+    def __set__(self, index: Any, empty: bool) -> None:
+        """Keep nothing."""
+
+
 class GuardedIndex(VectorStoreIndex):
     """What `guard` makes of an index: writes and queries use an embedding model of one space."""
 
@@ -90,9 +103,15 @@ class GuardedIndex(VectorStoreIndex):
 
 
 class GuardedMultiModalIndex(GuardedIndex, MultiModalVectorStoreIndex):  # type: ignore[misc] # returns what that does
-    """The same for an index with a store of images beside that of texts: each store has its space."""
+    """The same for an index with a store of images beside that of texts: each store has its space.
+
+    LlamaIndex takes a store for empty, and never searches it again, after a call that had nothing for it. Here a store
+    is empty when it holds nothing.
+    """
 
     _image_embed_model = _IMAGES
+    _is_text_vector_store_empty = _Emptiness(_TEXTS)
+    _is_image_vector_store_empty = _Emptiness(_IMAGES)
     guarded: ClassVar[Sequence[Guarded]] = (_TEXTS, _IMAGES)
 
 
