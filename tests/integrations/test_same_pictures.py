@@ -13,9 +13,9 @@ from qdrant_client import QdrantClient, models
 from chroma_embrief import ImageLoader, Qwen3VLEmbeddingFunction, add_documents, open_collection
 from embrief import Embedder, Image
 from embrief.testing import FakeRuntime
-from langchain_embrief import Qwen3VLEmbeddings
+from langchain_embrief import Qwen3VLEmbeddings, image_query
 from llama_index_embrief import Qwen3VLEmbedding
-from qdrant_embrief import attach, create_collection, upsert_texts
+from qdrant_embrief import attach, create_collection, query_texts, upsert_texts
 
 
 @pytest.fixture
@@ -77,11 +77,14 @@ def test_documents(fake, jpeg, client, tmp_path):
 def test_queries(fake, jpeg, client):
     embedder = Embedder(fake.vision, instruction="Find the same place")
     Qwen3VLEmbeddings(embedder=embedder).embed_image_query(str(jpeg))
-    Qwen3VLEmbeddingFunction(embedder=embedder).embed_query([np.asarray(Image(jpeg).pixels)])
+    function = Qwen3VLEmbeddingFunction(embedder=embedder)
+    function.embed_query([np.asarray(Image(jpeg).pixels)])
+    function.embed_query([image_query(str(jpeg))])
     attach(client, embedder)
     create_collection(client, "photos", embedder)
     client.query_points("photos", query=models.Image(image=jpeg, model=fake.vision))
+    query_texts(client, "photos", embedder, image_query(str(jpeg)))
     embedder.embed_query(Image(jpeg))
-    assert len(fake.texts) == 4
+    assert len(fake.texts) == 6
     assert len(set(fake.texts)) == 1
     assert "Find the same place." in fake.texts[0]
