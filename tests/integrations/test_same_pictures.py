@@ -1,116 +1,90 @@
-"""The same picture gives the same vector through the core, every framework, the server and the command line."""
+"""The same picture gives the same vector through the core and every framework, on both sides of a search."""
 
 from __future__ import annotations
 
-import base64
-import json
-from pathlib import Path
+import io
 
 import chromadb
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from qdrant_client import QdrantClient, models
-from typer.testing import CliRunner
 
-from chroma_embrief import Qwen3VLEmbeddingFunction
+from chroma_embrief import ImageLoader, Qwen3VLEmbeddingFunction, add_documents, open_collection
 from embrief import Embedder, Image
-from langchain_embrief import Qwen3VLEmbeddings
+from embrief.testing import FakeRuntime
+from langchain_embrief import Qwen3VLEmbeddings, image_query
 from llama_index_embrief import Qwen3VLEmbedding
-from qdrant_embrief import attach
-
-pytest.importorskip("transformers.models.qwen3_vl")
-OPTIONS = {"dtype": "float32", "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def pixels() -> list[np.ndarray]:
-    """Two pictures of different sizes, with edges that a change of size would move."""
-    chance = np.random.default_rng(5)
-    return [chance.integers(0, 256, size, np.uint8) for size in ((70, 110, 3), (96, 64, 3))]
+from qdrant_embrief import attach, create_collection, query_texts, upsert_texts
 
 
 @pytest.fixture
-def embedder(vision_folder: Path) -> Embedder:
-    return Embedder(vision_folder, **OPTIONS)
+def fake():
+    with FakeRuntime() as runtime:
+        yield runtime
 
 
 @pytest.fixture
-def vectors(embedder: Embedder, pixels: list[np.ndarray]) -> np.ndarray:
-    found = embedder.embed_documents([Image(picture) for picture in pixels])
-    assert found[0] @ found[1] < 0.999, "pictures that are told apart"
-    return found
+def jpeg(tmp_path):
+    """A photograph as cameras write it: lossy, and lying on its side."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, "JPEG", exif=exif)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(file.getvalue())
+    return path
 
 
 @pytest.fixture
-def files(tmp_path: Path, pixels: list[np.ndarray]) -> list[Path]:
-    paths = [tmp_path / f"{place}.png" for place in range(len(pixels))]
-    for path, picture in zip(paths, pixels, strict=True):
-        path.write_bytes(Image(picture).to_png())
-    return paths
-
-
-def test_frameworks(
-    vision_folder: Path, embedder: Embedder, vectors: np.ndarray, pixels: list[np.ndarray], files: list[Path]
-) -> None:
-    names = [str(path) for path in files]
-    llama_index = Qwen3VLEmbedding(str(vision_folder), **OPTIONS)
-    np.testing.assert_allclose(llama_index.get_image_embedding_batch(names), vectors, atol=1e-6)
-    langchain = Qwen3VLEmbeddings(str(vision_folder), **OPTIONS)
-    np.testing.assert_allclose(langchain.embed_images(names), vectors, atol=1e-6)
-
-    chroma = chromadb.EphemeralClient().create_collection(
-        "same-pictures", embedding_function=Qwen3VLEmbeddingFunction(embedder=embedder)
-    )
-    chroma.add(ids=["0", "1"], images=pixels)
-    np.testing.assert_allclose(chroma.get(include=["embeddings"])["embeddings"], vectors, atol=1e-5)
-    found = chroma.query(query_images=[pixels[1]], n_results=1, include=["distances"])
-    asked = embedder.embed_query(Image(pixels[1]))
-    assert found["ids"] == [["1"]]
-    np.testing.assert_allclose(1 - found["distances"][0][0], asked @ vectors[1], atol=1e-4)
-
+def client():
     qdrant = QdrantClient(":memory:")
-    attach(qdrant, {"tiny": embedder})
-    qdrant.create_collection("same", models.VectorParams(size=embedder.dim, distance=models.Distance.COSINE))
-    points = [
-        models.PointStruct(id=place, vector=models.Image(image=path, model="tiny")) for place, path in enumerate(files)
-    ]
-    qdrant.upsert("same", points)
-    stored, _ = qdrant.scroll("same", with_vectors=True)
-    np.testing.assert_allclose([point.vector for point in sorted(stored, key=lambda at: at.id)], vectors, atol=1e-5)
+    yield qdrant
     qdrant.close()
 
 
-def test_the_server(embedder: Embedder, vectors: np.ndarray, files: list[Path]) -> None:
-    pytest.importorskip("fastapi", reason="the extra `server` is not installed")
-    from fastapi.testclient import TestClient
+def test_documents(fake, jpeg, client, tmp_path):
+    embedder = Embedder(fake.vision)
+    expected = embedder.embed_documents([Image(jpeg)])[0]
+    function = Qwen3VLEmbeddingFunction(embedder=embedder)
+    loader = ImageLoader(folder=jpeg.parent)
+    made = {
+        "bytes": embedder.embed_documents([Image(jpeg.read_bytes())])[0],
+        "Pillow": embedder.embed_documents([Image(Pillow.open(jpeg))])[0],
+        "LlamaIndex": Qwen3VLEmbedding(embedder=embedder).get_image_embedding(str(jpeg)),
+        "LangChain": Qwen3VLEmbeddings(embedder=embedder).embed_images([str(jpeg)])[0],
+        "Chroma": function(loader([jpeg.name]))[0],
+    }
+    chroma = chromadb.PersistentClient(str(tmp_path / "db"))
+    collection = open_collection(chroma, "photos", function, data_loader=loader)
+    collection.add(ids=["uri"], uris=[jpeg.name])
+    add_documents(chroma, collection, [Image(jpeg)], ids=["image"])
+    kept = collection.get(ids=["uri", "image"], include=["embeddings"])
+    made |= {f"Chroma {name}": row for name, row in zip(kept["ids"], kept["embeddings"], strict=True)}
+    attach(client, embedder)
+    create_collection(client, "photos", embedder)
+    held = models.Image(image=jpeg, model=fake.vision)
+    client.upsert("photos", [models.PointStruct(id=1, vector=held)])
+    upsert_texts(client, "photos", embedder, [Image(jpeg)], ids=[2])
+    made |= {f"Qdrant {point.id}": point.vector for point in client.retrieve("photos", [1, 2], with_vectors=True)}
+    for name, vector in made.items():
+        assert np.allclose(vector, expected, atol=1e-6), name
+    unturned = Image(np.asarray(Pillow.open(jpeg).convert("RGB")))
+    assert not np.allclose(embedder.embed_documents([unturned])[0], expected, atol=1e-3)
 
-    from embrief.server.app import create_app
-    from embrief.server.models import ServedModels
 
-    encoded = [base64.b64encode(path.read_bytes()).decode() for path in files]
-    app = create_app(ServedModels({"eyes": embedder}, {}))
-    with TestClient(app, base_url="http://127.0.0.1:8642") as client:
-        simple = client.post("/img/embed", json={"input": encoded}).json()
-        jina = client.post(
-            "/v1/embeddings", json={"model": "eyes", "input": [{"image": text} for text in encoded]}
-        ).json()
-    np.testing.assert_allclose(_vectors(simple), vectors, atol=1e-6)
-    np.testing.assert_allclose(_vectors(jina), vectors, atol=1e-6)
-
-
-def _vectors(answer: dict) -> list:
-    if "data" in answer:
-        return [item["embedding"] for item in answer["data"]]
-    return answer["embeddings"] if "embeddings" in answer else answer["embedding"]
-
-
-def test_the_command_line(vision_folder: Path, pixels: list[np.ndarray], files: list[Path]) -> None:
-    from embrief.cli import app
-
-    # In the number format that the machine's processor likes best.
-    own = Embedder(vision_folder, device="cpu").embed_documents([Image(picture) for picture in pixels])
-    lines = "".join(json.dumps({"image": str(path)}) + "\n" for path in files)
-    ran = CliRunner().invoke(app, ["embed", "--model", str(vision_folder), "--device", "cpu", "-"], input=lines)
-    assert ran.exit_code == 0, ran.output
-    found = [json.loads(line) for line in ran.stdout.splitlines()]
-    np.testing.assert_allclose([item["embedding"] for item in found], own, atol=1e-6)
+def test_queries(fake, jpeg, client):
+    embedder = Embedder(fake.vision, instruction="Find the same place")
+    Qwen3VLEmbeddings(embedder=embedder).embed_image_query(str(jpeg))
+    function = Qwen3VLEmbeddingFunction(embedder=embedder)
+    function.embed_query([np.asarray(Image(jpeg).pixels)])
+    function.embed_query([image_query(str(jpeg))])
+    attach(client, embedder)
+    create_collection(client, "photos", embedder)
+    client.query_points("photos", query=models.Image(image=jpeg, model=fake.vision))
+    query_texts(client, "photos", embedder, image_query(str(jpeg)))
+    embedder.embed_query(Image(jpeg))
+    assert len(fake.texts) == 6
+    assert len(set(fake.texts)) == 1
+    assert "Find the same place." in fake.texts[0]

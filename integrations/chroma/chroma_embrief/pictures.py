@@ -12,7 +12,7 @@ import numpy as np
 from chromadb.api.types import DataLoader
 
 from embrief import ArgumentError, ArgumentTypeError, Image, ImageLimits
-from embrief.wrapping import as_image, listed
+from embrief.wrapping import as_image, carried, listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,8 @@ Fetch = Callable[[str], bytes]
 def as_inputs(values: object, what: str = "texts") -> list[Any]:
     """Return what Chroma hands to an embedding function as an embedder takes it: an array is a picture.
 
+    Strings that carry pictures, which the wrappers of other frameworks make, are these pictures and their text.
+
     Args:
         values: The list.
         what: Name of the argument, for errors.
@@ -36,7 +38,7 @@ def as_inputs(values: object, what: str = "texts") -> list[Any]:
         ArgumentError: An array is no picture, with its index.
     """
     return [
-        as_image(value, f"images[{index}]", index) if isinstance(value, np.ndarray) else value
+        as_image(value, f"images[{index}]", index) if isinstance(value, np.ndarray) else carried(value)
         for index, value in enumerate(listed(values, what, "strings"))
     ]
 
@@ -48,9 +50,10 @@ class ImageLoader(DataLoader[list[Any]]):
     database can write names there. This one reads regular files, on request of one folder only, and opens no address.
 
     Examples:
-        >>> from pathlib import Path
         >>> import tempfile
+        >>> from pathlib import Path
         >>> import numpy as np
+        >>> from chroma_embrief import ImageLoader
         >>> from embrief import Image
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "dot.png").write_bytes(Image(np.zeros((32, 32, 3), np.uint8)).to_png())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
+import numpy as np
 from chromadb.api.types import QueryResult
 
-from embrief import ArgumentError, ArgumentTypeError, RankedItem, Reranker
-from embrief.wrapping import texts as checked_texts
+from chroma_embrief.pictures import as_inputs
+from embrief import ArgumentError, ArgumentTypeError, Image, RankedItem, Reranker
+from embrief.wrapping import Input, as_image, inputs
 
 _COLUMNS = ("ids", "distances", "documents", "metadatas", "embeddings", "uris", "data")
 
@@ -23,7 +26,7 @@ class RerankedResult(QueryResult):
 
 def rerank_results(
     results: QueryResult | Mapping[str, Any],
-    queries: str | Sequence[str],
+    queries: Input | Sequence[Input],
     reranker: Reranker,
     *,
     instruction: str | None = None,
@@ -31,9 +34,13 @@ def rerank_results(
 ) -> RerankedResult:
     """Order the records of each query by relevance.
 
+    A reranker that takes pictures also reads those that the results hold, with their texts: query with
+    `include=["documents", "data"]`, of a collection that has a data loader.
+
     Args:
-        results: What `collection.query()` returned, documents included. Not changed.
-        queries: The texts that were asked, one per list of records; one string for one query.
+        results: What `collection.query()` returned, documents or pictures included. Not changed.
+        queries: What was asked, one per list of records: texts, and for such a reranker pictures, as of
+            `embed_query`; one string or picture for one query.
         reranker: The reranker.
         instruction: What makes a document relevant; wins over the reranker's.
         top_n: How many records to keep per query; `None` is all.
@@ -42,61 +49,88 @@ def rerank_results(
         All columns in the new order, with the column `rerank_scores`.
 
     Raises:
-        ArgumentError: There are no documents, or not one query per list of records.
-        ArgumentTypeError: `reranker` is none.
+        ArgumentError: There is nothing to read, or not one query per list of records.
+        ArgumentTypeError: `reranker` is none, or a query is a picture and the reranker takes texts only.
     """
+    _check_reranker(reranker)
     pairs = _candidates(results, queries, reranker)
     ranked = [
-        reranker.rerank_items(query, texts, text=str, instruction=instruction, top_n=top_n) for query, texts in pairs
+        reranker.rerank_items(query, items, text=_itself, instruction=instruction, top_n=top_n)
+        for query, items in pairs
     ]
     return _reordered(results, ranked)
 
 
 async def arerank_results(
     results: QueryResult | Mapping[str, Any],
-    queries: str | Sequence[str],
+    queries: Input | Sequence[Input],
     reranker: Reranker,
     *,
     instruction: str | None = None,
     top_n: int | None = None,
 ) -> RerankedResult:
     """`rerank_results` without blocking the event loop."""
-    pairs = _candidates(results, queries, reranker)
+    _check_reranker(reranker)
+    # Off the loop: pictures are copied, and of a model without a record the facts are fetched.
+    pairs = await reranker.off_loop(partial(_candidates, results, queries, reranker))
     # All at once: the queries share batches.
     ranked = await asyncio.gather(
         *(
-            reranker.arerank_items(query, texts, text=str, instruction=instruction, top_n=top_n)
-            for query, texts in pairs
+            reranker.arerank_items(query, items, text=_itself, instruction=instruction, top_n=top_n)
+            for query, items in pairs
         )
     )
     return _reordered(results, ranked)
 
 
-def _candidates(
-    results: QueryResult | Mapping[str, Any], queries: str | Sequence[str], reranker: Reranker
-) -> list[tuple[str, list[str]]]:
+def _check_reranker(reranker: object) -> None:
     if not isinstance(reranker, Reranker):
         raise ArgumentTypeError(f"reranker is an embrief.Reranker, not {type(reranker).__name__}")
-    asked = checked_texts([queries] if isinstance(queries, str) else queries, "queries")
+
+
+def _itself(item: Input) -> Input:
+    return item
+
+
+def _candidates(
+    results: QueryResult | Mapping[str, Any], queries: Input | Sequence[Input], reranker: Reranker
+) -> list[tuple[Input, list[Input]]]:
+    one = isinstance(queries, (str, Image)) or (isinstance(queries, np.ndarray) and queries.ndim > 1)
+    asked = inputs(as_inputs([queries] if one else queries, "queries"), "queries")
     if not isinstance(results, Mapping):
         raise ArgumentTypeError(f"results is what collection.query() returned, not {type(results).__name__}")
     documents = results.get("documents")
-    if documents is None:
+    pictures = results.get("data") if "image" in reranker.modalities else None
+    columns = [column for column in (documents, pictures) if column is not None]
+    if not columns:
         raise ArgumentError("the results have no documents to read; query with include=['documents', ...]")
-    if len(asked) != len(documents):
-        raise ArgumentError(f"there are {len(asked)} queries for the results of {len(documents)}; give the texts asked")
-    for row, texts in enumerate(documents):
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise ArgumentError(
-                    f"record {results['ids'][row][index]!r} has no document for a reranker to read; leave it "
-                    "out with where=..., or store its text",
-                    index=index,
-                )
-    return list(zip(asked, [list(texts) for texts in documents], strict=True))
+    if len(asked) != len(columns[0]):
+        raise ArgumentError(f"there are {len(asked)} queries for the results of {len(columns[0])}; give one each")
+    return [
+        (query, [_read(results, row, index, documents, pictures) for index in range(len(columns[0][row]))])
+        for row, query in enumerate(asked)
+    ]
 
 
-def _reordered(results: QueryResult | Mapping[str, Any], ranked: list[list[RankedItem[str]]]) -> RerankedResult:
+def _read(
+    results: QueryResult | Mapping[str, Any], row: int, index: int, documents: Any | None, pictures: Any | None
+) -> Input:
+    """Return what a reranker reads of a record: its text, its picture, or both."""
+    text = documents[row][index] if documents is not None else None
+    picture = pictures[row][index] if pictures is not None else None
+    if picture is not None:
+        image = as_image(picture, f"data[{index}]", index)
+        return {"text": text, "image": image} if isinstance(text, str) else image
+    if not isinstance(text, str):
+        raise ArgumentError(
+            f"record {results['ids'][row][index]!r} has no document for a reranker to read; leave it out with "
+            "where=..., store its text, or query with include=['data', ...] for a reranker that takes pictures",
+            index=index,
+        )
+    return text
+
+
+def _reordered(results: QueryResult | Mapping[str, Any], ranked: list[list[RankedItem[Input]]]) -> RerankedResult:
     changed: dict[str, Any] = dict(results)
     for name in _COLUMNS:
         column: Any = results.get(name)

@@ -20,10 +20,12 @@ from chroma_embrief import (
     Qwen3EmbeddingFunction,
     Qwen3VLEmbeddingFunction,
     add_documents,
+    arerank_results,
     open_collection,
     release_models,
+    rerank_results,
 )
-from embrief import ArgumentError, ArgumentTypeError, Embedder, Image, ImageLimits, SpaceMismatchError
+from embrief import ArgumentError, ArgumentTypeError, Embedder, Image, ImageLimits, Reranker, SpaceMismatchError
 from embrief.testing import FakeRuntime
 
 
@@ -356,6 +358,41 @@ class TestKept:
         open_collection(chroma_client, "mixed", function)
         with pytest.raises(ArgumentError, match="was made with Qwen3VLEmbeddingFunction"):
             open_collection(chroma_client, "mixed", Qwen3EmbeddingFunction(fake.vision))
+
+
+class TestReranking:
+    @pytest.fixture
+    def found(self, chroma_client, function, tmp_path):
+        for name, shade in {"a.png": 10, "b.png": 20}.items():
+            Pillow.fromarray(picture(shade)).save(tmp_path / name)
+        notes = open_collection(chroma_client, "uris", function, data_loader=ImageLoader(folder=tmp_path))
+        items = [Image(picture(10)), {"text": "a caption", "image": Image(picture(20))}, "a text"]
+        add_documents(chroma_client, notes, items, ids=["a", "b", "text"], uris=["a.png", "b.png", None])
+        return notes.query(query_images=[picture(10)], n_results=3, include=["documents", "data"])
+
+    def test_pictures_and_texts_are_read_together(self, found, fake):
+        best = rerank_results(found, picture(20), Reranker(fake.vision_reranker), top_n=2)
+        assert best["ids"][0][0] == "b"
+        assert np.array_equal(best["data"][0][0], picture(20))
+        assert sorted((len(pair.images), "a caption" in pair.shown) for pair in fake.pairs) == [
+            (1, False), (2, False), (2, True)
+        ]  # fmt: skip
+        again = asyncio.run(arerank_results(found, [picture(20)], Reranker(fake.vision_reranker), top_n=2))
+        assert again["ids"] == best["ids"]
+        texts = rerank_results(found, "a caption", Reranker(fake.vision_reranker))
+        assert texts["ids"][0][0] == "b"
+
+    def test_a_reranker_of_texts_reads_texts_and_refuses_the_rest(self, found, fake):
+        with pytest.raises(ArgumentError, match=r"record 'a' has no document.*include=\['data'"):
+            rerank_results(found, "a caption", Reranker(fake.reranker))
+        captioned = {
+            key: [[value for value, identity in zip(column[0], found["ids"][0], strict=True) if identity != "a"]]
+            for key, column in found.items()
+            if key in ("ids", "documents", "data")
+        }
+        assert rerank_results(captioned, "a caption", Reranker(fake.reranker))["ids"] == [["b", "text"]]
+        with pytest.raises(ArgumentTypeError, match="takes texts only"):
+            rerank_results(captioned, picture(10), Reranker(fake.reranker))
 
 
 REOPEN = """

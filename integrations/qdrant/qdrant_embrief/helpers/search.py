@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from embrief import Embedder, Reranker
 from embrief.errors import ArgumentError, ArgumentTypeError
-from embrief.wrapping import ato_lists, to_lists
+from embrief.wrapping import ato_lists, carried, to_lists
 from qdrant_embrief.helpers.arguments import by_name, counts, require_async, require_key, require_sync, threshold
 from qdrant_embrief.helpers.collections import arequire_known, require_known
 
@@ -110,6 +110,7 @@ def query_texts(
     require_key(text_key, "text_key")
     _check_type(embedder)
     require_known(client, name, _fields(embedder, using, task))
+    query = carried(query)
     vector = to_lists(embedder.embed_query(query, instruction=instruction, task=task)[None])[0]
     found = client.query_points(
         name,
@@ -153,6 +154,7 @@ async def aquery_texts(
     require_key(text_key, "text_key")
     _check_type(embedder)
     await arequire_known(client, name, await embedder.off_loop(partial(_fields, embedder, using, task)))
+    query = carried(query)
     array = await embedder.aembed_query(query, instruction=instruction, task=task)
     vector = (await ato_lists(embedder, array[None]))[0]
     found = await client.query_points(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qdrant_client import models
 
 from embrief.errors import ArgumentError, ArgumentTypeError
-from embrief.wrapping import ato_lists, count, inputs, listed, storing, text_of, to_lists, unicode
+from embrief.wrapping import ato_lists, carried, count, inputs, listed, storing, text_of, to_lists, unicode
 from embrief.wrapping import titles as checked_titles
 from qdrant_embrief.helpers.arguments import (
     Embedders,
@@ -147,7 +147,7 @@ def _plan(
         raise ArgumentError(
             f"text_key and id_key are both {text_key!r}, where only one can be kept; give them two names"
         )
-    items = inputs(texts, "texts")
+    items = [carried(item) for item in inputs(texts, "texts")]
     keys = [str(uuid.uuid4()) for _ in items] if ids is None else _same_length(ids, "ids", len(items))
     extras = [None] * len(items) if payloads is None else _same_length(payloads, "payloads", len(items))
     names = checked_titles(None if titles is None else _same_length(titles, "titles", len(items)), len(items))
