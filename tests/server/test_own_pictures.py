@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("PIL", reason="Pillow is not installed")
 
 from embrief import Embedder, Image, Registry, Reranker, load_config
-from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError
+from embrief.errors import ArgumentError, ArgumentTypeError, InputTooLongError, ModelMismatchError
 from embrief.images.patches import fit
 from embrief.server.app import create_app
 from embrief.server.models import ServedModels
@@ -131,35 +131,38 @@ def test_a_table_of_models_as_benchmarks_write_it(module_socket, data, tmp_path)
         Tei(base_url="http://127.0.0.1:9"),
         Ollama(base_url="http://127.0.0.1:9", model="see"),
         HttpSimple(base_url="http://127.0.0.1:9"),
-        OpenAI(model="see"),
+        OpenAI(base_url="https://api.openai.com/v1", model="see"),
     ],
     ids=lambda backend: type(backend).__name__,
 )
-def test_others_refuse_pictures_before_anything_is_asked(seeing, backend, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    _, fake = seeing
-    if isinstance(backend, OpenAI):
-        backend = OpenAI(base_url="https://api.openai.com/v1", model="see")
-    there = Embedder(fake.vision, backend=backend)
-    assert there.modalities == ("text",)
+def test_others_refuse_such_a_model_before_anything_is_asked(seeing, backend):
+    with pytest.raises(ArgumentError, match="forges a picture"):
+        Embedder(seeing[1].vision, backend=backend)
+
+
+def test_a_route_for_pictures_is_for_models_that_take_them(seeing):
+    with pytest.raises(ArgumentError, match="takes texts only; leave it out"):
+        Embedder(seeing[1].qwen3, backend=HttpSimple(base_url="http://127.0.0.1:9", **SERVICE))
+    text = Embedder(seeing[1].qwen3, backend=HttpSimple(base_url="http://127.0.0.1:9"))
     with pytest.raises(ArgumentTypeError, match=r"texts\[1\] holds an image") as caught:
-        there.embed_documents(["a", RED])
+        text.embed_documents(["a", RED])
     assert caught.value.index == 1
 
 
 @pytest.mark.parametrize("owner", ["embrief", "vllm"])
-def test_a_server_that_is_not_known_to_take_pictures_is_sent_none(seeing, owner):
+@pytest.mark.parametrize("facade", [Embedder, Reranker])
+def test_a_server_that_is_not_known_to_take_pictures_is_sent_nothing(seeing, owner, facade):
     _, fake = seeing
-    row = {"id": fake.vision, "owned_by": owner, "kind": "embedding", "model_id": fake.vision}
+    name, kind = (fake.vision, "embedding") if facade is Embedder else (fake.vision_reranker, "reranker")
+    row = {"id": name, "owned_by": owner, "kind": kind, "model_id": name, "modalities": ["text"]}
 
     def reply(asked: Asked) -> Reply:
         return Reply({"data": [row]}) if asked.path.endswith("/models") else Reply({}, 500)
 
     with LoopbackServer(reply) as server:
-        there = Embedder(fake.vision, backend=OpenAI(base_url=server.url))
-        with pytest.raises(ArgumentTypeError, match="is not known to take images") as caught:
-            there.embed_documents(["a", (BLUE, "b")])
-        assert caught.value.index == 1
+        backend = (OpenAI if facade is Embedder else RerankHttp)(base_url=server.url)
+        with pytest.raises(ModelMismatchError, match="is no server of embrief's that says that it takes pictures"):
+            facade(name, backend=backend).load()
         assert {asked.path for asked in server.seen} == {"/models"}
 
 

@@ -58,13 +58,25 @@ async def opened(
             inputs the error has the index.
     """
     if not (count := count_of(items)):
-        return [item if isinstance(item, str) else _joined(item) for item in items]
+        return _texts(items)
     limits = service.limits
     if count > limits.max_images:
         raise _too_many(count, limits.max_images)
     if "image" not in served.facade.modalities:
         index = None if alone else next(place for place, item in enumerate(items) if count_of([item]))
         raise refused(400, "no_images", _takes_none(service, served), param=what, index=index)
+    return await decoded(service, items, what, alone=alone)
+
+
+async def decoded(service: Service, items: Sequence[Item], what: str, *, alone: bool = False) -> list[Content]:
+    """Return inputs with their pictures decoded, whatever model they are for. Arguments as of `opened`.
+
+    Raises:
+        Refused: A picture is none or too large.
+    """
+    if not count_of(items):
+        return _texts(items)
+    limits = service.limits
     bounds = ImageLimits(max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
     # One after the other: a picture may hold a hundred times as much memory as its file has.
     async with service.decoding:
@@ -113,9 +125,10 @@ def _image(given: Encoded, bounds: ImageLimits) -> Image:
     return image
 
 
-def _joined(parts: tuple[str | Encoded, ...]) -> str:
-    """Return the texts of an input without pictures as one: models that take texts only take no parts."""
-    return "".join(part for part in parts if isinstance(part, str))
+def _texts(items: Sequence[Item]) -> list[Content]:
+    """Return inputs without pictures, each as one text: models that take texts only take no parts."""
+    listed = [(item,) if isinstance(item, str) else item for item in items]
+    return ["".join(part for part in item if isinstance(part, str)) for item in listed]
 
 
 def _takes_none(service: Service, served: Served[Any]) -> str:

@@ -67,12 +67,14 @@ class OpenAIEmbedder(ServerEmbedder):
         if self._hosted:
             return
         served = await self.listed(self.name)
+        if self.spec.images is not None:
+            if served is None or not own.is_own(served) or not own.takes_images(served):
+                raise pictures.refuse_others(self.http.where, self.spec)
+            self._sees = served
         if served is None:
             return
         self.name = served["id"]
         self._more = own.UNCUT if own.is_own(served) else {}
-        if own.is_own(served) and self.spec.images is not None and own.takes_images(served):
-            self._sees = served
         self.limit = whole(served.get("max_model_len"))
         if served.get("owned_by") == "llamacpp":
             self._see_file(served.get("meta"))
@@ -152,15 +154,11 @@ class OpenAIEmbedder(ServerEmbedder):
         """Return the places of a call's inputs, request by request.
 
         Raises:
-            ArgumentTypeError: One holds a picture, and the server is not known to take any.
             ArgumentError: The server sees pictures smaller than they are to be seen.
         """
-        if not pictures.holds_pictures(inputs):
-            return super().parts(inputs, options)
         if self._sees is None:
-            pictures.refuse(inputs, self.http.where, self.spec)
-        else:
-            pictures.check_max_pixels(self._sees.get("max_pixels"), options, self.http.where)
+            return super().parts(inputs, options)
+        pictures.check_max_pixels(inputs, self._sees.get("max_pixels"), options, self.http.where)
         return pictures.parts(inputs, self.batch_rows, self.spec, options)
 
     async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:

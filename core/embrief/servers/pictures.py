@@ -7,7 +7,7 @@ import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import ArgumentError, ArgumentTypeError
+from embrief.errors import ArgumentError, ArgumentTypeError, ModelMismatchError
 from embrief.images.image import Image
 from embrief.images.patches import fit
 
@@ -26,19 +26,13 @@ def holds_pictures(inputs: Sequence[Rendered]) -> bool:
     return any(item.images for item in inputs)
 
 
-def refuse(inputs: Sequence[Rendered], where: str, spec: ModelSpec) -> None:
-    """Refuse pictures that a server is not known to take.
-
-    Raises:
-        ArgumentTypeError: There is one; the error has the index.
-    """
-    for index, item in enumerate(inputs):
-        if item.images:
-            raise ArgumentTypeError(
-                f"the item at index {index} holds an image, and {where} is not known to take images as {spec.id} does: "
-                "a server of embrief's does (`embrief serve`), and the engine",
-                index=index,
-            )
+def refuse_others(where: str, spec: ModelSpec) -> ModelMismatchError:
+    """Return the error for a server that is not known to put the prompts of a model that takes pictures."""
+    return ModelMismatchError(
+        f"{where} is no server of embrief's that says that it takes pictures as {spec.id} does, and no other is sent "
+        "texts for it, since a text with the name of a special token would forge a picture or the end of a turn; run "
+        "the model here, or serve it with `embrief serve`"
+    )
 
 
 def refuse_mixed(inputs: Sequence[Rendered], where: str) -> None:
@@ -120,19 +114,21 @@ def texts(found: Sequence[Content]) -> list[str]:
     return [part for item in listed for part in item if isinstance(part, str)]
 
 
-def check_max_pixels(told: Any, options: RunOptions, where: str) -> None:
-    """Refuse a server that sees pictures smaller than this side is to have them seen.
+def check_max_pixels(inputs: Sequence[Rendered], told: Any, options: RunOptions, where: str) -> None:
+    """Refuse pictures for a server that sees them smaller than this side is to have them seen.
 
     Args:
+        inputs: What is sent.
         told: What the server says of itself; `None`: nothing.
         options: What is asked.
         where: The server's address.
 
     Raises:
-        ArgumentError: It does.
+        ArgumentError: There are some, and it does.
     """
-    if type(told) is int and options.max_pixels is not None and told < options.max_pixels:
+    most = options.max_pixels
+    if type(told) is int and most is not None and told < most and holds_pictures(inputs):
         raise ArgumentError(
-            f"{where} sees pictures in {told} pixels at most, and max_pixels={options.max_pixels} is wanted; pass "
-            f"max_pixels={told}, or set it there"
+            f"{where} sees pictures in {told} pixels at most, and max_pixels={most} is wanted; pass max_pixels={told}, "
+            "or set it there"
         )

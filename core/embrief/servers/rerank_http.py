@@ -21,7 +21,7 @@ from embrief.servers import pictures
 from embrief.servers.answers import OTHER_KIND, in_order, items_of, log_odds, scores, too_long, whole
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.servers.model import ServerReranker
-from embrief.servers.own import OWNER, UNCUT, takes_images
+from embrief.servers.own import OWNER, UNCUT, is_own, takes_images
 from embrief.servers.runtime import served_name
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class RerankHttpModel(ServerReranker):
             self._scale = "probability" if self._scale == "auto" else self._scale
             return
         served = await self.listed(self.name)
+        if self.spec.images is not None:
+            if served is None or not is_own(served) or not takes_images(served):
+                raise pictures.refuse_others(self.http.where, self.spec)
+            self._sees = served
         if served is not None:
             self.name = served["id"]
             if served.get("owned_by") == "infinity":
@@ -81,7 +85,6 @@ class RerankHttpModel(ServerReranker):
             self._fills_slots = self._fills_slots and served.get("owned_by") not in ("vllm", OWNER)
             if served.get("owned_by") == OWNER:
                 self._check_own()
-                self._sees = served if self.spec.images is not None and takes_images(served) else None
                 self._scale, self._more = "probability", {**UNCUT, "return_documents": False}
                 return
         if self.options.probe == "off" and self._scale != "auto":
@@ -125,15 +128,11 @@ class RerankHttpModel(ServerReranker):
         """Return the places of a call's pairs, request by request.
 
         Raises:
-            ArgumentTypeError: One holds a picture, and the server is not known to take any.
             ArgumentError: The server sees pictures smaller than they are to be seen.
         """
-        if not pictures.holds_pictures(inputs):
-            return super().parts(inputs, options)
         if self._sees is None:
-            pictures.refuse(inputs, self.http.where, self.spec)
-        else:
-            pictures.check_max_pixels(self._sees.get("max_pixels"), options, self.http.where)
+            return super().parts(inputs, options)
+        pictures.check_max_pixels(inputs, self._sees.get("max_pixels"), options, self.http.where)
         return pictures.parts(inputs, self.batch_rows, self.spec, options)
 
     async def arun(self, inputs: Sequence[Rendered], options: RunOptions) -> Output:

@@ -44,16 +44,17 @@ class ServerRuntime(Runtime):
             return Refusal(
                 "serves models with a record; of a folder nobody can say whether the server has the same", "files"
             )
-        if spec.images is not None:
-            return Refusal(
-                "sends a text in one piece with its prompt, in which the name of a special token forges a picture or "
-                "the end of a turn"
-            )
         if spec.architecture == "hash":
             return Refusal("serves models that servers have, and this one is a few lines of this package")
         options = ask.options
         if not isinstance(options, self.Options):
             raise ArgumentTypeError(f"{self.name} takes {self.Options.__name__}, not {type(options).__name__}")
+        if spec.images is not None and not self.images(spec, options):
+            return Refusal(
+                "sends a text in one piece with its prompt, in which the name of a special token forges a picture or "
+                "the end of a turn; a server of embrief's puts the prompt itself, by OpenAI(base_url=...) or "
+                "RerankHttp(base_url=...)"
+            )
         refusal = self.refusal(spec, options)
         if refusal is not None:
             return refusal

@@ -43,8 +43,8 @@ def pictures(value: Any) -> list[Item]:
         ArgumentError: One is something else; of a list the error has the index.
     """
     if isinstance(value, list):
-        return [_indexed(index, lambda each=each: (picture(each),)) for index, each in enumerate(value)]
-    return [(picture(value),)]
+        return [_indexed(index, _alone, each) for index, each in enumerate(value)]
+    return [_alone(value)]
 
 
 def item(value: Any) -> Item:
@@ -87,7 +87,7 @@ def items(value: Any) -> list[Item]:
     """
     if not isinstance(value, list):
         raise ArgumentError(f"a list of texts belongs here, not {kind_of(value)}")
-    return [_indexed(index, lambda each=each: item(each)) for index, each in enumerate(value)]
+    return [_indexed(index, item, each) for index, each in enumerate(value)]
 
 
 def one_or_many(value: Any) -> list[Item]:
@@ -130,9 +130,13 @@ def _item(parts: tuple[str | Encoded, ...]) -> Item:
     return tuple(each for each in parts if each != "") or ""
 
 
-def _indexed(index: int, read: Callable[[], Item]) -> Item:
+def _alone(value: Any) -> Item:
+    return (picture(value),)
+
+
+def _indexed(index: int, read: Callable[[Any], Item], value: Any) -> Item:
     try:
-        return read()
+        return read(value)
     except ArgumentError as error:
         raise ArgumentError(f"the item at index {index}: {error}", index=index) from None
 
@@ -170,5 +174,7 @@ OneOrMany = Annotated[
     list[Any], BeforeValidator(one_or_many), WithJsonSchema({"anyOf": [{"type": "string"}, _PAIR, _CONTENT, _ITEMS]})
 ]
 """One of them, or a list."""
+Picture = Annotated[Any, BeforeValidator(picture), WithJsonSchema(_PICTURE)]
+"""A picture."""
 Pictures = Annotated[list[Any], BeforeValidator(pictures), WithJsonSchema({"anyOf": [_PICTURE, _PICTURES]})]
 """A picture, or a list of pictures."""

@@ -25,7 +25,8 @@ POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self'",
+        # Pictures that were found are fetched with the key, and shown from the tab's own memory.
+        "img-src 'self' blob:",
         "connect-src 'self'",
         "frame-ancestors 'none'",
         "base-uri 'none'",

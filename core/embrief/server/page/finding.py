@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ import numpy as np
 
 from embrief.indexing import searching
 from embrief.indexing.making import takes_titles
+from embrief.indexing.picture_files import PicturesOfHits
 from embrief.server.asking import asked
+from embrief.server.failures import refused
 from embrief.server.page.plane import Plane, on_plane
 from embrief.server.page.shelf import model_name
 from embrief.server.work import Told, embed, score
@@ -22,11 +25,13 @@ if TYPE_CHECKING:
 
     from embrief.facades.embedder import Embedder, EmbeddingResult
     from embrief.facades.reranker import Reranker
+    from embrief.facts.prompts import Content
     from embrief.facts.vectors import Matrix
     from embrief.indexing.searching import Hit
     from embrief.indexing.table import CollectionInfo
     from embrief.server.models import Served
     from embrief.server.page.shelf import Shelf
+    from embrief.server.pictures import Item
     from embrief.server.service import Service
 
 
@@ -52,13 +57,14 @@ class Candidate:
             "text": self.text,
             "number": self.number,
             "path": hit and hit.path,
-            "start_line": hit and hit.start_line,
-            "end_line": hit and hit.end_line,
+            "start_line": hit.start_line if hit is not None and not hit.is_picture else None,
+            "end_line": hit.end_line if hit is not None and not hit.is_picture else None,
             "page": hit and hit.page,
             "title": hit and hit.title,
             "read_title": hit.title if hit is not None and self.titled else None,
             "kind": hit and hit.kind,
             "state": hit and hit.state,
+            "picture": hit.id if hit is not None and hit.is_picture else None,
             "tokens": self.tokens,
             "truncated": self.truncated,
         }
@@ -112,22 +118,25 @@ class Found:
 
 
 def in_collection(
-    shelf: Shelf, info: CollectionInfo, question: str, instructions: Sequence[str | None], count: int
+    shelf: Shelf, info: CollectionInfo, question: Content, instructions: Sequence[str | None], count: int
 ) -> Found:
     """Ask a collection. Blocks: for a thread.
 
     Args:
         shelf: Where it is from.
         info: The collection.
-        question: The question.
+        question: The question, perhaps with a picture.
         instructions: One or two; `None`: the model's own.
         count: Passages per instruction at most.
 
     Raises:
-        Refused: The collection cannot be used.
+        Refused: The collection cannot be used, or its model takes no pictures and the question holds one.
         EmbriefError: The model failed.
     """
     with shelf.opened(info) as opened, shelf.embedder(info) as embedder:
+        if not isinstance(question, str) and "image" not in embedder.modalities:
+            message = f"the collection {info.name!r} was indexed with a model that takes texts only; ask in words"
+            raise refused(400, "no_images", message, param="image")
         instructed = takes_instructions(embedder)
         roots = {name: Path(root) for name, root in info.roots}
         hits: dict[str, Hit] = {}
@@ -145,11 +154,16 @@ def in_collection(
         titled = takes_titles(embedder)
         passages = list(hits.values())
         titles = [hit.title for hit in passages] if titled else None
+        # What a picture has nobody knows without looking at it again.
         counts = embedder.count_tokens([hit.text for hit in passages], role="document", titles=titles)
+        tokens_of = [
+            None if hit.is_picture else tokens
+            for hit, tokens in zip(passages, _plain(counts, len(passages)), strict=True)
+        ]
         return _found(
             [
                 Candidate(hit.text, hit=hit, titled=titled, tokens=tokens, truncated=_longer(tokens, embedder))
-                for hit, tokens in zip(passages, _plain(counts, len(passages)), strict=True)
+                for hit, tokens in zip(passages, tokens_of, strict=True)
             ],
             documents,
             instructions,
@@ -163,7 +177,7 @@ def in_collection(
 async def among_texts(
     service: Service,
     served: Served[Embedder],
-    question: str,
+    question: Item,
     texts: Sequence[str],
     instructions: Sequence[str | None],
     count: int,
@@ -173,7 +187,7 @@ async def among_texts(
     Args:
         service: The server.
         served: The embedding model.
-        question: The question.
+        question: The question, perhaps with a picture.
         texts: The texts.
         instructions: As of `in_collection`.
         count: Texts per instruction at most.
@@ -183,10 +197,8 @@ async def among_texts(
     """
     instructed = takes_instructions(served.facade)
     documents = await embed(service, served, texts, asked(served, "document"))
-    questions = [
-        await embed(service, served, [question], asked(served, "query", instruction=item if instructed else None))
-        for item in instructions
-    ]
+    asks = [asked(served, "query", instruction=item if instructed else None) for item in instructions]
+    questions = [await embed(service, served, [question], ask, what="image", alone=True) for ask in asks]
     told = Told.of(documents)
     units = _unit(documents.vectors)
     rankings = []
@@ -210,27 +222,52 @@ async def among_texts(
     )
 
 
-async def reranked(service: Service, served: Served[Reranker], question: str, found: Found) -> list[list[Place]]:
+async def reranked(service: Service, served: Served[Reranker], question: Content, found: Found) -> list[list[Place]]:
     """Return the order in which a reranker puts what each instruction has found.
+
+    Pictures whose files are no longer what was indexed are left out.
 
     Raises:
         Refused, EmbriefError: As of `score`.
     """
     reranker = served.facade
+    async with service.decoding:
+        contents = await asyncio.to_thread(_contents, found.candidates)
     orders = []
     for side in found.sides:
         told = side.instruction if reranker.spec.instructed else None
-        texts = [found.candidates[place.document].text for place in side.nearest]
+        judged = [(place, item) for place in side.nearest if (item := contents[place.document]) is not None]
+        texts = [item for _, item in judged]
         scores = await score(service, served, question, texts, instruction=told)
         counts = _plain(await reranker.acount_tokens(question, texts, instruction=told), len(texts))
         order = np.argsort(-scores, kind="stable")
         orders.append(
             [
-                Place(side.nearest[row].document, float(scores[row]), counts[row], _longer(counts[row], reranker))
+                Place(judged[row][0].document, float(scores[row]), counts[row], _longer(counts[row], reranker))
                 for row in order
             ]
         )
     return orders
+
+
+def _contents(candidates: Sequence[Candidate]) -> list[Content | None]:
+    """Return what a reranker reads of each, `None` of a picture that is no longer there. Blocks."""
+    pictures = PicturesOfHits()
+    found: list[Content | None] = []
+    for candidate in candidates:
+        if candidate.hit is None or not candidate.hit.is_picture:
+            found.append(candidate.text)
+        else:
+            image = pictures.of(candidate.hit)
+            found.append(None if image is None else (image,))
+    return found
+
+
+def holds_pictures(question: Item, found: Found) -> bool:
+    """Return whether a reranker would have to look at a picture."""
+    return not isinstance(question, str) or any(
+        candidate.hit is not None and candidate.hit.is_picture for candidate in found.candidates
+    )
 
 
 def takes_instructions(embedder: Embedder) -> bool:

@@ -13,16 +13,27 @@ from embrief.facades.reranker import Reranker
 from embrief.indexing.table import CollectionInfo
 from embrief.server.dialects.base import Dialect
 from embrief.server.dialects.fields import Text, Texts
+from embrief.server.dialects.parts import Picture
 from embrief.server.failures import refused
 from embrief.server.models import Served
-from embrief.server.page.finding import Found, Place, among_texts, in_collection, reranked, takes_instructions
+from embrief.server.page.finding import (
+    Found,
+    Place,
+    among_texts,
+    holds_pictures,
+    in_collection,
+    reranked,
+    takes_instructions,
+)
+from embrief.server.page.pictures import KIND, FoundPictures, thumbnail
 from embrief.server.page.rendering import Shown, show_pair, show_text
 from embrief.server.page.shelf import Shelf, told
+from embrief.server.pictures import Item, decoded
 from embrief.server.service import CallerOf, ServiceOf
 from embrief.server.shapes import plain
 from embrief.server.work import answer
 
-PATHS = ("/api/choices", "/api/search", "/api/prompts")
+PATHS = ("/api/choices", "/api/search", "/api/prompts", "/api/picture")
 MOST_SHOWN = 50
 """Texts that a ranking has at most."""
 MOST_SAID = 20_000
@@ -36,7 +47,8 @@ _Blank = Annotated[Text | None, Field(description="Blank or null: the model's ow
 class SearchRequest(BaseModel):
     """What POST /api/search is asked: of a collection, or of texts."""
 
-    question: Text
+    question: Annotated[Text, Field(description="May be empty beside a picture.")]
+    image: Annotated[Picture | None, Field(description="A picture to ask with, in base64.")] = None
     collection: Annotated[Text | None, Field(description="An id of /api/choices.")] = None
     texts: Texts | None = None
     model: Annotated[Text | None, Field(description="Of texts: a name that is served; without one the first.")] = None
@@ -57,10 +69,18 @@ class PromptsRequest(BaseModel):
     reranker: Text | None = None
 
 
+class PictureRequest(BaseModel):
+    """What POST /api/picture is asked."""
+
+    collection: Annotated[Text, Field(description="An id of /api/choices.")]
+    picture: Annotated[Text, Field(description="As a document that was found has it.")]
+
+
 def router(shelf: Shelf) -> APIRouter:
     """Return the routes of a page over some collections."""
     dialect = Dialect("page", plain)
     made = dialect.router
+    pictures = FoundPictures()
 
     @made.get("/api/choices")
     async def choices(service: ServiceOf, caller: CallerOf) -> Response:
@@ -79,7 +99,8 @@ def router(shelf: Shelf) -> APIRouter:
     @made.post("/api/search")
     async def search(body: SearchRequest, service: ServiceOf, caller: CallerOf) -> Response:
         """Rank passages or texts: by their vectors, and by a reranker."""
-        _check_said(body.question, body.instructions)
+        _check_said(body.question, body.instructions, alone=body.image is None)
+        question = _question(body)
         instructions = [_said(item) for item in body.instructions]
         judge = None if body.reranker is None else service.models.reranker(body.reranker)
         began = time.perf_counter()
@@ -87,15 +108,22 @@ def router(shelf: Shelf) -> APIRouter:
             if body.texts is not None:
                 raise refused(400, "invalid_request", "collection and texts are two sources; give one", param="texts")
             info = await asyncio.to_thread(shelf.find, body.collection, caller)
-            found = await asyncio.to_thread(in_collection, shelf, info, body.question, instructions, body.count)
+            (asked,) = await decoded(service, [question], "image", alone=True)
+            found = await asyncio.to_thread(in_collection, shelf, info, asked, instructions, body.count)
+            pictures.note(body.collection, (item.hit for item in found.candidates if item.hit is not None))
         else:
             texts = _texts(body.texts)
             served = service.models.embedder(body.model)[0]
-            found = await among_texts(service, served, body.question, texts, instructions, body.count)
+            found = await among_texts(service, served, question, texts, instructions, body.count)
         middle = time.perf_counter()
-        orders = None if judge is None else await reranked(service, judge, body.question, found)
+        unseen = judge is not None and "image" not in judge.facade.modalities and holds_pictures(question, found)
+        orders = None
+        if judge is not None and not unseen:
+            (asked,) = await decoded(service, [question], "image", alone=True)
+            orders = await reranked(service, judge, asked, found)
         content = _content(found, orders)
-        content["reranker"] = None if judge is None else _reranker(judge)
+        content["reranker"] = None if judge is None or unseen else _reranker(judge)
+        content["not_asked"] = judge.name if judge is not None and unseen else None
         content["seconds"] = {"search": middle - began, "rerank": time.perf_counter() - middle}
         return await answer(content, numbers=sum(len(candidate.text) for candidate in found.candidates))
 
@@ -121,7 +149,27 @@ def router(shelf: Shelf) -> APIRouter:
         content = {**shown, "pair": None if pair is None else pair.to_json()}
         return await answer(content, numbers=len(body.text) + len(body.question))
 
+    @made.post("/api/picture")
+    async def picture(body: PictureRequest, service: ServiceOf, caller: CallerOf) -> Response:
+        """Return a picture that a search has found, as a small JPEG."""
+        await asyncio.to_thread(shelf.find, body.collection, caller)
+        hit = pictures.find(body.collection, body.picture)
+        drawn: bytes | None = None
+        if hit is not None:
+            async with service.decoding:
+                drawn = await asyncio.to_thread(thumbnail, hit)
+        if drawn is None:
+            told = "there is no such picture now; its file may have changed, or the search is long ago"
+            raise refused(404, "picture_not_found", told, param="picture")
+        return Response(drawn, media_type=KIND)
+
     return made
+
+
+def _question(body: SearchRequest) -> Item:
+    if body.image is None:
+        return body.question
+    return (body.image, body.question) if body.question.strip() else (body.image,)
 
 
 def _of_collection(shelf: Shelf, info: CollectionInfo, body: PromptsRequest) -> dict[str, Any]:
@@ -168,6 +216,7 @@ def _model(served: Served[Embedder]) -> dict[str, Any]:
         "name": served.name,
         "dim": facade.dim,
         "max_tokens": facade.max_tokens,
+        "modalities": list(facade.modalities),
         "instructed": takes_instructions(facade),
         "instruction": facade.settings.instruction or facade.spec.prompts.default_instruction,
     }
@@ -183,8 +232,8 @@ def _reranker(served: Served[Reranker]) -> dict[str, Any]:
     }
 
 
-def _check_said(question: str, instructions: list[str | None]) -> None:
-    if not question.strip():
+def _check_said(question: str, instructions: list[str | None], *, alone: bool = True) -> None:
+    if alone and not question.strip():
         raise refused(400, "invalid_request", "the question is empty; ask for something", param="question")
     for param, said in (("question", question), *(("instructions", item or "") for item in instructions)):
         if len(said) > MOST_SAID:

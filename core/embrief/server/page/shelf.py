@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, EmbriefError, SpaceMismatchError, StoreError, StoreInUseError
 from embrief.server.failures import RETRY_AFTER, Refused, refused
 from embrief.server.keys import ANYBODY
@@ -125,7 +126,17 @@ def told(info: CollectionInfo) -> dict[str, Any]:
         "files": info.files,
         "passages": info.passages,
         "updated": info.updated,
+        "takes_pictures": _takes_pictures(info.model),
     }
+
+
+def _takes_pictures(model: str) -> bool | None:
+    """Return whether a collection can be asked with a picture, `None` where only loading its model would tell."""
+    try:
+        spec = plugins().catalog.find_model(model)
+    except EmbriefError:
+        spec = None
+    return None if spec is None else spec.images is not None
 
 
 def model_name(model: str) -> str:

@@ -24,15 +24,14 @@ function failure(status, headers, said) {
   return new Problem(message, status);
 }
 
-export async function ask(path, body, signal) {
+async function send(path, body, signal) {
   const headers = {};
   if (body !== undefined) headers["content-type"] = "application/json";
   if (key.get() !== null) headers["authorization"] = `Bearer ${key.get()}`;
   const request = { headers, signal, credentials: "omit", cache: "no-store", redirect: "error" };
   if (body !== undefined) Object.assign(request, { method: "POST", body: JSON.stringify(body) });
-  let answer;
   try {
-    answer = await fetch(path, request);
+    return await fetch(path, request);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     if (headers.authorization && /[^\x20-\x7e]/.test(headers.authorization)) {
@@ -40,6 +39,10 @@ export async function ask(path, body, signal) {
     }
     throw new Problem("The server does not answer. Is it still running?");
   }
+}
+
+export async function ask(path, body, signal) {
+  const answer = await send(path, body, signal);
   let said;
   try {
     said = await answer.json();
@@ -50,4 +53,11 @@ export async function ask(path, body, signal) {
   if (!answer.ok) throw failure(answer.status, answer.headers, said);
   if (said === null) throw new Problem("The server's answer cannot be read.", answer.status);
   return said;
+}
+
+// A picture that was found, as a Blob; null where it is no longer there.
+export async function picture(body, signal) {
+  const answer = await send("api/picture", body, signal);
+  if (!answer.ok || answer.headers.get("content-type") !== "image/jpeg") return null;
+  return await answer.blob();
 }

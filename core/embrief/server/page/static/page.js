@@ -4,6 +4,7 @@ import { Problem, ask, key } from "./api.js";
 import { byId, el, many, number, sentence, show } from "./dom.js";
 import { QUESTION, TEXTS } from "./example.js";
 import { Chart, explain } from "./map.js";
+import { Pictures, encoded } from "./pictures.js";
 import { rendered } from "./prompt.js";
 import { Pair, nameOf } from "./ranking.js";
 
@@ -22,7 +23,8 @@ const state = {
   prompts: new Map(),
 };
 
-const pair = new Pair(byId("pair"), (document) => select(document), () => byId("prompt").focus());
+const pictures = new Pictures();
+const pair = new Pair(byId("pair"), pictures, (document) => select(document), () => byId("prompt").focus());
 const chart = new Chart(byId("map"), (document) => pair.select(document));
 
 // What can be asked.
@@ -69,6 +71,8 @@ function changed() {
   byId("texts-told").textContent = count ? many(count, "text") : "No text yet";
   const model = state.choices?.models.find((item) => item.name === byId("model").value);
   const reranker = state.choices?.rerankers.find((item) => item.name === byId("reranker").value);
+  // Of a folder or a name of the configuration nobody knows before its model is loaded; the server says it then.
+  show(byId("picture-field"), own ? own.takes_pictures !== false : Boolean(model?.modalities.includes("image")));
   const usual = (!own && model?.instruction) || reranker?.instruction;
   byId("instruction").placeholder = usual || "The model's own";
 }
@@ -104,13 +108,19 @@ function working(on) {
   byId("go").textContent = on ? "Asking" : "Ask";
 }
 
-function request() {
+function chosen() {
+  return byId("picture-field").hidden ? null : (byId("picture").files[0] ?? null);
+}
+
+async function request() {
   const question = byId("question").value;
-  if (!question.trim()) throw new Problem("Write a question first.");
+  const file = chosen();
+  if (!question.trim() && !file) throw new Problem("Write a question first.");
   const instructions = [byId("instruction").value.trim() || null];
   if (!byId("second-field").hidden) instructions.push(byId("second").value.trim() || null);
   const said = { question, instructions, count: Number(byId("count").value) };
   said.reranker = byId("reranker").value || null;
+  if (file) said.image = await encoded(file);
   const own = collection();
   if (own) return { ...said, collection: own.id };
   const texts = pasted();
@@ -124,7 +134,7 @@ async function submit() {
   let said;
   try {
     if (state.choices === null && !(await start())) return;
-    said = request();
+    said = await request();
   } catch (error) {
     complain(error);
     byId(byId("question").value.trim() ? "texts" : "question").focus();
@@ -136,6 +146,7 @@ async function submit() {
   try {
     const found = await ask("api/search", said, asking.signal);
     if (asking !== state.asking) return;
+    pictures.begin(said.collection ?? null);
     Object.assign(state, { asked: said, found, view: 0, document: null, prompts: new Map() });
     render();
   } catch (error) {
@@ -224,6 +235,7 @@ function report() {
   const notes = [`${said.join(", ")}.`];
   if (cut) notes.push(`${many(cut, "text")} ${cut === 1 ? "is" : "are"} longer than ${found.model.name} reads.`);
   if (found.sides.some((side) => side.truncated)) notes.push("The question is longer than the model reads.");
+  if (found.not_asked) notes.push(`${found.not_asked} reads texts only, and was not asked about pictures.`);
   if (found.sides.some((side) => side.instruction !== null)) {
     if (!found.model.instructed) notes.push(`${found.model.name} has no place for an instruction.`);
     if (found.reranker?.instructed === false) notes.push(`${found.reranker.name} has no place for an instruction.`);
@@ -247,8 +259,18 @@ function detail() {
   byId("detail-name").textContent = nameOf(text);
   const facts = [text.title && text.title !== nameOf(text) ? text.title : null, STATES[text.state]];
   byId("detail-facts").textContent = facts.filter(Boolean).join(" · ");
-  if (state.tab === "pair" && !state.found.reranker) state.tab = "document";
-  const kinds = Object.keys(KINDS).filter((kind) => kind !== "pair" || state.found.reranker);
+  show(byId("tabs").parentElement, !text.picture);
+  if (text.picture) {
+    state.reading?.abort();
+    byId("prompt").removeAttribute("aria-labelledby");
+    byId("prompt").replaceChildren(pictures.show(text.picture, "large"));
+    return;
+  }
+  // What is read of a question with a picture is not shown in words.
+  const kinds = Object.keys(KINDS).filter(
+    (kind) => kind === "document" || (!state.asked.image && (kind !== "pair" || state.found.reranker)),
+  );
+  if (!kinds.includes(state.tab)) state.tab = "document";
   byId("tabs").replaceChildren(
     ...kinds.map((kind) =>
       el(
@@ -281,10 +303,11 @@ async function prompt(text) {
   byId("prompt").replaceChildren(el("div", { class: "rendered waiting", dir: "auto" }, text.text));
   const reading = (state.reading = new AbortController());
   const body = {
-    question: asked.question,
+    // Beside a picture only the text is shown, and the route wants a question.
+    question: asked.image ? "-" : asked.question,
     text: text.text,
     title: text.read_title,
-    reranker: asked.reranker,
+    reranker: asked.image || !found.reranker ? null : asked.reranker,
     collection: asked.collection,
     model: asked.model,
   };
@@ -354,6 +377,8 @@ function forgetKey() {
   state.prompts.clear();
   show(byId("results"), false);
   for (const id of ["pair", "map", "prompt"]) byId(id).replaceChildren();
+  pictures.begin(null);
+  byId("picture").value = "";
   byId("key-dialog").close();
   void start();
 }

@@ -7,7 +7,7 @@ export const placeOf = (ranking, document) => ranking.places.findIndex((place) =
 export function nameOf(text) {
   if (text.path === null) return `Text ${text.number}`;
   const page = text.page === null ? "" : ` page ${text.page}`;
-  return `${text.path}:${text.start_line}${page}`;
+  return text.start_line === null ? `${text.path}${page}` : `${text.path}:${text.start_line}${page}`;
 }
 
 function bar(score) {
@@ -42,10 +42,12 @@ function beginning(text) {
   return (below.trim() || said).replace(/\s+/g, " ").trim();
 }
 
-function row(text, place, index, before) {
+function row(text, place, index, before, pictures) {
   const name = el("span", { class: "name", dir: "auto" }, nameOf(text));
   const cut = (place.truncated ?? text.truncated) ? el("span", { class: "moved warned" }, "cut off") : null;
-  const snippet = el("span", { class: "snippet", dir: "auto" }, beginning(text));
+  const snippet = text.picture
+    ? pictures.show(text.picture, "small")
+    : el("span", { class: "snippet", dir: "auto" }, beginning(text));
   return el(
     "li",
     {
@@ -61,9 +63,9 @@ function row(text, place, index, before) {
   );
 }
 
-function list(ranking, texts, other) {
+function list(ranking, texts, other, pictures) {
   const rows = ranking.places.map((place, index) =>
-    row(texts[place.document], place, index, other ? placeOf(other, place.document) : null),
+    row(texts[place.document], place, index, other ? placeOf(other, place.document) : null, pictures),
   );
   const heading = el("h2", { id: `ranking-${ranking.id}` }, ranking.name);
   const listed = el("ol", { role: "listbox", "aria-labelledby": heading.id, "data-ranking": ranking.id }, ...rows);
@@ -75,9 +77,11 @@ export class Pair {
   #selected = null;
   #onSelect;
   #onLeave;
+  #pictures;
 
-  constructor(element, onSelect, onLeave) {
+  constructor(element, pictures, onSelect, onLeave) {
     this.#element = element;
+    this.#pictures = pictures;
     this.#onSelect = onSelect;
     this.#onLeave = onLeave;
     element.addEventListener("keydown", (event) => this.#key(event));
@@ -93,8 +97,8 @@ export class Pair {
   }
 
   render(left, right, texts) {
-    const lists = [list(left, texts, null)];
-    if (right) lists.push(svg("svg", { class: "slopes", "aria-hidden": "true" }), list(right, texts, left));
+    const lists = [list(left, texts, null, this.#pictures)];
+    if (right) lists.push(svg("svg", { class: "slopes", "aria-hidden": "true" }), list(right, texts, left, this.#pictures));
     this.#element.classList.toggle("single", !right);
     this.#element.replaceChildren(...lists);
     this.#selected = null;
