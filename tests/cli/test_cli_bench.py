@@ -101,6 +101,59 @@ def test_the_numbers_stand_beside_the_speeds(data):
             assert runs["embrief bf16"]["cosine_min"] <= runs["embrief bf16"]["cosine_mean"]
 
 
+def test_pictures_are_compared_with_transformers_on_the_same_pixels_and_ids(folder, tmp_path):
+    pytest.importorskip("transformers.models.qwen3_vl")
+    pytest.importorskip("PIL")
+    rows = ("photos", "pages", "mixed", "rank-pages")
+    done = bench(folder, "--only", ",".join(rows), "--dtype", "float32", "--out", str(tmp_path / "r.json"), "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["rows"]
+    assert tuple(found) == rows
+    for key, row in found.items():
+        runs = runs_of(row)
+        ours, oracle = (
+            runs["embrief fp32"],
+            next(run for name, run in runs.items() if name.startswith("transformers fp32")),
+        )
+        assert row["default"].startswith("transformers ")
+        assert ours["vs_default"] > 0
+        assert not any("of_ceiling" in run for run in runs.values())
+        if key == "rank-pages":
+            assert (oracle["difference_max"], ours["difference_max"]) == (0, pytest.approx(0, abs=1e-5))
+        else:
+            assert ours["cosine_min"] > 0.99999
+    assert [found[key]["texts"] for key in rows] == [2, 1, 3, 2]
+
+
+def test_workloads_with_pictures_hold_what_they_say(folder):
+    pytest.importorskip("PIL")
+    from embrief.bench.checkpoint import make
+    from embrief.bench.pictures import build_pictures
+    from embrief.bench.settings import Sizes
+    from embrief.bench.shapes import TINY_QWEN3_VL
+
+    model = make(TINY_QWEN3_VL, 4, "embedder", folder)
+    photos, pages = (build_pictures(name, model, Sizes(photos=2, pages=1)) for name in ("photos", "pages"))
+    pad = model.folder / "config.json"
+    pad_id = json.loads(pad.read_text("utf-8"))["image_token_id"]
+    assert [row.count(pad_id) for row in (*photos.ids, *pages.ids)] == [300, 300, 1260]
+    assert photos.shown[0] != photos.shown[1]
+    mixed = build_pictures("mixed", model, Sizes(mixed=6, photo=(64, 64)))
+    assert [(bool(text), image is not None) for text, image in zip(mixed.texts, mixed.shown, strict=True)] == [
+        (True, False), (True, True), (False, True),
+    ] * 2  # fmt: skip
+    assert mixed.part([1]).inputs == [(mixed.shown[1], mixed.texts[1])]
+
+
+def test_without_pillow_the_rows_with_pictures_are_left_out_and_say_so(folder, tmp_path, monkeypatch):
+    from embrief.bench import execute
+
+    monkeypatch.setattr(execute, "is_installed", lambda name: name != "PIL")
+    done = bench(folder, "--only", "photos", "--out", str(tmp_path / "r.json"))
+    assert done.exit_code == 0
+    assert "photos: pictures need Pillow: pip install" in " ".join(done.output.split())
+
+
 def test_the_limit_of_the_machine_is_measured_and_left_out_where_prefixes_are_shared(data):
     for key, row in data["rows"].items():
         assert row["ceiling"] > 0
@@ -280,7 +333,8 @@ def test_an_unknown_row_is_an_error_with_the_names(folder):
     assert done.exit_code == 1
     assert "rerang" in done.stderr
     assert "did you mean 'rerank'?" in done.stderr
-    assert "server, query, queries, u, rerank, gemma, gemma2, c, b, load, wrappers, cache, runtimes" in done.stderr
+    assert "use some of server, query, queries, u, rerank, gemma, gemma2, c, b, photos, pages, mixed" in done.stderr
+    assert "rank-pages, load, wrappers, cache, runtimes" in done.stderr
 
 
 @pytest.mark.parametrize("budget", ["25", "soon", "", "-5m"])
@@ -519,7 +573,8 @@ def test_random_weights_hold_what_the_published_shape_says():
             for name, size in shape.tensors(shape.layers)
             if len(size) == 2 and "embed_tokens" not in name
         )
-        assert linear_flops(shape.config(shape.layers)) == 2 * matrices
+        # What a picture costs goes by its patches, not by its tokens.
+        assert linear_flops(shape.config(shape.layers)) == (2 * matrices if shape.tower is None else None)
     assert linear_flops({"model_type": "bert"}) is None
 
 

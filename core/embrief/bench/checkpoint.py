@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from embrief.bench.shapes import Kind, Shape, linear_flops, record_of
 from embrief.bench.tokenizer import write_tokenizer
+from embrief.bench.tower import preprocessor, whole_config
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.config_keys import architecture, text_part
@@ -43,6 +44,11 @@ class Checkpoint:
         """Return what is in a folder."""
         config = read_object(transformer_folder(folder) / "config.json")
         return cls(folder, kind, architecture(config), dict(text_part(config)))
+
+    @staticmethod
+    def kind_of(folder: Path) -> Kind:
+        """Return what a folder that bench has written, or a real one, is used as: embedders say how they pool."""
+        return "embedder" if (folder / "modules.json").is_file() else "reranker"
 
     @property
     def layers(self) -> int:
@@ -76,8 +82,10 @@ def make(shape: Shape, layers: int, kind: Kind, root: Path) -> Checkpoint:
     Raises:
         ArgumentError: The model has fewer layers.
     """
-    if not 1 <= layers <= shape.layers:
-        raise ArgumentError(f"--layers {layers} does not fit {shape.name}, which has 1 to {shape.layers}")
+    if not shape.least_layers <= layers <= shape.layers:
+        raise ArgumentError(
+            f"--layers {layers} does not fit {shape.name}, which has {shape.least_layers} to {shape.layers}"
+        )
     # The docstrings, and so the tokenizer, are those of this Python.
     python = f"py{sys.version_info[0]}{sys.version_info[1]}"
     folder = root / f"{shape.name}-{kind}-{layers}-{python}-v{_FORMAT}"
@@ -97,9 +105,13 @@ def make(shape: Shape, layers: int, kind: Kind, root: Path) -> Checkpoint:
 
 
 def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
-    _json(folder / "config.json", shape.config(layers))
-    write_tokenizer(shape, kind, folder)
-    prefix = "model." if kind == "reranker" else ""
+    specials = write_tokenizer(shape, kind, folder)
+    config, record = shape.config(layers), record_of(shape, kind)
+    if (tower := shape.tower_of(layers)) is not None and record.images is not None:
+        config = whole_config(config, tower, specials)
+        _json(folder / "preprocessor_config.json", preprocessor(record.images.min_pixels, record.images.max_pixels))
+    _json(folder / "config.json", config)
+    prefix = "model." if kind == "reranker" or tower is not None else ""
     _write_random(folder / "model.safetensors", list(shape.tensors(layers, prefix)), shape)
     if kind == "reranker":
         return
@@ -112,7 +124,7 @@ def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
             for index, (path, kind) in enumerate(zip(paths, modules, strict=True))
         ],
     )
-    spec = cast("EmbeddingSpec", record_of(shape, kind))
+    spec = cast("EmbeddingSpec", record)
     pooled = {"last": "lasttoken", "mean": "mean_tokens", "cls": "cls_token"}[spec.pooling or "none"]
     modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
     (folder / "1_Pooling").mkdir()
@@ -132,13 +144,17 @@ def _write(shape: Shape, layers: int, kind: Kind, folder: Path) -> None:
             {"in_features": inputs, "out_features": outputs, "bias": False, "activation_function": activation},
         )
         _write_random(folder / path / "model.safetensors", [("linear.weight", (outputs, inputs))], shape)
-    if shape.family != "qwen3":
+    if shape.family not in ("qwen3", "qwen3_vl"):
         _json(folder / "sentence_bert_config.json", {"max_seq_length": shape.context, "do_lower_case": False})
     task = spec.prompts.tasks[0]
     _json(
         folder / "config_sentence_transformers.json",
         {
-            "prompts": {"query": task.query.head, "document": task.document.head},
+            # Of a model that reads pictures the system line is in its chat template.
+            "prompts": {
+                "query": task.query.head if tower is None else "",
+                "document": task.document.head if tower is None else "",
+            },
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },

@@ -90,6 +90,9 @@ def _run_rows(bench: Bench, rows: Sequence[Row], results: Results, out: Path, en
         if row.model == "gemma2" and find_spec("transformers.models.embedding_gemma2") is None:
             say(f"{row.key}: the installed transformers is older than EmbeddingGemma 2")
             continue
+        if row.sees and (why := _why_no_pictures()):
+            say(f"{row.key}: {why}")
+            continue
         if not bench.has_model(row):
             say(f"{row.key}: none of the models is for it")
             continue
@@ -104,6 +107,13 @@ def _run_rows(bench: Bench, rows: Sequence[Row], results: Results, out: Path, en
         results.rows[row.key] = {"title": row.title, "how": row.how, "date": now(), **data}
         results.save(out)
     results.save(out)
+
+
+def _why_no_pictures() -> str | None:
+    """Return why no row with pictures can be measured here, `None` for none."""
+    if find_spec("transformers.models.qwen3_vl") is None:
+        return "the installed transformers is older than Qwen3-VL"
+    return None if is_installed("PIL") else f"pictures need Pillow: {install_command('images')}"
 
 
 class _Budget:

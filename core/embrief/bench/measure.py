@@ -16,10 +16,12 @@ from embrief.bench.accuracy import compare_to
 from embrief.bench.beside import measure_beside, measure_starts
 from embrief.bench.ceiling import measure_ceiling
 from embrief.bench.fresh import Started, measure_fresh
+from embrief.bench.pictures import TransformersModel, build_pictures
 from embrief.bench.runners import (
     DEFAULT_BATCH,
     EmbriefEmbedder,
     EmbriefReranker,
+    Plain,
     PlainEmbedder,
     PlainReranker,
     Result,
@@ -28,9 +30,9 @@ from embrief.bench.runners import (
 )
 from embrief.bench.server import measure_server
 from embrief.bench.settings import RUNTIME_LAYERS, SHORT_LAYERS, Settings
-from embrief.bench.shapes import ROWS_OF, SHAPES
+from embrief.bench.shapes import ROWS_OF, SHAPE_OF, SHAPES
 from embrief.bench.timing import Timing, disturbed, interleave, measure
-from embrief.bench.workloads import Workload, build
+from embrief.bench.workloads import PICTURES, Workload, build
 from embrief.bench.wrappers import wrapped
 from embrief.cache.options import MemoryCache, SqliteCache
 from embrief.errors import ArgumentError, MissingDependencyError
@@ -54,9 +56,9 @@ def embrief_name(dtype: str) -> str:
     return f"embrief {_SHORT_NAMES.get(dtype, dtype)}"
 
 
-def plain_name(dtype: str, batch_size: int) -> str:
-    """Return what sentence-transformers is called in a table."""
-    return f"ST {_SHORT_NAMES.get(dtype, dtype)}, batch {batch_size}"
+def plain_name(dtype: str, batch_size: int, them: str = "ST") -> str:
+    """Return what embrief is compared with is called in a table."""
+    return f"{them} {_SHORT_NAMES.get(dtype, dtype)}, batch {batch_size}"
 
 
 class Bench:
@@ -89,7 +91,7 @@ class Bench:
             found = self._find_real(row)
             assert found is not None
             return found
-        shape = SHAPES[self.settings.shape]["qwen3" if row.model == "reranker" else row.model]
+        shape = SHAPES[self.settings.shape][SHAPE_OF.get(row.model, row.model)]
         layers = self.settings.layers
         if layers is None:
             most = RUNTIME_LAYERS if row.how in ("runtime", "start") else SHORT_LAYERS if row.short else shape.layers
@@ -97,16 +99,15 @@ class Bench:
         elif row.model in ("gemma", "gemma2"):
             # They are shallower; what is too much for all is an error in the other rows.
             layers = min(layers, shape.layers)
-        kind: Kind = "reranker" if row.model == "reranker" else "embedder"
+        elif row.sees:
+            layers = min(max(layers, shape.least_layers), shape.layers)
+        kind: Kind = "reranker" if row.pairs else "embedder"
         return checkpoints.make(shape, layers, kind, self.folder)
 
     def _find_real(self, row: Row) -> Checkpoint | None:
         for model in self._real:
-            if row.model == "reranker":
-                fits = model.kind == "reranker"
-            else:
-                fits = model.kind == "embedder" and ROWS_OF.get(model.architecture, "qwen3") == row.model
-            if fits:
+            kind = "reranker" if row.pairs else "embedder"
+            if model.kind == kind and ROWS_OF.get(model.architecture, "qwen3") == SHAPE_OF.get(row.model, row.model):
                 return model
         return None
 
@@ -115,7 +116,8 @@ class Bench:
         model = self.checkpoint(row)
         key = (model.folder, row.workload)
         if key not in self._works:
-            self._works[key] = build(row.workload, model, self.settings.sizes)
+            make = build_pictures if row.workload in PICTURES else build
+            self._works[key] = make(row.workload, model, self.settings.sizes)
         whole = self._works[key]
         counts = {"load": self.settings.sizes.batch, "wrapper": self.settings.sizes.wrapper}
         counts |= dict.fromkeys(("runtime", "start"), self.settings.sizes.runtime)
@@ -171,8 +173,10 @@ class Bench:
         }
 
     def _speed(self, row: Row, model: Checkpoint, work: Workload, rounds: int) -> dict[str, Any]:
-        pairs = row.model == "reranker"
-        plain_kind = PlainReranker if pairs else PlainEmbedder
+        plain_kind: Callable[[Path, str | None, str], Plain] = PlainReranker if row.pairs else PlainEmbedder
+        them = "ST"
+        if row.sees:
+            plain_kind, them = TransformersModel, "transformers"
         default = plain_kind(model.folder, None, self.device)
         open_runners: list[Runner] = [default]
         calls: dict[str, Callable[[], Result]] = {}
@@ -191,7 +195,7 @@ class Bench:
                     open_runners.append(own)
                     self.join(calls, embrief_name(dtype), own.run, work, missing)
             size = DEFAULT_BATCH if work.singly else _best_batch(fast, work, self.device)
-            names = plain_name(default.dtype, DEFAULT_BATCH), plain_name(self.native, size)
+            names = plain_name(default.dtype, DEFAULT_BATCH, them), plain_name(self.native, size, them)
             # Before and after what it is compared with.
             self.ceiling(row)
             fast.run(work.warm_up())
@@ -204,7 +208,7 @@ class Bench:
         finally:
             for runner in open_runners:
                 runner.close()
-        oracle_name = plain_name("float32", size)
+        oracle_name = plain_name("float32", size, them)
         oracle = timings.get(oracle_name)
         if oracle is None:
             oracle = self._once(plain_kind(model.folder, "float32", self.device), work, size)
@@ -217,7 +221,7 @@ class Bench:
         ceiling = self.ceiling(row)
         runs = _runs(row, model, work, timings, oracle.result, ceiling)
         # A sample can mislead: of what was timed in full, the faster one counts.
-        native = plain_name(self.native, size).split(",")[0]
+        native = plain_name(self.native, size, them).split(",")[0]
         best = min(
             (name for name in names if name in timings and name.startswith(native)),
             key=lambda name: timings[name].median,
@@ -415,7 +419,7 @@ def _device(device: str) -> str:
     return "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _best_batch(runner: PlainEmbedder | PlainReranker, work: Workload, device: str) -> int:
+def _best_batch(runner: Plain, work: Workload, device: str) -> int:
     """Return the batch size that is fastest: on a sample, or on a GPU on all texts, which fill it only together."""
     on_cpu = device == "cpu"
     sizes = BATCH_SIZES["cpu" if on_cpu else "gpu"]

@@ -12,7 +12,7 @@ from embrief.errors import ArgumentError
 if TYPE_CHECKING:
     from embrief.bench.workloads import Name
 
-Model = Literal["qwen3", "gemma", "gemma2", "reranker"]
+Model = Literal["qwen3", "gemma", "gemma2", "reranker", "vision", "vision reranker"]
 How = Literal["server", "speed", "load", "wrapper", "cache", "runtime", "start"]
 
 
@@ -30,6 +30,16 @@ class Row:
     shares: bool = False
     """Whether its texts share a prefix, so that fewer tokens are computed than there are."""
 
+    @property
+    def pairs(self) -> bool:
+        """Whether its model is a reranker."""
+        return self.model in ("reranker", "vision reranker")
+
+    @property
+    def sees(self) -> bool:
+        """Whether its model reads pictures."""
+        return self.model in ("vision", "vision reranker")
+
 
 # Short ones first: they tell how long the others will take.
 ROWS = (
@@ -43,6 +53,10 @@ ROWS = (
     Row("gemma2", "chunks, EmbeddingGemma 2", "speed", "gemma2", "gemma"),
     Row("c", "long chunks, 300-1000 tokens", "speed", "qwen3", "long", short=True),
     Row("b", "chunks of documents, 20-512 tokens", "speed", "qwen3", "chunks", short=True),
+    Row("photos", "pictures of 640 x 480", "speed", "vision", "photos", short=True),
+    Row("pages", "A4 pages", "speed", "vision", "pages", short=True),
+    Row("mixed", "texts, pictures, and both", "speed", "vision", "mixed", short=True, shares=True),
+    Row("rank-pages", "one query and ten pages", "speed", "vision reranker", "ranked", short=True, shares=True),
     Row("load", "import, load and memory, in processes of their own", "load", "qwen3", "chunks"),
     Row("wrappers", "chunks through the frameworks", "wrapper", "qwen3", "chunks", short=True),
     Row("cache", "queries, computed and from the cache", "cache", "qwen3", "queries"),

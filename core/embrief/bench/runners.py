@@ -62,7 +62,7 @@ class EmbriefEmbedder:
         """Return vectors. There is no batch size: batches are cut by tokens."""
         if work.singly:
             return np.stack([self._model.encode([text], role="query").vectors[0] for text in work.texts])
-        result = self._model.encode(work.texts, role="query" if work.role == "query" else "document")
+        result = self._model.encode(work.inputs, role="query" if work.role == "query" else "document")
         if result.token_counts is None or result.token_counts.tolist() != [len(row) for row in work.ids]:
             raise BackendError("embrief counts other tokens than the model's tokenizer; nothing can be compared")
         return result.vectors
@@ -86,7 +86,7 @@ class EmbriefReranker:
 
     def run(self, work: Workload, batch_size: int | None = None) -> Result:
         """Return probabilities. There is no batch size: batches are cut by tokens."""
-        return self._model.score(work.query, work.texts)
+        return self._model.score(work.query, work.inputs)
 
     def info(self) -> dict[str, Any]:
         """Return what runs the model."""
@@ -112,7 +112,7 @@ class PlainEmbedder:
     @property
     def dtype(self) -> str:
         """The number format it computes in."""
-        return _dtype(self._model)
+        return dtype_of(self._model)
 
     def run(self, work: Workload, batch_size: int | None = None) -> Result:
         """Return vectors."""
@@ -132,7 +132,7 @@ class PlainEmbedder:
     def close(self) -> None:
         """Free the model."""
         self._model = None
-        _collect()
+        collect()
 
 
 class PlainReranker:
@@ -161,7 +161,7 @@ class PlainReranker:
     @property
     def dtype(self) -> str:
         """The number format it computes in."""
-        return _dtype(self._model)
+        return dtype_of(self._model)
 
     def run(self, work: Workload, batch_size: int | None = None) -> Result:
         """Return probabilities."""
@@ -176,7 +176,7 @@ class PlainReranker:
     def close(self) -> None:
         """Free the model."""
         self._model = None
-        _collect()
+        collect()
 
 
 def require_sentence_transformers() -> None:
@@ -189,7 +189,20 @@ def require_sentence_transformers() -> None:
         raise MissingDependencyError(f"embrief bench compares with sentence-transformers: {install_command('torch')}")
 
 
-def check_ids(work: Workload, plain: PlainEmbedder | PlainReranker) -> None:
+class Plain(Runner, Protocol):
+    """What embrief is compared with."""
+
+    @property
+    def dtype(self) -> str:
+        """The number format it computes in."""
+        ...
+
+    def ids(self, work: Workload) -> list[list[int]]:
+        """Return the token ids that reach the model."""
+        ...
+
+
+def check_ids(work: Workload, plain: Plain) -> None:
     """Refuse to compare libraries that see different tokens.
 
     Raises:
@@ -220,7 +233,8 @@ def chat_template(spec: RerankerSpec) -> str:
     )
 
 
-def _dtype(model: Any) -> str:
+def dtype_of(model: Any) -> str:
+    """Return the number format of a model of torch."""
     return str(next(model.parameters()).dtype).removeprefix("torch.")
 
 
@@ -233,7 +247,8 @@ def _unpadded(preprocess: Any, inputs: Sequence[Any]) -> list[list[int]]:
     return found
 
 
-def _collect() -> None:
+def collect() -> None:
+    """Free what closed models held."""
     import gc
 
     import torch

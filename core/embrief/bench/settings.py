@@ -24,6 +24,15 @@ class Sizes:
     """Calls with one query each."""
     candidates: int = 50
     gemma: int = 32
+    photos: int = 8
+    pages: int = 2
+    mixed: int = 12
+    ranked: int = 10
+    """Pages of one query."""
+    photo: tuple[int, int] = (480, 640)
+    """Height and width in pixels."""
+    page: tuple[int, int] = (1754, 1240)
+    """A4 in 150 dots per inch."""
     runtime: int = 12
     """Texts or pairs for each runtime of this machine: there are many, and some are slow."""
     wrapper: int = 64
@@ -34,8 +43,9 @@ class Sizes:
 
 
 TINY = Sizes(
-    chunks=12, long=3, equal=4, queries=4, singles=2, candidates=5, gemma=4, runtime=4, wrapper=4, batch=2, requests=2
-)
+    chunks=12, long=3, equal=4, queries=4, singles=2, candidates=5, gemma=4, runtime=4, wrapper=4, batch=2, requests=2,
+    photos=2, pages=1, mixed=3, ranked=2, photo=(96, 128), page=(224, 160),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

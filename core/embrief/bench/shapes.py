@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from embrief.bench.tower import Tower
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 
 Kind = Literal["embedder", "reranker"]
@@ -18,7 +19,7 @@ class Shape:
     """One architecture at one size."""
 
     name: str
-    family: Literal["qwen3", "gemma3_text", "embedding_gemma2"]
+    family: Literal["qwen3", "gemma3_text", "embedding_gemma2", "qwen3_vl"]
     hidden: int
     intermediate: int
     layers: int
@@ -40,6 +41,17 @@ class Shape:
     """(in, out) of each Dense layer after the pooling."""
     pieces: int = 8000
     """Tokens of the tokenizer made for it."""
+    tower: Tower | None = None
+    """What reads pictures, of a model that does."""
+
+    @property
+    def least_layers(self) -> int:
+        """Return the fewest layers that it can have: pictures are added behind the first ones."""
+        return 1 if self.tower is None else len(self.tower.taken_after) + 1
+
+    def tower_of(self, layers: int) -> Tower | None:
+        """Return the tower beside so many layers: the same share of its blocks."""
+        return None if self.tower is None else self.tower.cut(layers / self.layers)
 
     @property
     def width(self) -> int:
@@ -55,7 +67,7 @@ class Shape:
         return found
 
     def config(self, layers: int) -> dict[str, Any]:
-        """Return config.json of the published model, with another number of layers."""
+        """Return config.json with another number of layers; of a model with a tower, that of its text part."""
         common: dict[str, Any] = {
             "model_type": self.family,
             "attention_bias": False,
@@ -72,7 +84,7 @@ class Shape:
             "dtype": "bfloat16",
             "vocab_size": self.vocabulary,
         }
-        if self.family == "qwen3":
+        if self.family in ("qwen3", "qwen3_vl"):
             return common | {
                 "architectures": ["Qwen3ForCausalLM"],
                 "bos_token_id": 0,
@@ -127,9 +139,12 @@ class Shape:
             layers: How many layers to describe.
             prefix: What stands before each name, such as `model.` in a language model's files.
         """
+        if (tower := self.tower_of(layers)) is not None:
+            yield from tower.tensors(f"{prefix}visual.", self.hidden)
+            prefix += "language_model."
         yield f"{prefix}embed_tokens.weight", (self.vocabulary, self.hidden)
         norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-        if self.family != "qwen3":
+        if self.family not in ("qwen3", "qwen3_vl"):
             norms += ("pre_feedforward_layernorm", "post_feedforward_layernorm")
         for index, kind in enumerate(self.kinds(layers)):
             layer = f"{prefix}layers.{index}."
@@ -165,6 +180,8 @@ class Shape:
         if self.family == "gemma3_text":
             # They are multiplied by 1 + weight.
             return 0.0, 0.3
+        if name.endswith("bias"):
+            return 0.0, 0.2
         # In EmbeddingGemma 2 nothing else scales attention: with ones a token would see hardly more than one other.
         scales = self.family == "embedding_gemma2" and name.endswith("q_norm.weight")
         mean = self.head_dim**-0.5 if scales else 1.0
@@ -190,6 +207,11 @@ GEMMA2 = Shape(
     name="EmbeddingGemma-2", family="embedding_gemma2", hidden=512, intermediate=2048, layers=24, heads=4, kv_heads=2,
     head_dim=256, vocabulary=262144, context=8192, window=512, full_heads=(512, 1), layer_input=512, projection=768,
 )  # fmt: skip
+QWEN3_VL = Shape(
+    name="Qwen3-VL-2B", family="qwen3_vl", hidden=2048, intermediate=6144, layers=28, heads=16, kv_heads=8,
+    head_dim=128, vocabulary=151936, context=262144,
+    tower=Tower(depth=24, hidden=1024, intermediate=4096, heads=16, places=48 * 48, taken_after=(5, 11, 17)),
+)  # fmt: skip
 TINY_QWEN3 = Shape(
     name="tiny-qwen3", family="qwen3", hidden=48, intermediate=96, layers=2, heads=4, kv_heads=2, head_dim=16,
     vocabulary=900, context=2048, pieces=800,
@@ -202,11 +224,18 @@ TINY_GEMMA2 = Shape(
     name="tiny-gemma2", family="embedding_gemma2", hidden=48, intermediate=96, layers=2, heads=4, kv_heads=2,
     head_dim=16, vocabulary=900, context=1024, window=16, full_heads=(32, 1), layer_input=24, projection=64, pieces=800,
 )  # fmt: skip
+TINY_QWEN3_VL = Shape(
+    name="tiny-qwen3-vl", family="qwen3_vl", hidden=48, intermediate=96, layers=4, heads=4, kv_heads=2, head_dim=16,
+    vocabulary=900, context=4096, pieces=800,
+    tower=Tower(depth=4, hidden=32, intermediate=56, heads=2, places=36, taken_after=(0, 1, 2)),
+)  # fmt: skip
 SHAPES = {
-    "real": {"qwen3": QWEN3, "gemma": GEMMA, "gemma2": GEMMA2},
-    "tiny": {"qwen3": TINY_QWEN3, "gemma": TINY_GEMMA, "gemma2": TINY_GEMMA2},
+    "real": {"qwen3": QWEN3, "gemma": GEMMA, "gemma2": GEMMA2, "vision": QWEN3_VL},
+    "tiny": {"qwen3": TINY_QWEN3, "gemma": TINY_GEMMA, "gemma2": TINY_GEMMA2, "vision": TINY_QWEN3_VL},
 }
-ROWS_OF = {"gemma3_text": "gemma", "embedding_gemma2": "gemma2"}
+SHAPE_OF = {"reranker": "qwen3", "vision reranker": "vision"}
+"""The key of the shape that a row's model has, where it is another than the model's."""
+ROWS_OF = {"gemma3_text": "gemma", "embedding_gemma2": "gemma2", "qwen3_vl": "vision"}
 """The key of a shape by the architecture that a real model must have for its rows; all others have those of Qwen3."""
 
 

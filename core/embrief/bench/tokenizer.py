@@ -6,6 +6,8 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from embrief.bench.tower import SPECIALS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _QWEN_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+_VISION_SPECIALS = (*_QWEN_SPECIALS[:3], *SPECIALS)
 _GEMMA_SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>")
 
 
@@ -24,12 +27,16 @@ def docstrings() -> tuple[str, ...]:
     return tuple(entry.text for entry in read_corpus(2500))
 
 
-def write_tokenizer(shape: Shape, kind: Kind, folder: Path) -> None:
-    """Train a tokenizer and write its files, laid out as the published model has them."""
+def write_tokenizer(shape: Shape, kind: Kind, folder: Path) -> dict[str, int]:
+    """Train a tokenizer and write its files, laid out as the published model has them.
+
+    Returns:
+        The ids of its special tokens.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-    gemma = shape.family != "qwen3"
-    specials = _GEMMA_SPECIALS if gemma else _QWEN_SPECIALS
+    gemma = shape.family not in ("qwen3", "qwen3_vl")
+    specials = _GEMMA_SPECIALS if gemma else _QWEN_SPECIALS if shape.tower is None else _VISION_SPECIALS
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -64,3 +71,4 @@ def write_tokenizer(shape: Shape, kind: Kind, folder: Path) -> None:
     else:
         settings |= {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "model_max_length": 131072}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    return {token: number for token in specials if (number := tokenizer.token_to_id(token)) is not None}

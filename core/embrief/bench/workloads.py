@@ -11,8 +11,14 @@ from embrief.bench.texts import chunk_lengths, encode, even_lengths, load_tokeni
 if TYPE_CHECKING:
     from embrief.bench.checkpoint import Checkpoint
     from embrief.bench.settings import Sizes
+    from embrief.facts.prompts import Input
+    from embrief.images.image import Image
 
-Name = Literal["chunks", "long", "equal", "queries", "query", "candidates", "gemma"]
+Name = Literal[
+    "chunks", "long", "equal", "queries", "query", "candidates", "gemma", "photos", "pages", "mixed", "ranked"
+]
+PICTURES: frozenset[Name] = frozenset(("photos", "pages", "mixed", "ranked"))
+"""The workloads with pictures."""
 EQUAL = 121
 """Tokens of each text of the workload without padding."""
 
@@ -32,6 +38,16 @@ class Workload:
     """The one query of the pairs."""
     singly: bool = False
     """Whether each text is a call of its own."""
+    shown: tuple[Image | None, ...] = ()
+    """The picture before each text; empty: there are none."""
+
+    @property
+    def inputs(self) -> list[Input]:
+        """What a caller passes: texts, pictures, or both."""
+        if not self.shown:
+            return list(self.texts)
+        pairs = zip(self.texts, self.shown, strict=True)
+        return [text if image is None else (image, text) if text else image for text, image in pairs]
 
     @property
     def tokens(self) -> int:
@@ -41,7 +57,9 @@ class Workload:
     def part(self, places: Sequence[int]) -> Workload:
         """Return the texts at these places."""
         chosen: Any = {
-            name: tuple(getattr(self, name)[place] for place in places) for name in ("texts", "rendered", "ids")
+            name: tuple(getattr(self, name)[place] for place in places)
+            for name in ("texts", "rendered", "ids", "shown")
+            if getattr(self, name)
         }
         return replace(self, **chosen)
 

@@ -23,8 +23,8 @@ def bench(
         typer.Option(
             metavar="ROWS",
             help=(
-                "server, query, queries, u, rerank, gemma, gemma2, c, b, load, wrappers, cache or runtimes; with "
-                "commas between."
+                "server, query, queries, u, rerank, gemma, gemma2, c, b, photos, pages, mixed, rank-pages, load, "
+                "wrappers, cache or runtimes; with commas between."
             ),
         ),
     ] = None,
@@ -35,7 +35,9 @@ def bench(
     layers: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Layers of random weights; all, but 7 for b, c and wrappers, 4 for runtimes."
+            min=1,
+            metavar="N",
+            help="Layers of random weights; all, but 7 for b, c, wrappers and pictures, 4 for runtimes.",
         ),
     ] = None,
     budget: Annotated[
@@ -72,7 +74,7 @@ def bench(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
     shape: Annotated[str, typer.Option(hidden=True, help="real or tiny.")] = "real",
 ) -> None:
-    """Compare with sentence-transformers.
+    """Compare with sentence-transformers, and for pictures with transformers.
 
     Same weights, same token ids, taking turns. Results are saved row by row, and a second call goes on where the
     first one stopped.
