@@ -27,6 +27,17 @@ ConfigFile = Annotated[
 """The option of every command that takes the names of models. It is in force before the command begins."""
 
 
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        help="Largest area in which a model that takes pictures sees one; larger ones are made smaller.",
+    ),
+]
+"""The option of commands that embed or judge pictures."""
+
 InBackground = Annotated[
     bool,
     typer.Option(

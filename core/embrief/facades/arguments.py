@@ -185,7 +185,9 @@ def content(value: object, what: str, spec: ModelSpec, *, index: int | None = No
 
 
 def _no_images(what: str, spec: ModelSpec, index: int | None) -> ArgumentTypeError:
-    return ArgumentTypeError(f"{what} holds an image, and {spec.id} takes texts only; {_for_images(spec)}", index=index)
+    return ArgumentTypeError(
+        f"{what} holds an image, and {spec.id} takes texts only; {model_for_images(spec)}", index=index
+    )
 
 
 _KEYS = ("image", "text")
@@ -212,7 +214,8 @@ def _parts(item: object) -> tuple[str | Image, ...] | None:
     return (*images, *words) if images and len(images) + len(words) == len(item) else None
 
 
-def _for_images(spec: ModelSpec) -> str:
+def model_for_images(spec: ModelSpec) -> str:
+    """Return which model of the same kind takes images, as a part of a message."""
     known = plugins().catalog.models.values()
     able = [other.id for other in known if "image" in other.modalities and isinstance(other, type(spec))]
     return f"one that takes images is {able[0]}" if able else "no registered model takes images"
@@ -291,7 +294,7 @@ def pairs(values: object, what: str, spec: ModelSpec) -> list[tuple[Content, Con
             case [str(query), str(document)]:
                 unicode((query, document), f"{what}[{index}]", index)
                 found.append((query, document))
-            case [query, document] if spec.images is not None:
+            case [query, document] if spec.images is not None or _parts(query) or _parts(document):
                 sides = (content(side, f"{what}[{index}]", spec, index=index) for side in (query, document))
                 found.append((next(sides), next(sides)))
             case _:
