@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,12 +173,9 @@ def write_new_modules(folder: Path) -> None:
     )
 
 
-def copied(folder: Path, to: Path, **text_changes: object) -> Path:
-    """Return a copy of a folder with other values in the text part of config.json; `None` takes a key out."""
-    shutil.copytree(folder, to)
-    config = json.loads((to / "config.json").read_text("utf-8"))
-    config["text_config"].update(text_changes)
-    for key in [key for key, value in text_changes.items() if value is None]:
-        del config["text_config"][key]
-    write_json(to / "config.json", config)
-    return to
+def edited(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return config.json with changes: objects are changed key by key, and `None` takes a key out."""
+    found = dict(config)
+    for key, value in changes.items():
+        found[key] = edited(found.get(key, {}), value) if isinstance(value, dict) else value
+    return {key: value for key, value in found.items() if value is not None}

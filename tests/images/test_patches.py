@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from embrief.errors import ArgumentError
 from embrief.facts.records.qwen3_vl import IMAGES
 from embrief.images.patches import fit, patches

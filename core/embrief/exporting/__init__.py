@@ -93,6 +93,11 @@ def export_model(
     _check_installed(format, dtype)
     say = on_step or (lambda step: None)
     with _open(str(model), revision, like) as facade:
+        if facade.spec.images is not None:
+            raise ArgumentError(
+                f"{facade.spec.id} reads pictures, and an export would leave out what reads them; run it on the "
+                "engine, or export a model of texts"
+            )
         partial = target.with_name(f".{target.name}-{secrets.token_hex(4)}.partial")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

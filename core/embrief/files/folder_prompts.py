@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from embrief.errors import warn
+from embrief.facts.prompts import fill
 from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, RerankerSpec, Task, Template
 
 if TYPE_CHECKING:
@@ -27,21 +28,21 @@ def embedding_prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> Emb
         return family or EmbeddingPrompts(
             tasks=(Task("retrieval", NO_PROMPT, NO_PROMPT, aliases=("query", "document")),)
         )
-    # Prefixes: sentence-transformers has nothing that stands behind a text.
-    own = {name: Template(prompt) for name, prompt in files.prompts.items()}
+    own = {name: as_template(prompt, family) for name, prompt in files.prompts.items()}
+    nothing = as_template("", family)
     default = files.default_prompt or ""
-    fallback = own.get(default, NO_PROMPT)
+    fallback = own.get(default, nothing)
     plain = {_named(name)[1]: own[name] for name in sorted(own, key=_rank) if not _named(name)[0]}
     # A default whose name says a side is not for the other.
     query, document = (
-        plain.get(side, fallback if _named(default)[1] in ("", side) else NO_PROMPT) for side in ("query", "document")
+        plain.get(side, fallback if _named(default)[1] in ("", side) else nothing) for side in ("query", "document")
     )
     aliases: tuple[str, ...] = ("query", "document")
     pairs = {task for task, side in map(_named, own) if task and side}
-    if len(pairs) == 1 and fallback == NO_PROMPT and not plain.keys() & {"query", "document"}:
+    if len(pairs) == 1 and fallback == nothing and not plain.keys() & {"query", "document"}:
         # One pair under longer names, such as search_query and search_document, is what they are for.
         longer = {_named(name)[1]: name for name in own if _named(name)[0] in pairs and _named(name)[1]}
-        query, document = (own[longer[side]] if side in longer else NO_PROMPT for side in ("query", "document"))
+        query, document = (own[longer[side]] if side in longer else nothing for side in ("query", "document"))
         aliases += tuple(longer.values())
     retrieval = Task("retrieval", query, document, aliases=aliases)
     others: dict[str, Task] = {}
@@ -74,8 +75,29 @@ def embedding_prompts(files: ModelFiles, family: EmbeddingPrompts | None) -> Emb
     return EmbeddingPrompts(
         tasks=(retrieval, *others.values()),
         instructed=family.instructed if family and fits else None,
-        default_instruction=family.default_instruction if family and fits and query == family.tasks[0].query else None,
+        default_instruction=_instruction(files, query, family) if family and fits else None,
+        instruction_is_sentence=family.instruction_is_sentence if family else False,
     )
+
+
+def as_template(prompt: str, family: EmbeddingPrompts | None) -> Template:
+    """Return what a folder's prompt puts around a text.
+
+    A prefix: sentence-transformers has nothing that stands behind a text. For models with a chat template it is what
+    their system line says, to the letter, and an empty one leaves the template its own.
+    """
+    if family is None or not family.instruction_is_sentence or family.instructed is None:
+        return Template(prompt)
+    return fill(family.instructed, instruction=prompt) if prompt else family.tasks[0].document
+
+
+def _instruction(files: ModelFiles, query: Template, family: EmbeddingPrompts) -> str | None:
+    """Return the instruction in a query's prompt, `None` where it has none that is known."""
+    if query == family.tasks[0].query:
+        return family.default_instruction
+    if not family.instruction_is_sentence:
+        return None
+    return next((prompt for prompt in (files.prompts or {}).values() if as_template(prompt, family) == query), None)
 
 
 def _named(name: str) -> tuple[str, str]:
@@ -96,7 +118,8 @@ def unused_prompts(files: ModelFiles, spec: ModelSpec) -> list[str]:
     own = files.prompts or {}
     if isinstance(spec, RerankerSpec):
         return [name for name, prompt in own.items() if prompt not in ("", spec.default_instruction)]
-    return [name for name, prompt in own.items() if prompt not in _used(spec, name)]
+    prompts = cast("EmbeddingSpec", spec).prompts
+    return [name for name, prompt in own.items() if as_template(prompt, prompts).head not in _used(spec, name)]
 
 
 def _used(spec: ModelSpec, name: str) -> tuple[str, ...]:

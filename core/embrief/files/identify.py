@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from embrief.errors import AmbiguousModelError, ModelMismatchError, WrongKindError, warn
 from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec, Template
-from embrief.files.folder_prompts import DOCUMENT_NAMES, QUERY_NAMES, embedding_prompts, report_unused
+from embrief.files.folder_prompts import DOCUMENT_NAMES, QUERY_NAMES, as_template, embedding_prompts, report_unused
+from embrief.files.image_files import read_images
 from embrief.files.json_files import optional_object
 from embrief.files.modules import after_pooling
 
@@ -98,8 +99,17 @@ def identify_embedder(
     _report_metric(files)
     if family is None:
         return base
+    if family.images is not None:
+        base = replace(
+            base,
+            images=read_images(files.base, family.images),
+            modalities=family.modalities,
+            # What the authors state; config.json has what the model that it was made of could hold.
+            context=min(base.context, family.context),
+        )
     return replace(
         base,
+        special_tokens=family.special_tokens,
         padding_side=family.padding_side,
         final_token_left_out=base.final_token == family.final_token and family.final_token_left_out,
         max_tokens=min(base.max_tokens, family.max_tokens),
@@ -188,9 +198,13 @@ def identify_reranker(
             use=f"Embedder({str(files.folder)!r})",
         )
     own = (files.prompts or {}).get(files.default_prompt or "")
+    if not own and family.images is not None:
+        # sentence-transformers has no system line for an empty prompt, and the template puts its own.
+        own = None
     spec = replace(
         family,
         default_instruction=own if own is not None else family.default_instruction,
+        images=None if family.images is None else read_images(files.base, family.images),
         scoring="label" if classifier else family.scoring,
         id=files.folder.name,
         revision="",
@@ -199,7 +213,7 @@ def identify_reranker(
         parameters=None,
         hidden_size=files.hidden_size,
         max_tokens=min(family.max_tokens, context),
-        context=context,
+        context=context if family.images is None else min(context, family.context),
         defines_family=False,
         aliases=(),
         served_names=(),
@@ -243,11 +257,15 @@ def verify_files(files: ModelFiles, spec: ModelSpec) -> None:
         else:
             wrong.append(f"modules.json has no Pooling but {list(files.kinds)}")
         first = spec.prompts.tasks[0]
+        own = files.prompts or {}
         for names, recorded in ((QUERY_NAMES, first.query.head), (DOCUMENT_NAMES, first.document.head)):
-            own = files.prompts or {}
             found = next((own[name] for name in names if name in own), None)
             if found is not None:
-                compare(f"the prompt {names[0]!r}", found, recorded)
+                compare(f"the prompt {names[0]!r}", as_template(found, spec.prompts).head, recorded)
+    if spec.images is not None:
+        seen = read_images(files.base, spec.images)
+        compare("min_pixels", seen.min_pixels, spec.images.min_pixels)
+        compare("max_pixels", seen.max_pixels, spec.images.max_pixels)
     if isinstance(spec, EmbeddingSpec) and files.modules is None:
         wrong.append("modules.json is missing; without it the pooling is a guess")
     if isinstance(spec, RerankerSpec) and files.modules is not None and "Pooling" in files.kinds:

@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from embrief.errors import ModelMismatchError
+from embrief.files.config_keys import SEES, architecture
 from embrief.files.json_files import LARGE, OTHERWISE, JsonObject, optional_object, read_json, read_objects
 from embrief.files.tokenizer_files import rebuilt
 
@@ -165,7 +166,9 @@ def check_modules(folder: Path, *, trusted: bool) -> None:
             if module.kind in _MODULES:
                 _check(optional_object(folder / module.path / "config.json"), _MODULES[module.kind])
     kinds = {module.kind for module in modules or ()}
-    _check(transformer_settings(folder), _transformer_keys(kinds))
+    config = optional_object(transformer_folder(folder) / "config.json")
+    settings = transformer_settings(folder)
+    _check(settings, _transformer_keys(kinds, sees=architecture(config) in SEES))
     _check(optional_object(folder / "config_sentence_transformers.json"), _model_keys(kinds))
 
 
@@ -284,6 +287,33 @@ def _activation(settings: JsonObject, key: str) -> None:
         )
 
 
+def _sees(settings: JsonObject, key: str) -> None:
+    """Pass what says that pictures and texts in a chat template are pooled as texts alone are."""
+    _modality(settings, key)
+    modalities = settings.within(key)
+    for name, due in (("image", _PLAIN_TEXT), ("message", {**_PLAIN_TEXT, "format": "structured"})):
+        if modalities and modalities.get(name) != due:
+            raise ModelMismatchError(
+                f"{settings.file} sets {name!r} in {key!r} to {modalities.get(name)!r}; this library reads the last "
+                f"hidden states of a chat template with texts and pictures, which is {due!r}. Write this if the model "
+                f"was trained so, {OTHERWISE}"
+            )
+    # Without it sentence-transformers leaves out the end of the template, where the pooled token stands.
+    chat = settings.within("processing_kwargs").within("chat_template")
+    if modalities and chat.flag("add_generation_prompt") is not True:
+        raise ModelMismatchError(
+            f"'add_generation_prompt' of 'chat_template' in 'processing_kwargs' of {settings.file} is "
+            f"{chat.get('add_generation_prompt')!r}; models of this family end their prompt with the assistant's turn. "
+            f"Write true if this one was trained so, {OTHERWISE}"
+        )
+
+
+def _chat(settings: JsonObject, key: str) -> None:
+    """Pass what says how a chat template is filled, as far as it is done here."""
+    _within({"chat_template": _harmless})(settings, key)
+    _within({"add_generation_prompt": _flag})(settings.within(key), "chat_template")
+
+
 def _modality(settings: JsonObject, key: str) -> None:
     """Pass what says that a text's token states are the model's last hidden states."""
     modalities = settings.object(key)
@@ -344,12 +374,18 @@ _HOW_TO_RUN: dict[str, Rule] = dict.fromkeys(
 )  # fmt: skip
 
 
-def _transformer_keys(kinds: set[str]) -> dict[str, Rule]:
-    """Return the rules for sentence_bert_config.json and the other names it has had."""
+def _transformer_keys(kinds: set[str], *, sees: bool) -> dict[str, Rule]:
+    """Return the rules for sentence_bert_config.json and the other names it has had.
+
+    Args:
+        kinds: The modules of the folder.
+        sees: Whether the model reads pictures.
+    """
     embedder = "Pooling" in kinds
     # Without modules.json, sentence-transformers does not read this file.
     of_embedders, of_rerankers = embedder or not kinds, not embedder
     tasks = [*["feature-extraction"] * of_embedders, *["text-generation", "sequence-classification"] * of_rerankers]
+    tasks += ["any-to-any"] * (sees and of_rerankers)
     outputs = [*["token_embeddings"] * of_embedders, *["causal_logits", "scores"] * of_rerankers]
     late = "late interaction compares token by token, which this library does not; remove it for one vector per text"
     lower = _only(
@@ -360,9 +396,9 @@ def _transformer_keys(kinds: set[str]) -> dict[str, Rule]:
         "do_lower_case": _flag if embedder else lower,
         "transformer_task": _only(*tasks, why=f"this kind of model needs {' or '.join(tasks)}"),
         # Rerankers get this library's own template.
-        "modality_config": _modality if embedder else _harmless,
+        "modality_config": (_sees if sees else _modality) if embedder else _harmless,
         "module_output_name": _only(*outputs, why=f"this kind of model makes {' or '.join(outputs)}"),
-        "processing_kwargs": _within({}) if embedder else _harmless,
+        "processing_kwargs": (_chat if sees else _within({})) if embedder else _harmless,
         "unpad_inputs": _harmless,
         "query_length": _only(why=late),
         "document_length": _only(why=late),

@@ -41,7 +41,15 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
         "context": spec.context,
         "padding_side": spec.padding_side,
     }
+    # Left out where they are what most models have: what was written before stays as it is.
+    if spec.images is not None:
+        both["images"] = asdict(spec.images)
+    if spec.special_tokens != "parsed":
+        both["special_tokens"] = spec.special_tokens
     if isinstance(spec, EmbeddingSpec):
+        prompts = asdict(spec.prompts)
+        if not spec.prompts.instruction_is_sentence:
+            del prompts["instruction_is_sentence"]
         widths = spec.mrl
         return both | {
             "dim": spec.dim,
@@ -49,7 +57,7 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
             "mrl": {"from": widths[0], "to": widths[-1]} if isinstance(widths, range) and widths else list(widths),
             "default_dim": spec.default_dim,
             "pooling": spec.pooling,
-            "prompts": asdict(spec.prompts),
+            "prompts": prompts,
             "final_token": spec.final_token,
             "lexical": spec.lexical,
         }

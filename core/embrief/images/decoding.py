@@ -3,80 +3,70 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from embrief.errors import ArgumentError, MissingDependencyError
-from embrief.images.limits import FORMATS, ImageLimits
-from embrief.system.installed import install_command, is_installed
+from embrief.errors import ArgumentError, EmbriefError
+from embrief.images import modes
+from embrief.images.containers import opening
+from embrief.images.pillow import needed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from embrief.images.limits import ImageLimits
+
 
 def decode(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
-    """Return the pixels of an image file, uint8 (height, width, 3).
+    """Return the pixels of an image file, uint8 (height, width, 3), upright, and not to be written to.
+
+    Colours are as the file has them: a profile beside them changes none.
 
     Raises:
-        ArgumentError: It is no picture of an allowed format, is damaged, or is over a limit.
+        ArgumentError: It is no picture of an allowed format, is damaged, or is over a limit. Nothing was decoded if its
+            header says so. The message holds nothing of the file.
         MissingDependencyError: Pillow is not installed.
     """
-    if not is_installed("PIL"):
-        raise MissingDependencyError(
-            f"pictures are decoded with Pillow, which is not installed: {install_command('images')}"
-        )
-    from PIL import Image
-
-    if len(data) > limits.max_bytes:
-        raise ArgumentError(f"the picture has more than {limits.max_bytes:,} bytes; make it smaller")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            return from_pillow(opened, limits)
-    except (OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, ArgumentError):
-            raise
-        raise ArgumentError(
-            f"this is no picture that can be read ({error}); send JPEG, PNG, WebP, GIF, BMP or TIFF"
-        ) from error
+    needed()
+    check_bytes(len(data), limits)
+    name, bare = opening.bare(data)
+    check_size(bare.height, bare.width, limits)
+    with _guarded():
+        # Not by `Image.open`, which warns of large pictures, by a limit that belongs to the whole process.
+        image = _opener(name)(io.BytesIO(bare.data))
+        with image:
+            if image.size != (bare.width, bare.height):
+                raise opening.damaged("its header says two sizes")
+            image.load()
+            return modes.pixels(image, bare.orientation)
 
 
 def from_pillow(image: Any, limits: ImageLimits) -> NDArray[np.uint8]:
-    """Return the pixels of an image of Pillow, as of `decode`."""
-    import numpy as np
-    from PIL import Image, ImageOps
+    """Return the pixels of an image of Pillow, as of `decode`: the frame at which it stands, upright."""
+    from PIL import ExifTags
 
-    check_size(image.height, image.width, limits)
-    turned = ImageOps.exif_transpose(image)
-    if "A" in turned.getbands() or "transparency" in turned.info:
-        layer = turned.convert("RGBA")
-        turned = Image.new("RGBA", layer.size, "white")
-        turned.alpha_composite(layer)
-    return np.asarray(turned.convert("RGB")).copy()
+    with _guarded():
+        check_size(image.height, image.width, limits)
+        image.load()
+        try:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        except Exception:  # what is written beside the pixels may be damaged in any way
+            orientation = 1
+        return modes.pixels(image, orientation)
 
 
-def from_array(array: Any, limits: ImageLimits) -> NDArray[np.uint8]:
-    """Return a copy of pixels.
+def check_bytes(count: int, limits: ImageLimits) -> None:
+    """Refuse a file that is too large.
 
     Raises:
-        ArgumentError: They are no uint8 array (height, width, 3), or over a limit.
+        ArgumentError: It is.
     """
-    shape = tuple(array.shape)
-    if str(array.dtype) != "uint8" or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise ArgumentError(
-            f"pixels are a uint8 array (height, width, 3), not {array.dtype} {shape}; reorder it, or pass the file"
-        )
-    check_size(shape[0], shape[1], limits)
-    copied: NDArray[np.uint8] = array.copy()
-    return copied
-
-
-def to_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return pixels as a file that loses none."""
-    from PIL import Image
-
-    made = io.BytesIO()
-    Image.fromarray(pixels).save(made, "PNG", compress_level=1)
-    return made.getvalue()
+    if count > limits.max_bytes:
+        raise ArgumentError(f"the picture has more than {limits.max_bytes:,} bytes; make it smaller")
 
 
 def check_size(height: int, width: int, limits: ImageLimits) -> None:
@@ -85,12 +75,59 @@ def check_size(height: int, width: int, limits: ImageLimits) -> None:
     Raises:
         ArgumentError: It is.
     """
+    if height < 1 or width < 1:
+        raise ArgumentError(f"the picture has {width} x {height} pixels, which is nothing; pass another one")
     if height * width > limits.max_pixels:
         raise ArgumentError(
             f"the picture has {width} x {height} pixels, the limit is {limits.max_pixels:,}; make it smaller"
         )
-    if not height or not width or max(height, width) / min(height, width) > limits.max_aspect:
+    if max(height, width) / min(height, width) > limits.max_aspect:
         raise ArgumentError(
             f"the picture has {width} x {height} pixels, and one side may be {limits.max_aspect:g} times the other at "
             "most; cut it into parts"
         )
+
+
+def to_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return pixels as a file that loses none.
+
+    Raises:
+        MissingDependencyError: Pillow is not installed.
+    """
+    needed()
+    from PIL import Image
+
+    made = io.BytesIO()
+    Image.fromarray(pixels).save(made, "PNG", compress_level=1)
+    return made.getvalue()
+
+
+def _opener(name: str) -> Callable[[io.BytesIO], Any]:
+    """Return what opens files of one format, and looks at no other."""
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+    return {
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "GIF": GifImagePlugin.GifImageFile,
+        "JPEG": JpegImagePlugin.JpegImageFile,
+        "PNG": PngImagePlugin.PngImageFile,
+        "TIFF": TiffImagePlugin.TiffImageFile,
+        "WEBP": WebPImagePlugin.WebPImageFile,
+    }[name]
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Turn whatever a decoder raises on a damaged file into an error of ours.
+
+    Raises:
+        ArgumentError: Something was raised. What it said is left out, since it may hold parts of the file.
+    """
+    try:
+        yield
+    except EmbriefError:
+        raise
+    except MemoryError:
+        raise ArgumentError("there is not enough memory to decode the picture; make it smaller") from None
+    except Exception as error:
+        raise opening.damaged(f"it is damaged or cut short ({type(error).__name__})") from None

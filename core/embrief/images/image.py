@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import threading
 from collections.abc import Callable
@@ -26,22 +24,35 @@ class Image:
 
     Nothing is read or decoded before it is needed. Equal pixels make equal images, whatever file they came from.
     Decoding needs Pillow; only the first picture of an animation counts, the orientation of a camera is applied, what
-    is transparent lies on white.
+    is transparent lies on white. Colours are as the file has them: profiles change none. It never changes, and may be
+    used by several threads at once.
     """
 
-    __slots__ = ("__weakref__", "_data", "_decoded", "_digest", "_limits", "_lock", "_path", "_pixels", "_size")
+    __slots__ = (
+        "__weakref__",
+        "_data",
+        "_decoded",
+        "_digest",
+        "_expected",
+        "_limits",
+        "_lock",
+        "_path",
+        "_pixels",
+        "_size",
+    )
 
     def __init__(self, source: bytes | Path | NDArray[np.uint8] | Any, *, limits: ImageLimits = LIMITS) -> None:
         """Look at what it is.
 
         Args:
             source: The bytes of an image file, the path of one, pixels as a uint8 array (height, width, 3), or an image
-                of Pillow.
+                of Pillow. The last two are copied at once, since they may change.
             limits: What it may be.
 
         Raises:
             ArgumentTypeError: It is something else.
-            ArgumentError: The array has another shape or type, or is over a limit.
+            ArgumentError: There are too many bytes; the array has another shape or type, or is over a limit; or the
+                image of Pillow cannot be decoded.
         """
         self._limits = limits
         self._lock = threading.Lock()
@@ -50,20 +61,26 @@ class Image:
         self._pixels: NDArray[np.uint8] | None = None
         self._decoded: NDArray[np.uint8] | None = None
         self._digest: bytes | None = None
+        self._expected: bytes | None = None
         self._size: tuple[int, int] | None = None
         if isinstance(source, (bytes, bytearray, memoryview)):
+            from embrief.images.decoding import check_bytes
+
+            check_bytes(memoryview(source).nbytes, limits)
             self._data = bytes(source)
         elif isinstance(source, Path):
-            self._path = source.expanduser()
+            self._path = source
         elif isinstance(source, str):
-            raise ArgumentTypeError(f"a string is always a text; for the file {source[:80]!r} pass Image(Path(...))")
+            raise ArgumentTypeError(
+                "a string is always a text; for a file pass Image(Path(...)), for base64 Image.from_base64(text)"
+            )
         elif hasattr(source, "tobytes") and hasattr(source, "convert"):
             # Pillow's, known by what it can do: it need not be installed.
             from embrief.images.decoding import from_pillow
 
             self._pixels = from_pillow(source, limits)
         elif hasattr(source, "dtype") and hasattr(source, "shape"):
-            from embrief.images.decoding import from_array
+            from embrief.images.arrays import from_array
 
             self._pixels = from_array(source, limits)
         else:
@@ -74,29 +91,17 @@ class Image:
     def from_base64(cls, text: str, *, limits: ImageLimits = LIMITS) -> Image:
         """Return the picture of a base64 text, or of an address `data:image/...;base64,...`.
 
+        Line breaks, as mail has them, are passed over; the form for addresses, with - and _, is refused.
+
         Raises:
             ArgumentTypeError: It is no string.
             ArgumentError: It is no base64, or too large; nothing was decoded then.
         """
         if not isinstance(text, str):
             raise ArgumentTypeError(f"a base64 text is a string, not {type(text).__name__}")
-        if text[:5].lower() == "data:":
-            head, comma, text = text.partition(",")
-            if not comma or not head.lower().endswith(";base64") or not head.lower().startswith("data:image/"):
-                raise ArgumentError(
-                    f"{head[:80]!r} is no address of a picture in base64; write data:image/png;base64,..."
-                )
-        text = text.strip()
-        if len(text) * 3 // 4 > limits.max_bytes + 2:
-            raise ArgumentError(
-                f"the picture has about {len(text) * 3 // 4:,} bytes, the limit is {limits.max_bytes:,}; make it "
-                "smaller"
-            )
-        try:
-            data = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ArgumentError(f"this is no base64 ({error}); send the bytes of a picture, encoded") from None
-        return cls(data, limits=limits)
+        from embrief.images.reading import from_base64
+
+        return cls(from_base64(text, limits), limits=limits)
 
     @classmethod
     def from_url(cls, url: str, *, fetch: Fetch, limits: ImageLimits = LIMITS) -> Image:
@@ -157,20 +162,18 @@ class Image:
         from embrief.images.decoding import decode
 
         found = decode(self._read(), self._limits)
-        if self._digest is not None and _named(found) != self._digest:
+        known = self._digest if self._digest is not None else self._expected
+        if known is not None and _named(found) != known:
             raise ArgumentError(f"the image {self._path} changed since it was first read; make a new Image of it")
         return found
 
     def _read(self) -> bytes:
         if self._data is not None:
             return self._data
+        from embrief.images.reading import from_file
+
         assert self._path is not None
-        try:
-            # One more byte than is allowed is enough to know.
-            with self._path.open("rb") as file:
-                return file.read(self._limits.max_bytes + 1)
-        except OSError as error:
-            raise ArgumentError(f"the image {self._path} cannot be read: {error}") from error
+        return from_file(self._path, self._limits)
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Image) else NotImplemented
@@ -180,7 +183,9 @@ class Image:
 
     def __reduce__(self) -> tuple[Any, ...]:
         source = self._data if self._data is not None else self._path if self._path is not None else self._pixels
-        return _rebuilt, (source, self._limits)
+        # A file may have changed before the copy reads it; bytes and pixels cannot.
+        known = None if self._path is None else self._digest if self._digest is not None else self._expected
+        return _rebuilt, (source, self._limits, known)
 
     def __repr__(self) -> str:
         if self._path is not None:
@@ -191,9 +196,13 @@ class Image:
         return f"Image(pixels {self._pixels.shape})"
 
 
-def _rebuilt(source: Any, limits: ImageLimits) -> Image:
-    return Image(source, limits=limits)
+def _rebuilt(source: Any, limits: ImageLimits, expected: bytes | None) -> Image:
+    made = Image(source, limits=limits)
+    made._expected = expected
+    return made
 
 
 def _named(pixels: NDArray[np.uint8]) -> bytes:
-    return hashlib.sha256(f"pixels {pixels.shape}".encode() + pixels.tobytes()).digest()
+    made = hashlib.sha256(f"pixels {pixels.shape}".encode())
+    made.update(pixels.data)
+    return made.digest()

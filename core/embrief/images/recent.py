@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,20 +13,41 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 * 1024 * 1024
 """Of the pixels that are held."""
 
-_used: OrderedDict[int, tuple[weakref.ref[Image], int]] = OrderedDict()
-_lock = threading.Lock()
+
+class Recent:
+    """Pictures in the order of their use."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._used: OrderedDict[int, tuple[weakref.ref[Image], int]] = OrderedDict()
+        self._held = 0
+        self._lock = threading.Lock()
+        # A picture may end while this thread has the lock, so its end is only written down.
+        self._ended: deque[tuple[int, weakref.ref[Image]]] = deque()
+
+    def note(self, image: Image, size: int) -> None:
+        """Note that an image is used and holds `size` bytes; let go of the pixels of those used longest ago."""
+        with self._lock:
+            self._forget_ended()
+            key = id(image)
+            known, held = self._used.pop(key, (None, 0))
+            self._held += size - held
+            if known is None or known() is not image:
+                known = weakref.ref(image, lambda ref: self._ended.append((key, ref)))
+            self._used[key] = known, size
+            while self._held > self._max_bytes and len(self._used) > 1:
+                _, (oldest, held) = self._used.popitem(last=False)
+                self._held -= held
+                if (found := oldest()) is not None:
+                    found.let_go()
+
+    def _forget_ended(self) -> None:
+        while self._ended:
+            key, ended = self._ended.popleft()
+            # The place in memory may be another picture's by now.
+            if key in self._used and self._used[key][0] is ended:
+                self._held -= self._used.pop(key)[1]
 
 
-def note(image: Image, size: int) -> None:
-    """Note that an image is used and holds `size` bytes; let go of the pixels of those used longest ago."""
-    with _lock:
-        _used[id(image)] = weakref.ref(image), size
-        _used.move_to_end(id(image))
-        for key in [key for key, (known, _) in _used.items() if known() is None]:
-            del _used[key]
-        held = sum(size for _, size in _used.values())
-        while held > MAX_BYTES and len(_used) > 1:
-            known, bytes_held = _used.popitem(last=False)[1]
-            held -= bytes_held
-            if (oldest := known()) is not None:
-                oldest.let_go()
+_recent = Recent()
+note = _recent.note

@@ -149,6 +149,11 @@ class SentenceTransformers(Runtime):
             return Refusal("runs models with weights")
         if (refusal := _not_here(spec)) is not None:
             return refusal
+        if spec.images is not None:
+            return Refusal(
+                "is given texts in one piece with their prompt, in which the name of a special token forges a picture "
+                "or the end of a turn"
+            )
         # It loads the processors of all parts, also for texts; that of videos needs this.
         towers = ask.files is not None and text_part(ask.files.config) is not ask.files.config
         if towers and not is_installed("torchvision"):

@@ -44,6 +44,11 @@ class ServerRuntime(Runtime):
             return Refusal(
                 "serves models with a record; of a folder nobody can say whether the server has the same", "files"
             )
+        if spec.images is not None:
+            return Refusal(
+                "sends a text in one piece with its prompt, in which the name of a special token forges a picture or "
+                "the end of a turn"
+            )
         if spec.architecture == "hash":
             return Refusal("serves models that servers have, and this one is a few lines of this package")
         options = ask.options
