@@ -230,7 +230,8 @@ def test_the_command_measures_a_folder_with_pictures(colours, fake, tmp_path):
     assert done.exit_code == 0, done.output
     assert "left out: BM25 reads words" in done.output
     rows = json.loads(out.read_text("utf-8"))["rows"]
-    assert [row["system"] for row in rows] == ["vision", "vision + vision-reranker on 50"]
+    seen = "vision, 8,192 pixels"
+    assert [row["system"] for row in rows] == [seen, f"{seen} + vision-reranker on 50"]
     assert rows[0]["identity"]["documents"] == Embedder(fake.vision, max_pixels=8192, truncate="silent").fingerprint
     assert (rows[0]["documents"], rows[0]["queries"]) == (3, 3)
     refused = invoke("--model", "embrief/hash", "--baseline", "none")

@@ -191,7 +191,9 @@ def _systems(
     }
     for name in models:
         for number_format in formats:
-            label = _label(name, models) + (f", {number_format}" if number_format != "auto" else "")
+            choices = [number_format] if number_format != "auto" else []
+            choices += [f"{max_pixels:,} pixels"] if max_pixels is not None else []
+            label = ", ".join([_label(name, models), *choices])
             systems.append(
                 EmbeddingSystem(
                     Embedder(
