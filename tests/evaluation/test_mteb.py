@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embrief import Embedder, Reranker
+from embrief import Embedder, Image, Reranker
+from embrief.testing import FakeRuntime
 
 mteb = pytest.importorskip("mteb")
 datasets = pytest.importorskip("datasets")
@@ -196,3 +197,176 @@ def test_similarities_are_cosines_of_any_input():
     np.testing.assert_allclose(wrapper.similarity(a, b), [[half, 0], [half, 1]], atol=1e-6)
     np.testing.assert_allclose(wrapper.similarity_pairwise(a, b), [half, 1], atol=1e-6)
     assert np.isfinite(wrapper.similarity(np.zeros((1, 2)), b)).all()
+
+
+def colour(*values):
+    from PIL import Image as Pillow
+
+    return Pillow.new("RGB", (48, 32), values)
+
+
+PICTURES = {"red": colour(255, 0, 0), "green": colour(0, 255, 0), "blue": colour(0, 0, 255)}
+
+
+def image_task(category, documents, queries, name="LocalColours", top_ranked=None):
+    """A retrieval task in memory; `category` is mteb's: t2i, i2t, it2it and so on."""
+    from PIL import Image as Pillow
+
+    def table(rows):
+        features = {key: datasets.Value("string") for key in rows[0]}
+        if "image" in features:
+            features["image"] = datasets.Image()
+        # Pixels are compressed without a loss.
+        assert all(isinstance(row.get("image"), Pillow.Image | None) for row in rows)
+        return datasets.Dataset.from_list(rows, features=datasets.Features(features))
+
+    class Task(AbsTaskRetrieval):
+        metadata = TaskMetadata(
+            name=name,
+            description="A few colours.",
+            dataset={"path": "local/colours", "revision": "1"},
+            type="Any2AnyRetrieval",
+            category=category,
+            modalities=sorted({{"t": "text", "i": "image"}[letter] for letter in category if letter in "ti"}),
+            eval_splits=["test"],
+            eval_langs=["eng-Latn"],
+            main_score="ndcg_at_10",
+            prompt={"query": "Find the colour", "document": "Of no use"},
+        )
+
+        def load_data(self, num_proc=None, **options):
+            self.dataset = {
+                "default": {
+                    "test": {
+                        "corpus": table(documents),
+                        "queries": table(queries),
+                        "relevant_docs": {row["id"]: {documents[place]["id"]: 1} for place, row in enumerate(queries)},
+                        "top_ranked": top_ranked,
+                    }
+                }
+            }
+            self.data_loaded = True
+
+    return Task()
+
+
+def rows(*keys):
+    """Rows of ids with pictures, words or both."""
+    words = {name: f"a {name} thing" for name in PICTURES}
+    held = {"image": PICTURES, "text": words}
+    return [{"id": name, **{key: held[key][name] for key in keys}} for name in PICTURES]
+
+
+@pytest.fixture
+def fake():
+    pytest.importorskip("PIL")
+    with FakeRuntime() as runtime:
+        yield runtime
+
+
+def word(fake, picture):
+    """The one word that a picture is for a model without weights."""
+    fake.texts.clear()
+    Embedder(fake.vision).embed_documents([Image(picture)])
+    (text,) = fake.texts
+    return text.split("<|im_start|>user\n")[1].split("<|im_end|>")[0]
+
+
+@pytest.mark.parametrize(
+    ("category", "documents", "queries"),
+    [
+        ("t2i", ("image",), ("text",)),
+        ("i2t", ("text",), ("image",)),
+        ("i2i", ("image",), ("image",)),
+        ("it2it", ("image", "text"), ("image", "text")),
+    ],
+)
+def test_pictures_reach_the_model_in_their_roles(fake, category, documents, queries):
+    marks = {name: word(fake, picture) for name, picture in PICTURES.items()}
+    fake.texts.clear()
+    found = scores(MtebEmbedder(Embedder(fake.vision)), image_task(category, rows(*documents), rows(*queries)))
+    assert found["hit_rate_at_10"] == 1
+
+    def expected(keys, instruction):
+        held = ["".join({"image": marks[name], "text": f"a {name} thing"}[key] for key in keys) for name in PICTURES]
+        return {
+            f"<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+            for text in held
+        }
+
+    assert set(fake.texts) == expected(queries, "Find the colour.") | expected(documents, "Represent the user's input.")
+    if set(documents) & set(queries) == {"image"}:
+        assert found["ndcg_at_10"] == 1
+
+
+def test_models_of_texts_are_refused_by_mteb_itself(fake):
+    model = MtebEmbedder(Embedder("embrief/hash"))
+    assert model.mteb_model_meta.modalities == ["text"]
+    assert MtebEmbedder(Embedder(fake.vision)).mteb_model_meta.modalities == ["text", "image"]
+    assert MtebReranker(Reranker(fake.vision_reranker)).mteb_model_meta.modalities == ["text", "image"]
+    with pytest.raises(ValueError, match=r"supports \['text'\], but none overlap"):
+        scores(model, image_task("t2i", rows("image"), rows("text")))
+
+
+def test_a_model_of_texts_leaves_out_no_picture_silently():
+    # mteb lets it try where some of a task's inputs are texts.
+    with pytest.raises(TypeError, match=r"texts\[0\] holds an image, and embrief/hash takes texts only"):
+        scores(MtebEmbedder(Embedder("embrief/hash")), image_task("t2it", rows("image", "text"), rows("text")))
+
+
+def test_pictures_are_read_one_batch_at_a_time(fake):
+    """mteb gives 50,000 documents at once, and decodes those of a batch when it is asked for."""
+    taken = []
+    model = Embedder(fake.vision)
+
+    def batches():
+        for picture in PICTURES.values():
+            taken.append(len(fake.runs))
+            yield {"image": [picture, picture], "text": ["a", "b"]}
+
+    found = encode(MtebEmbedder(model), batches(), "Any2AnyRetrieval", prompt_type=PromptType.document)
+    assert taken == [0, 1, 2]
+    expected = [(Image(picture), words) for picture in PICTURES.values() for words in ("a", "b")]
+    np.testing.assert_allclose(found, model.embed_documents(expected), atol=1e-6)
+
+
+def test_inputs_without_a_picture_or_without_words(fake):
+    model = Embedder(fake.vision)
+    batch = {"image": [PICTURES["red"], None, PICTURES["red"]], "text": ["", "words", "words"]}
+    red = Image(PICTURES["red"])
+    expected = model.embed_documents([red, "words", (red, "words")])
+    for prompt_type in (PromptType.document, None):
+        found = encode(MtebEmbedder(model), [batch], "Any2AnyRetrieval", prompt_type=prompt_type)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert encode(MtebEmbedder(model), [], "Any2AnyRetrieval").shape == (0, model.dim)
+    with pytest.raises(ValueError, match="a task gives audio; texts and pictures are embedded here"):
+        encode(MtebEmbedder(model), [{"audio": [1]}], "Any2AnyRetrieval")
+
+
+def test_a_reranker_judges_pictures(fake):
+    ranked = {row["id"]: list(PICTURES) for row in rows("image")}
+    judge = Reranker(fake.vision_reranker)
+    task = image_task("i2it", rows("image", "text"), rows("image"), "LocalColourReranking", ranked)
+    found = scores(MtebReranker(judge), task)
+    # A document with the same picture shares a word with the query.
+    assert found["ndcg_at_1"] == 1
+    assert {pair.source.query is not None for pair in fake.pairs} == {True}
+    assert all("<Instruct>: Find the colour<Query>:" in pair.head for pair in fake.pairs)
+
+
+def test_pairs_with_pictures_are_read_a_few_at_a_time(fake):
+    judge, taken = Reranker(fake.vision_reranker), []
+    names = [list(PICTURES)[place % 3] for place in range(70)]
+
+    def batches(size):
+        for start in range(0, 70, size):
+            taken.append(sum(fake.runs))
+            yield {"image": [PICTURES[name] for name in names[start : start + size]]}
+
+    options = {"task_metadata": metadata("Any2AnyRetrieval"), "hf_split": "test", "hf_subset": "default"}
+    queries = [{"text": [f"q{place}" for place in range(70)]}]
+    values = MtebReranker(judge).predict(queries, batches(8), **options)
+    expected = [judge.score(f"q{place}", [Image(PICTURES[name])])[0] for place, name in enumerate(names)]
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    assert taken[-1] > 0
+    assert MtebReranker(judge).predict([], [], **options).shape == (0,)

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from embrief.cli import golden
-from embrief.cli.naming import ConfigFile, given
+from embrief.cli.naming import ConfigFile, MaxPixels, given
 from embrief.cli.output import console, plain, print_json, print_table, table
 from embrief.cli.paths import all_expanded, expanded
 from embrief.config.offline import offline_models
@@ -58,7 +58,7 @@ def run(
         list[Path],
         typer.Argument(
             callback=all_expanded,
-            help="Folders in BEIR's layout, or the files of Cranfield, XQuAD, CoSQA or HumanEval.",
+            help="Folders in BEIR's layout, with pictures too, or the files of Cranfield, XQuAD, CoSQA or HumanEval.",
         ),
     ],
     model: Annotated[
@@ -86,6 +86,7 @@ def run(
         int | None, typer.Option(min=1, metavar="N", help="Questions per set at most, taken evenly.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    max_pixels: MaxPixels = None,
     out: Annotated[
         Path,
         typer.Option(callback=expanded, help="The results file; a second run with it measures only what is not there."),
@@ -116,7 +117,7 @@ def run(
                 style="yellow",
                 soft_wrap=True,
             )
-    systems = _systems(model, reranker, top, instruction, dim, dtype, baseline, device)
+    systems = _systems(model, reranker, top, instruction, dim, dtype, baseline, device, max_pixels)
     results = evaluate(
         sets,
         systems,
@@ -169,6 +170,7 @@ def _systems(
     dtype: list[str] | None,
     baseline: list[str] | None,
     device: str,
+    max_pixels: int | None,
 ) -> list[System]:
     from embrief import Embedder, Reranker
     from embrief.evaluation import Bm25, EmbeddingSystem
@@ -184,15 +186,19 @@ def _systems(
         systems.append(EmbeddingSystem(_minilm(device), "MiniLM"))
     formats = dtype or ["auto"]
     judges = {
-        _label(name, reranker or []): Reranker(name, truncate="silent", **given(device=device))
+        _label(name, reranker or []): Reranker(name, truncate="silent", max_pixels=max_pixels, **given(device=device))
         for name in reranker or ()
     }
     for name in models:
         for number_format in formats:
-            label = _label(name, models) + (f", {number_format}" if number_format != "auto" else "")
+            choices = [number_format] if number_format != "auto" else []
+            choices += [f"{max_pixels:,} pixels"] if max_pixels is not None else []
+            label = ", ".join([_label(name, models), *choices])
             systems.append(
                 EmbeddingSystem(
-                    Embedder(name, truncate="silent", **given(device=device, dtype=number_format)),
+                    Embedder(
+                        name, truncate="silent", max_pixels=max_pixels, **given(device=device, dtype=number_format)
+                    ),
                     label,
                     instructions=tuple(instruction or ("default",)),
                     dims=tuple(dim or ()),

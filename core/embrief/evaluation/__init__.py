@@ -20,7 +20,7 @@ from embrief.evaluation.measures import NAMES, Difference, Mean, difference, mea
 from embrief.evaluation.report import compare
 from embrief.evaluation.results import Results
 from embrief.evaluation.retrieval_set import RetrievalSet, make_set, read_beir, write_beir
-from embrief.evaluation.systems import Bm25, EmbeddingSystem, Ranked, System, Variant, rerank
+from embrief.evaluation.systems import Bm25, EmbeddingSystem, Ranked, System, UnfitError, Variant, rerank
 
 __all__ = [
     "NAMES",
@@ -32,6 +32,7 @@ __all__ = [
     "Results",
     "RetrievalSet",
     "System",
+    "UnfitError",
     "Variant",
     "compare",
     "difference",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from embrief.errors import ArgumentError
 from embrief.evaluation.measures import score
 from embrief.evaluation.results import Results, make_row
+from embrief.evaluation.systems import UnfitError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.evaluation.retrieval_set import RetrievalSet
-    from embrief.evaluation.systems import System
+    from embrief.evaluation.systems import System, Variant
 
 
 def evaluate(
@@ -35,17 +36,18 @@ def evaluate(
         say: Called with what happens.
 
     Returns:
-        The lines asked for, in the order of sets and systems.
+        The lines asked for, in the order of sets and systems. Systems that read texts only have none for a set that
+        holds pictures; `say` is told why.
 
     Raises:
-        ArgumentError: Two lines would have the same name, or the file holds something else.
+        ArgumentError: Two lines would have the same name, no system can be measured on a set, or the file holds
+            something else. Nothing was measured then.
     """
-    _check_labels(sets, systems)
+    planned = [_planned(found, systems, say) for found in sets]
     earlier = Results.load(out) if out is not None and out.exists() else Results([])
     results = Results([])
-    for found in sets:
-        for system in systems:
-            variants = system.variants(found)
+    for found, lines in zip(sets, planned, strict=True):
+        for system, variants in lines:
             done = (
                 {} if fresh else {variant.label: row for variant in variants if (row := earlier.find(found, variant))}
             )
@@ -65,11 +67,24 @@ def evaluate(
     return results
 
 
-def _check_labels(sets: Sequence[RetrievalSet], systems: Sequence[System]) -> None:
-    for found in sets:
-        labels = [variant.label for system in systems for variant in system.variants(found)]
-        if twice := [label for label in labels if labels.count(label) > 1]:
-            raise ArgumentError(f"two lines would be called {twice[0]!r}; leave one out, or give it another name")
+def _planned(
+    found: RetrievalSet, systems: Sequence[System], say: Callable[[str], None]
+) -> list[tuple[System, list[Variant]]]:
+    """Return the systems that can be measured on a set, with their lines."""
+    planned: list[tuple[System, list[Variant]]] = []
+    reasons: list[str] = []
+    for system in systems:
+        try:
+            planned.append((system, system.variants(found)))
+        except UnfitError as error:
+            reasons.append(str(error))
+            say(f"left out: {error}")
+    if reasons and not planned:
+        raise ArgumentError(f"nothing can be measured on {found.name}: {'. '.join(reasons)}")
+    labels = [variant.label for _, variants in planned for variant in variants]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ArgumentError(f"two lines would be called {twice[0]!r}; leave one out, or give it another name")
+    return planned
 
 
 def _save(out: Path, earlier: Results, rows: list[dict[str, Any]]) -> None:

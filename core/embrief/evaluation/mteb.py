@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embrief.errors import MissingDependencyError
+from embrief.errors import ArgumentError, MissingDependencyError
 from embrief.facts.prompts import find_task
 from embrief.facts.specs import EmbeddingSpec
+from embrief.images.image import Image
 from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
@@ -18,11 +20,16 @@ if TYPE_CHECKING:
 
     from embrief.facades.embedder import Embedder
     from embrief.facades.reranker import Reranker
-    from embrief.facts.specs import ModelSpec, Task
+    from embrief.facts.prompts import Input
+    from embrief.facts.specs import Modality, ModelSpec, Task
     from embrief.facts.vectors import Matrix
 
 Batches = Iterable[Mapping[str, Sequence[Any]]]
-"""What mteb's data loaders give: lists of texts under `text`, and of `title`, `body`, `query` and `instruction`."""
+"""What mteb's data loaders give: lists of texts under `text`, of pictures (Pillow's) under `image`, or both, and of
+`title`, `body`, `query` and `instruction`."""
+
+_PAIRS, _PICTURED_PAIRS = 1024, 32
+"""Pairs per call of a reranker, and of one that takes pictures: those of more would fill the memory."""
 
 
 class MtebEmbedder:
@@ -30,7 +37,8 @@ class MtebEmbedder:
 
     The role decides the prompt. A model with a task of the benchmark task's type (such as EmbeddingGemma's
     `Classification`) uses that; one that follows instructions gets the benchmark task's own prompt as instruction, or
-    the instruction of the query where the set has one. Titles go where the model has a place for them.
+    the instruction of the query where the set has one. Titles go where the model has a place for them. Models that take
+    pictures say so to mteb, which gives tasks with pictures to no others.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -41,7 +49,13 @@ class MtebEmbedder:
     def mteb_model_meta(self) -> Any:
         """Return mteb's description of the model."""
         embedder = self.embedder
-        return _meta(embedder.spec, embedder.query_fingerprint, embedder.max_tokens, embed_dim=embedder.dim)
+        return _meta(
+            embedder.spec,
+            embedder.query_fingerprint,
+            embedder.max_tokens,
+            embedder.modalities,
+            embed_dim=embedder.dim,
+        )
 
     def encode(
         self,
@@ -53,17 +67,28 @@ class MtebEmbedder:
         prompt_type: Any = None,
         **options: Any,
     ) -> Matrix:
-        """Return one vector per text, (n, dim).
+        """Return one vector per input, (n, dim).
 
         Args:
-            inputs: Texts in batches.
+            inputs: Texts, pictures or both in batches.
             task_metadata: The benchmark task; its type and prompt decide ours.
             hf_split: Not used.
             hf_subset: Not used.
             prompt_type: Query, document, or `None` where both sides are of one kind.
             **options: What other libraries need, such as a batch size.
+
+        Raises:
+            ArgumentError: The inputs are neither texts nor pictures.
+            ArgumentTypeError: They are pictures, and the model takes texts only.
         """
-        batches = list(inputs)
+        portions = [
+            self._encode(batches, task_metadata=task_metadata, prompt_type=prompt_type) for batches in _portions(inputs)
+        ]
+        return portions[0] if len(portions) == 1 else np.concatenate(portions)
+
+    def _encode(
+        self, batches: Sequence[Mapping[str, Sequence[Any]]], *, task_metadata: Any, prompt_type: Any
+    ) -> Matrix:
         spec = self.embedder.spec
         task = _task(spec, str(task_metadata.type))
         role = None if prompt_type is None else str(getattr(prompt_type, "value", prompt_type))
@@ -72,10 +97,10 @@ class MtebEmbedder:
             texts, titles = _documents(batches, find_task(spec.prompts, chosen, model=spec.id))
             return self.embedder.encode(texts, role="document", titles=titles, task=task).vectors
         if task is not None:
-            return self.embedder.encode(_column(batches, "text"), role="query", task=task).vectors
+            return self.embedder.encode(_contents(batches), role="query", task=task).vectors
         given = _prompt(task_metadata.prompt, "query") if spec.prompts.instructed else None
         if role is None and given is None:
-            return self.embedder.encode(_column(batches, "text"), role="document").vectors
+            return self.embedder.encode(_contents(batches), role="document").vectors
         return self._queries(batches, given)
 
     def _queries(self, batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None) -> Matrix:
@@ -107,7 +132,13 @@ class MtebReranker:
     def mteb_model_meta(self) -> Any:
         """Return mteb's description of the model."""
         reranker = self.reranker
-        return _meta(reranker.spec, reranker.fingerprint, reranker.max_tokens, model_type=["cross-encoder"])
+        return _meta(
+            reranker.spec,
+            reranker.fingerprint,
+            reranker.max_tokens,
+            reranker.modalities,
+            model_type=["cross-encoder"],
+        )
 
     def predict(
         self,
@@ -131,14 +162,36 @@ class MtebReranker:
             prompt_type: Not used: the first side is the query.
             **options: What other libraries need.
         """
-        given = _prompt(task_metadata.prompt, "query")
-        queries, instructions = _queries(list(inputs1), given, instructed=self.reranker.spec.instructed)
-        documents = _column(list(inputs2), "text")
-        scores = np.empty(len(queries), np.float32)
-        for instruction, places in _together(instructions):
-            pairs = [(queries[place], documents[place]) for place in places]
-            scores[places] = self.reranker.score_pairs(pairs, instruction=instruction)
-        return scores
+        given, instructed = _prompt(task_metadata.prompt, "query"), self.reranker.spec.instructed
+        asked = (
+            each for batch in inputs1 for each in zip(*_queries([batch], given, instructed=instructed), strict=True)
+        )
+        documents = (document for batch in inputs2 for document in _contents([batch]))
+        pairs = zip(asked, documents, strict=True)
+        scores = [np.empty(0, np.float32)]
+        size = _PICTURED_PAIRS if "image" in self.reranker.modalities else _PAIRS
+        while portion := list(itertools.islice(pairs, size)):
+            found = np.empty(len(portion), np.float32)
+            for instruction, places in _together([instruction for (_, instruction), _ in portion]):
+                chosen = [(portion[place][0][0], portion[place][1]) for place in places]
+                found[places] = self.reranker.score_pairs(chosen, instruction=instruction)
+            scores.append(found)
+        return np.concatenate(scores)
+
+
+def _portions(inputs: Batches) -> Iterator[list[Mapping[str, Sequence[Any]]]]:
+    """Yield batches that are embedded together: all texts, but the pictures of one batch, since decoded ones are large.
+
+    mteb gives up to 50,000 documents at once, and reads the pictures of a batch when it is asked for.
+    """
+    batches = iter(inputs)
+    first = list(itertools.islice(batches, 1))
+    # All batches come from the columns of one table.
+    if not first or "image" not in first[0]:
+        first += batches
+    yield first
+    for batch in batches:
+        yield [batch]
 
 
 def _task(spec: EmbeddingSpec, kind: str) -> str | None:
@@ -157,25 +210,53 @@ def _column(batches: Sequence[Mapping[str, Sequence[Any]]], name: str) -> list[s
     return [text for batch in batches for text in batch[name]]
 
 
-def _documents(batches: Sequence[Mapping[str, Sequence[Any]]], task: Task) -> tuple[list[str], list[str | None] | None]:
+def _contents(batches: Sequence[Mapping[str, Sequence[Any]]], text: str = "text") -> list[Input]:
+    """Return what the inputs hold.
+
+    Args:
+        batches: The inputs.
+        text: Where the texts are; pictures are under `image`.
+
+    Raises:
+        ArgumentError: They hold neither, but sound or films.
+    """
+    found: list[Input] = []
+    for batch in batches:
+        texts, pictures = batch.get(text), batch.get("image")
+        if texts is None and pictures is None:
+            raise ArgumentError(f"a task gives {', '.join(sorted(batch))}; texts and pictures are embedded here")
+        if pictures is None:
+            found += texts or ()
+            continue
+        # In some sets only some documents have a picture, or a text.
+        for picture, words in zip(pictures, [""] * len(pictures) if texts is None else texts, strict=True):
+            parts = [*([] if picture is None else [Image(picture)]), *([words] if words else [])]
+            found.append(tuple(parts) if picture is not None else words)
+    return found
+
+
+def _documents(
+    batches: Sequence[Mapping[str, Sequence[Any]]], task: Task
+) -> tuple[list[Input], list[str | None] | None]:
     """Return texts and titles; a title stays in front of the text where the model has no place for it."""
     if task.titled is None or not all("body" in batch and "title" in batch for batch in batches):
-        return _column(batches, "text"), None
-    return _column(batches, "body"), [title or None for title in _column(batches, "title")]
+        return _contents(batches), None
+    return _contents(batches, "body"), [title or None for title in _column(batches, "title")]
 
 
 def _queries(
     batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None, *, instructed: bool
-) -> tuple[list[str], list[str | None]]:
+) -> tuple[list[Input], list[str | None]]:
     """Return queries, and their instructions: the query's own, or the one given for all; none if none are followed."""
-    texts: list[str] = []
+    queries: list[Input] = []
     instructions: list[str | None] = []
     for batch in batches:
         own = batch.get("instruction") or []
-        # With instructions, `text` has them in front.
-        texts += batch["query"] if own else batch["text"]
-        instructions += [one or given for one in own] if own else [given] * len(batch["text"])
-    return texts, instructions if instructed else [None] * len(texts)
+        # With instructions, `text` has them behind the query, or before it.
+        found = _contents([batch], "query" if own else "text")
+        queries += found
+        instructions += [one or given for one in own] if own else [given] * len(found)
+    return queries, instructions if instructed else [None] * len(queries)
 
 
 def _together(instructions: Sequence[str | None]) -> Iterator[tuple[str | None, list[int]]]:
@@ -190,7 +271,7 @@ def _unit(vectors: Any) -> Any:
     return array / np.maximum(norms, np.finfo(np.float32).tiny)
 
 
-def _meta(spec: ModelSpec, fingerprint: str, max_tokens: int, **more: Any) -> Any:
+def _meta(spec: ModelSpec, fingerprint: str, max_tokens: int, modalities: Sequence[Modality], **more: Any) -> Any:
     try:
         from mteb.models import ModelMeta
     except ImportError as error:
@@ -205,6 +286,8 @@ def _meta(spec: ModelSpec, fingerprint: str, max_tokens: int, **more: Any) -> An
             "n_parameters": spec.parameters,
             "max_tokens": max_tokens,
             "license": spec.license or None,
+            # Tasks of other kinds are refused by mteb before anything is embedded.
+            "modalities": list(modalities),
             "use_instructions": (
                 spec.prompts.instructed is not None if isinstance(spec, EmbeddingSpec) else spec.instructed  # type: ignore[attr-defined]
             ),

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from embrief.errors import ArgumentError, MissingDependencyError
+from embrief.evaluation.contents import pictured
 from embrief.evaluation.measures import DEPTH, Ranking
 from embrief.evaluation.search import search
+from embrief.facades.arguments import model_for_images
 from embrief.system.installed import install_command, installed_version
 
 if TYPE_CHECKING:
@@ -52,11 +54,19 @@ class Ranked:
     """Documents that were longer than the embedding model's limit and lost their end."""
 
 
+class UnfitError(ArgumentError):
+    """A system reads texts only, and a set holds pictures: others may be measured on it."""
+
+
 class System(Protocol):
     """A model, or a baseline, in one or several variants."""
 
     def variants(self, found: RetrievalSet) -> list[Variant]:
-        """Return the lines that this gives for a set, in the order of `rank`."""
+        """Return the lines that this gives for a set, in the order of `rank`.
+
+        Raises:
+            UnfitError: It cannot be measured on this set.
+        """
         ...
 
     def rank(self, found: RetrievalSet, wanted: Sequence[str]) -> Iterator[Ranked]:
@@ -68,7 +78,13 @@ class Bm25:
     """The usual lexical baseline: Okapi BM25 as bm25s computes it by default, words of two characters and more."""
 
     def variants(self, found: RetrievalSet) -> list[Variant]:
-        """Return the one there is."""
+        """Return the one there is.
+
+        Raises:
+            UnfitError: The set holds pictures: what has no words would count as not found.
+        """
+        if held := _pictures(found):
+            raise UnfitError(f"BM25 reads words, and {held}")
         return [Variant("BM25", {"method": f"bm25s {installed_version('bm25s')}, default"})]
 
     def rank(self, found: RetrievalSet, wanted: Sequence[str]) -> Iterator[Ranked]:
@@ -81,12 +97,14 @@ class Bm25:
             import bm25s
         except ImportError as error:
             raise MissingDependencyError(f"BM25 comes from bm25s: {install_command('eval')}") from error
+        (variant,) = self.variants(found)
         names = list(found.corpus)
         start = time.perf_counter()
         index = bm25s.BM25()
-        index.index(bm25s.tokenize(list(found.corpus.values()), show_progress=False), show_progress=False)
+        corpus, queries = ([str(text) for text in side.values()] for side in (found.corpus, found.queries))
+        index.index(bm25s.tokenize(corpus, show_progress=False), show_progress=False)
         indexed = time.perf_counter()
-        tokens = bm25s.tokenize(list(found.queries.values()), return_ids=False, show_progress=False)
+        tokens = bm25s.tokenize(queries, return_ids=False, show_progress=False)
         ranking: dict[str, list[str]] = {}
         for query, words in zip(found.queries, tokens, strict=True):
             scores = index.get_scores(words)
@@ -94,7 +112,7 @@ class Bm25:
             # What shares no word with the question was not found.
             ranking[query] = [names[place] for place in order if scores[place] > 0]
         seconds = {"documents": indexed - start, "queries": time.perf_counter() - indexed}
-        yield Ranked(self.variants(found)[0], ranking, seconds)
+        yield Ranked(variant, ranking, seconds)
 
 
 @dataclass(frozen=True)
@@ -124,7 +142,18 @@ class EmbeddingSystem:
             raise ArgumentError(f"{self.top} candidates are more than the {DEPTH} that are looked at")
 
     def variants(self, found: RetrievalSet) -> list[Variant]:
-        """Return the lines for a set."""
+        """Return the lines for a set.
+
+        Raises:
+            UnfitError: The set holds pictures and the model takes texts only.
+            ArgumentError: The model takes pictures, and a reranker does not.
+        """
+        if held := _pictures(found):
+            if takes := _takes_texts_only(self.embedder):
+                raise UnfitError(f"{takes[0]}, and {held}; {takes[1]}")
+            for judge in self.rerankers.values():
+                if takes := _takes_texts_only(judge):
+                    raise ArgumentError(f"{takes[0]}, and {held}; {takes[1]}, or leave the reranker out")
         return [variant for variant, _, _, _ in self._lines(found)]
 
     def rank(self, found: RetrievalSet, wanted: Sequence[str]) -> Iterator[Ranked]:
@@ -157,8 +186,8 @@ class EmbeddingSystem:
         self, found: RetrievalSet, instruction: str | None, dims: Sequence[int]
     ) -> tuple[dict[int, Matrix], float]:
         start = time.perf_counter()
-        texts = list(found.queries.values())
-        encoded = self.embedder.encode_dims(texts, dims, role="query", instruction=instruction)
+        asked = list(found.queries.values())
+        encoded = self.embedder.encode_dims(asked, dims, role="query", instruction=instruction)
         return {dim: item.vectors for dim, item in encoded.items()}, time.perf_counter() - start
 
     def _lines(self, found: RetrievalSet) -> list[tuple[Variant, str | None, int, Reranker | None]]:
@@ -207,7 +236,7 @@ def rerank(judge: Reranker, found: RetrievalSet, ranking: Ranking, top: int, ins
 
     Args:
         judge: The reranker.
-        found: The texts.
+        found: The documents and questions.
         ranking: The candidates.
         top: How many of each question are scored.
         instruction: What makes a document relevant; an empty one or `None`: the reranker's default.
@@ -228,6 +257,22 @@ def rerank(judge: Reranker, found: RetrievalSet, ranking: Ranking, top: int, ins
 def _asked_with(judge: Reranker, instruction: str | None) -> Reranker:
     """Return the reranker with an instruction, or as it is if there is none or it cannot follow one."""
     return judge.with_instruction(instruction) if instruction and judge.spec.instructed else judge
+
+
+def _takes_texts_only(facade: Embedder | Reranker) -> tuple[str, str] | None:
+    """Return that in words, and the remedy; `None` if it takes pictures too."""
+    if "image" in facade.modalities:
+        return None
+    if facade.spec.images is None:
+        return f"{facade.spec.id} takes texts only", model_for_images(facade.spec)
+    return f"{facade.spec.id} is given texts only by its runtime", "use the engine"
+
+
+def _pictures(found: RetrievalSet) -> str:
+    """Return what of a set holds a picture, in words; "" if nothing does."""
+    sides = ((found.corpus, "documents"), (found.queries, "questions"))
+    counts = [f"{count:,} of {len(side):,} {what}" for side, what in sides if (count := len(pictured(side)))]
+    return f"{' and '.join(counts)} of {found.name} hold a picture" if counts else ""
 
 
 def _named(found: RetrievalSet, places: NDArray[np.int64]) -> Ranking:
