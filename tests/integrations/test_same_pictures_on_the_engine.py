@@ -1,4 +1,4 @@
-"""The same picture gives the same vector through the core, every framework, the server and the command line."""
+"""The same picture gives the same vector through the engine, every framework, the server and the command line."""
 
 from __future__ import annotations
 
