@@ -290,6 +290,8 @@ def test_limits_are_those_of_the_image():
         with pytest.raises(ArgumentError, match=r"1\.2 times the other"):
             _ = Image(source, limits=ImageLimits(max_aspect=1.2)).pixels
     with pytest.raises(ArgumentError, match="0 x 3 pixels, which is nothing"):
+        Image(Pil.new("RGB", (0, 3)))
+    with pytest.raises(ArgumentError, match="it has no pixels"):
         Image(np.zeros((3, 0, 3), np.uint8))
 
 

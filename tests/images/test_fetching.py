@@ -373,21 +373,47 @@ def test_a_picture_that_is_cut_short_is_unavailable(fetcher, pages):
             fetcher()(f"https://{NAME}{path}")
 
 
-def slowly(pieces):
+def slowly(pieces, sent):
     for piece in pieces:
         time.sleep(0.02)
+        sent.append(piece)
         yield piece
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_left(fetcher, pages):
-    """No single wait is long, so that no time-out of a socket would end it."""
-    bytewise = [bytes(1)] * 9999
-    kind = {"Content-Type": "image/png"}
-    pages["/drip"] = 200, {**kind, "Content-Length": "9999999"}, slowly(bytewise)
-    pages["/open"] = 200, {**kind, "Content-Length": ""}, slowly([file("png")[:20], *bytewise])
-    for path in ("/drip", "/open"):
-        with pytest.raises(UnavailableError, match=r"took more than 0\.3 seconds"):
-            fetcher(timeout=0.3)(f"https://{NAME}{path}")
+BYTEWISE = [bytes(1)] * 150
+"""Takes three seconds, and no single wait is long, so that no time-out of a socket would end it."""
+
+
+@pytest.mark.parametrize("length", ["9999999", ""], ids=["said", "open"])
+def test_a_server_that_sends_a_byte_now_and_then_is_left(fetcher, pages, length):
+    sent = []
+    head = {"Content-Type": "image/png", "Content-Length": length}
+    pages["/drip"] = 200, head, slowly([file("png")[:20], *BYTEWISE], sent)
+    with pytest.raises(UnavailableError, match=r"took more than 0\.5 seconds"):
+        fetcher(timeout=0.5)(f"https://{NAME}/drip")
+    assert len(sent) < len(BYTEWISE)
+
+
+def test_a_handshake_that_comes_byte_by_byte_is_left(fetcher):
+    sent = []
+
+    def drip(server):
+        connection, _ = server.accept()
+        with connection:
+            # A record of TLS that says that 8,192 bytes follow.
+            for piece in slowly([b"\x16\x03\x03\x20\x00", *BYTEWISE], sent):
+                try:
+                    connection.sendall(piece)
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=drip, args=(server,), daemon=True).start()
+        address = server.getsockname()
+        slow = fetcher(connector=lambda *_: socket.create_connection(address), timeout=0.5)
+        with pytest.raises(UnavailableError, match=r"took more than 0\.5 seconds"):
+            slow(f"https://{NAME}/a.png")
+    assert len(sent) < len(BYTEWISE)
 
 
 def test_redirects_share_the_time(fetcher, pages):

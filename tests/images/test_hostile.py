@@ -182,6 +182,7 @@ def test_what_stands_beside_the_pixels_fills_no_memory(kind):
 
 
 REFUSED = {
+    "runs": (lambda: b"BM" + bytes(12) + struct.pack("<IIiHHI", 40, 4000, 4000, 1, 8, 1) + bytes(24), "coded in runs"),
     "passes": (lambda: file("jpeg") + b"\xff\xda" * jpeg.MAX_SCANS + b"\xff\xd9", "more than 64 passes"),
     "segments": (lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * 100_001 + file("jpeg")[2:], "too many parts"),
     "chunks": (lambda: png(8, 1, 8, 0, bytes(9), chunk(b"tEXt", b"") * 100_001), "too many parts"),

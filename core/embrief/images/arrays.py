@@ -23,7 +23,7 @@ def from_array(array: Any, limits: ImageLimits) -> NDArray[np.uint8]:
     import numpy as np
 
     shape, dtype = tuple(array.shape), str(array.dtype)
-    if not isinstance(array, np.ndarray) or dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
+    if not isinstance(array, np.ndarray) or dtype != "uint8" or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ArgumentError(
             f"pixels are a uint8 array (height, width, 3) of numpy, not {dtype} {shape} of "
             f"{type(array).__module__.partition('.')[0]}; {_remedy(array, shape, dtype)}"
@@ -39,6 +39,8 @@ def _remedy(array: Any, shape: tuple[int, ...], dtype: str) -> str:
 
     if not isinstance(array, np.ndarray):
         return "make it one of numpy, such as by array.numpy()"
+    if 0 in shape:
+        return "it has no pixels, so pass another one"
     if len(shape) == 4:
         return "pass its pictures one by one"
     if len(shape) == 3 and shape[2] != 3 and shape[0] in (1, 3, 4):

@@ -109,18 +109,9 @@ def secured(plain: socket.socket, name: str, deadline: Deadline, context: ssl.SS
         OSError: It has not, or the time is over.
     """
     try:
+        # Of a whole handshake, not of single waits.
         plain.settimeout(deadline.left())
-        # The handshake comes later, since this takes the plain connection away from whoever would cut it.
-        made = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+        return context.wrap_socket(plain, server_hostname=name)
     except BaseException:
         plain.close()
         raise
-    cutting = Cutting(made, deadline)
-    try:
-        made.do_handshake()
-    except BaseException:
-        made.close()
-        raise
-    finally:
-        cutting.stop()
-    return made

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""The formats that are read, by Pillow's names; all others are refused."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
