@@ -7,6 +7,7 @@ import base64
 import copy
 import io
 import pickle
+import threading
 
 import chromadb
 import numpy as np
@@ -24,6 +25,7 @@ from langchain_qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient, models
 
 from embrief import ArgumentError, ArgumentTypeError, Embedder, Image, Reranker
+from embrief.images import decoding
 from embrief.testing import FakeRuntime
 from langchain_embrief import (
     Qwen3Embeddings,
@@ -365,3 +367,25 @@ def test_a_model_of_the_other_kind_names_the_class_for_it(fake):
         Qwen3VLEmbeddings(fake.vision_reranker)
     with pytest.raises(ArgumentError, match="Qwen3VLEmbeddings"):
         Qwen3VLReranker(fake.vision)
+
+
+async def test_pictures_are_decoded_off_the_event_loop(embeddings, reranker, monkeypatch):
+    threads = set()
+    decode = decoding.decode
+
+    def watched(*args):
+        threads.add(threading.current_thread())
+        return decode(*args)
+
+    monkeypatch.setattr(decoding, "decode", watched)
+    document = Document("", metadata={"image": BASE64})
+    for call in (
+        lambda: embeddings.aembed_images([PNG]),
+        lambda: embeddings.aembed_image_query(PNG),
+        lambda: embeddings.aembed_documents([document]),
+        lambda: reranker.acompress_documents([document], image_query(PNG)),
+    ):
+        await call()
+        assert threads
+        assert threading.main_thread() not in threads
+        threads.clear()

@@ -8,6 +8,7 @@ import copy
 import io
 import json
 import pickle
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from llama_index.core.schema import (
 from llama_index.core.storage.kvstore import SimpleKVStore
 
 from embrief import ArgumentError, ArgumentTypeError, Embedder, Image, Reranker
+from embrief.images import decoding
 from embrief.testing import FakeRuntime
 from llama_index_embrief import (
     GemmaEmbedding,
@@ -340,3 +342,26 @@ def test_a_broken_picture_of_a_node_or_query_is_refused(rerank, paths, broken, f
         with pytest.raises(ArgumentError, match="query"):
             rerank.postprocess_nodes(given, query)
     assert fake.pairs == []
+
+
+async def test_pictures_are_decoded_off_the_event_loop(model, rerank, monkeypatch) -> None:
+    threads: set[threading.Thread] = set()
+    decode = decoding.decode
+
+    def watched(*args):
+        threads.add(threading.current_thread())
+        return decode(*args)
+
+    monkeypatch.setattr(decoding, "decode", watched)
+    png = RED.to_png()
+    node = ImageNode(image=base64.b64encode(png).decode())
+    for call in (
+        lambda: model.aget_image_embedding(png),
+        lambda: model.aget_image_query_embedding(png),
+        lambda: model.acall([node]),
+        lambda: rerank.apostprocess_nodes([NodeWithScore(node=node)], image_query(png)),
+    ):
+        await call()
+        assert threads
+        assert threading.main_thread() not in threads
+        threads.clear()
