@@ -266,6 +266,12 @@ class TestAddDocuments:
         assert caught.value.index == 2
         assert (collection.count(), fake.runs) == (0, [])
 
+    def test_what_is_neither_text_nor_picture_is_named_by_its_place(self, chroma_client, collection):
+        with pytest.raises(ArgumentTypeError, match=r"documents\[1\] is int"):
+            add_documents(chroma_client, collection, [Image(picture(10)), 3], ids=["a", "b"])
+        with pytest.raises(ArgumentTypeError, match=r"documents\[0\] is dict"):
+            add_documents(chroma_client, collection, [{"text": "no picture"}], ids=["a"])
+
     def test_uris_are_kept_with_texts_and_never_loaded(self, chroma_client, function):
         def loader(uris):
             raise AssertionError(uris)
