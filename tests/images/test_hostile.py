@@ -115,23 +115,34 @@ def with_segment(data, marker, body):
     return data[:2] + b"\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body + data[2:]
 
 
+HEAVY = [(1000 + number, 7, 5 * MEGABYTE, 8) for number in range(3000)]
+"""Tags of TIFF that nobody asks for, each of which holds the whole file."""
+
+
 def bombed_tiff():
-    """3,000 tags that nobody asks for, each of which holds the whole file."""
-    tags = [(1000 + number, 7, 5 * MEGABYTE, 8) for number in range(3000)]
-    values = bytes(8)
+    return tiff_with(HEAVY)
+
+
+def bombed_second_tiff():
+    """The tags stand in the directory of a second picture."""
+    data = tiff_with([])
+    data += b"\0" * (len(data) % 2)
+    second = tiff(*HEAVY)[8:]
+    # The last four bytes of the first directory say where the next one is.
+    return data[:118] + struct.pack("<I", len(data)) + data[122:] + second
+
+
+def tiff_with(tags):
     needed = [(256, 3, 1, 8), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1),
               (278, 3, 1, 1), (279, 4, 1, 8)]  # fmt: skip
     place = 8 + 2 + 12 * (len(tags) + len(needed) + 1) + 4
-    return tiff(*needed[:5], (273, 4, 1, place), *needed[5:], *tags, rest=values + bytes(6 * MEGABYTE))
+    return tiff(*needed[:5], (273, 4, 1, place), *needed[5:], *tags, rest=bytes(6 * MEGABYTE))
 
 
 def endless_tiff():
     """Directories that go round in a circle."""
-    data = bytearray(file("tiff"))
-    start = struct.unpack_from("<I", data, 4)[0]
-    (count,) = struct.unpack_from("<H", data, start)
-    struct.pack_into("<I", data, start + 2 + 12 * count, start)
-    return bytes(data)
+    data = tiff_with([])
+    return data[:118] + struct.pack("<I", 8) + data[122:]
 
 
 def commented_gif():
@@ -153,6 +164,7 @@ FILLED = {
     "png": bombed_png,
     "jpeg": lambda: with_segment(file("jpeg"), 0xE1, b"Exif\0\0" + bombed_exif()),
     "tiff": bombed_tiff,
+    "tiff-second": bombed_second_tiff,
     "tiff-circle": endless_tiff,
     "gif": commented_gif,
     "png-exif": lambda: png(8, 1, 8, 0, bytes(9), chunk(b"eXIf", bombed_exif())),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from embrief.facts.prompts import Rendered
     from embrief.facts.specs import Kind, ModelSpec, Template
     from embrief.facts.values import Values
-    from embrief.runtimes.pieces import Pieces
+    from embrief.runtimes.pieces import Pieces, Placed
 
 _SHORTEST_PREFIX = 4
 _THREAD_TOKENS = 1024
@@ -58,7 +58,7 @@ class _Row:
     ids: IdRow
     shared: int
     """Tokens at its start that other texts have too and that are computed once."""
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[Placed, ...] = ()
     """Its pictures, in their order, none of them among the shared tokens."""
 
 
@@ -160,7 +160,7 @@ class _Engine(Batched):
         return self._pieces
 
     def _prepared(
-        self, tokens: torch_common.Tokenized, shared: Sequence[int], seen: Sequence[tuple[Picture, ...]] = ()
+        self, tokens: torch_common.Tokenized, shared: Sequence[int], seen: Sequence[tuple[Placed, ...]] = ()
     ) -> Prepared:
         torch_common.check_fork(self._device)
         ids = tokens.ids
@@ -179,7 +179,7 @@ class _Engine(Batched):
         )
         return Prepared(rows, sizes, tokens.counts, tokens.truncated)
 
-    def _looking(self, pictures: Sequence[Picture]) -> int:
+    def _looking(self, pictures: Sequence[Placed]) -> int:
         """Return how many tokens of text take as long as the tower takes for pictures."""
         if not pictures:
             return 0
@@ -207,7 +207,7 @@ class _Engine(Batched):
                     prefixes[key.tobytes()] = self._prefixes.get(key)
         own = [row.ids[len(key) :] for row, key in zip(rows, keys, strict=True)]
         before = [prefixes[key.tobytes()] for key in keys]
-        shown = [row.pictures for row in rows]
+        shown = [pictures(row.pictures) for row in rows]
         features = self._features(shown)
 
         def run(places: list[int]) -> tuple[list[int], NDArray[Any]]:
@@ -280,7 +280,7 @@ class EngineEmbedder(_Engine):
             made = pieces.tokenize(inputs, options)
             rows = zip(made.heads, inputs, made.tokens.ids, strict=True)
             openings = [common_run(made.known[name], row) if item.head else 0 for name, item, row in rows]
-            return self._prepared(made.tokens, openings, [pictures(placed) for placed in made.pictures])
+            return self._prepared(made.tokens, openings, made.pictures)
         found = torch_common.tokenize(self._tokenizer.whole, self._tokenizer.end, inputs, options)
         return self._prepared(found, self._openings(inputs, found.ids) if self._shares else [0] * len(inputs))
 
@@ -325,7 +325,7 @@ class EngineReranker(_Engine):
         if (pieces := self._in_pieces(PairPieces, options)) is not None:
             made = pieces.tokenize(inputs, options)
             shared = self._shared(made.heads, made.known, made.tokens.ids)
-            return self._prepared(made.tokens, shared, [pictures(placed) for placed in made.pictures])
+            return self._prepared(made.tokens, shared, made.pictures)
         found, parts = pair_ids(inputs, self._tokenizer.plain, options)
         return self._prepared(found, self._shared([pair.head for pair in inputs], parts, found.ids))
 

@@ -46,6 +46,11 @@ class Placed:
     start: int
     """Place of its first token."""
 
+    @property
+    def tokens(self) -> int:
+        """Return how many tokens it has."""
+        return self.grid[0] * self.grid[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Pieced:
@@ -295,7 +300,7 @@ def check_picture_ids(config: JsonObject, tokenizer: TextTokenizer, images: Imag
 
 
 def pictures(placed: Sequence[Placed]) -> tuple[Picture, ...]:
-    """Return pictures in the sizes in which the model sees them."""
+    """Return pictures in the sizes in which the model sees them: for a batch, since those of a corpus fill memory."""
     from embrief.engine.media import Picture
     from embrief.images.patches import fit
 
