@@ -159,7 +159,11 @@ class Workspace:
         with ExitStack() as held:
             opened = held.enter_context(self._open(info.place, None))
             named = named_here(model, (cwd or Path.cwd()).resolve()) if model else info.model or _model_of(opened)
-            embedder = held.enter_context(self.embedder(named, max_pixels=_limit(opened, named)))
+            embedder = held.enter_context(self.embedder(named))
+            kept = opened.space.max_pixels
+            # Of a model of texts the collection says in all its words why it does not belong here.
+            if kept and embedder.max_pixels not in (None, kept):
+                embedder = held.enter_context(self.embedder(named, max_pixels=kept))
             judge = None if rerank is None else held.enter_context(self.reranker(rerank))
             return searching.search(
                 opened,
@@ -439,14 +443,6 @@ def _alone(collection: Collection, stop: threading.Event) -> Iterator[bool]:
 def _model_of(collection: Collection) -> str:
     """Return the model of a collection that the user's table does not know, as far as a store may name one."""
     return stored_model(collection.space.model, collection.space.weights, where=str(collection.place))
-
-
-def _limit(collection: Collection, model: str) -> int | None:
-    """Return the largest area in which a model is to see pictures for a collection, `None` for its own limit."""
-    kept = collection.space.max_pixels
-    # Of another model the collection says in all its words why it does not belong here.
-    spec = Embedder(model).spec if kept else None
-    return kept if spec is not None and spec.images is not None else None
 
 
 def pictures_for(embedder: Embedder, *, pages: bool) -> Pictures:

@@ -52,7 +52,7 @@ def forward(arguments: list[str]) -> int | None:
             _warn(f"this command has {cold[0]}, so it runs without the process that {START} starts")
         return None
     if any(not _is_file(path) for path in _pictures(words)):
-        # A pipe, or nothing: this process reads it, or says what is wrong.
+        # A pipe of this shell's, or nothing: this process says what is wrong.
         return None
     try:
         place = places.own_place()
