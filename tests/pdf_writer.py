@@ -9,7 +9,7 @@ A4 = (595.276, 841.89)
 
 
 def write_pdf(
-    *colours: tuple[float, float, float],
+    *colours: tuple[float, float, float] | None,
     size: tuple[float, float] = A4,
     title: str | None = None,
     extra: str = "",
@@ -18,7 +18,7 @@ def write_pdf(
     """Return a file with a page in each colour.
 
     Args:
-        colours: Red, green and blue, 0 to 1.
+        colours: Red, green and blue, 0 to 1; `None`: nothing is filled.
         size: Width and height of all pages, in points.
         title: What the file calls itself.
         extra: Further drawing instructions of every page.
@@ -28,10 +28,11 @@ def write_pdf(
     kids = " ".join(f"{4 + 2 * place} 0 R" for place in range(len(colours)))
     objects += ["<< /Type /Catalog /Pages 2 0 R >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(colours)} >>"]
     objects.append(f"<< /Title ({title}) >>" if title else "<< >>")
-    for place, (red, green, blue) in enumerate(colours):
+    for place, colour in enumerate(colours):
         box = f"/MediaBox [0 0 {size[0]} {size[1]}]"
         objects.append(f"<< /Type /Page /Parent 2 0 R {box} /Contents {5 + 2 * place} 0 R >>")
-        drawn = f"{red} {green} {blue} rg 0 0 {size[0]} {size[1]} re f {extra}"
+        filled = "" if colour is None else f"{' '.join(map(str, colour))} rg 0 0 {size[0]} {size[1]} re f"
+        drawn = f"{filled} {extra}"
         objects.append(f"<< /Length {len(drawn)} >>\nstream\n{drawn}\nendstream")
     return _file(objects, crypt)
 

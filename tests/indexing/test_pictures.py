@@ -327,7 +327,7 @@ def test_a_page_is_drawn_at_150_dots_per_inch_on_white():
         page = file.draw(1)
         assert (file.count, file.title, page.size) == (1, None, (1754, 1240))
         assert page.pixels[100, 100].tolist() == [255, 0, 0]
-    with PdfPages(write_pdf((1, 1, 1), extra="0 0 1 rg 0 700 100 141 re f"), "a.pdf") as file:
+    with PdfPages(write_pdf(None, extra="0 0 1 rg 0 700 100 141 re f"), "a.pdf") as file:
         pixels = file.draw(1).pixels
         assert (pixels[10, 10].tolist(), pixels[-10, 10].tolist()) == ([0, 0, 255], [255, 255, 255])
 
