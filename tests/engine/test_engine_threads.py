@@ -197,7 +197,7 @@ def test_a_text_that_fails_in_a_thread_fails_alone(
     mark = embedder.load()._shared.model._backend._tokenizer.single("<think>", "the model")
     run, under_way, met = Stack.run, [], []
 
-    def guarded(stack, batch):
+    def guarded(stack, batch, features=None):
         under_way.append(threading.get_ident())
         try:
             if mark in batch.ids.tolist():
