@@ -216,7 +216,9 @@ def test_what_cannot_be_asked_with_a_picture_is_code_2(fake, here):
     assert "Qwen/Qwen3-VL-Embedding-2B" in refused.stderr
     run("index", "--model", fake.vision, "--collection", "album")
     for name, message in (("missing.png", "cannot be read"), ("notes.md", "and this is none")):
-        assert message in run("search", "--collection", "album", "--image", name, code=2).stderr
+        told = run("search", "--collection", "album", "--image", name, code=2).stderr
+        assert told.startswith(f"error: --image {here / name}: ")
+        assert message in told
 
 
 def test_a_picture_is_read_where_the_command_was_typed(fake, here, tmp_path, monkeypatch):

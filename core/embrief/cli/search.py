@@ -121,7 +121,7 @@ def _asked(question: str | None, image: Path | None) -> Input:
     """Return what is asked.
 
     Raises:
-        ArgumentError: Nothing is.
+        ArgumentError: Nothing is, or the picture cannot be read.
     """
     if image is None:
         if question is None:
@@ -130,6 +130,11 @@ def _asked(question: str | None, image: Path | None) -> Input:
     from embrief.images.image import Image
 
     picture = Image(image)
+    try:
+        # Here it has a name; a model knows it as one of its inputs only.
+        _ = picture.digest
+    except ArgumentError as error:
+        raise ArgumentError(f"--image {image}: {error}") from error
     return {"text": question, "image": picture} if question and question.strip() else picture
 
 
