@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task, Template
     from embrief.facts.values import Dense, Multi, Scores, Sparse
     from embrief.fallback import FallbackEmbedder, FallbackEvent, FallbackReranker
+    from embrief.images.fetching import ImageFetcher
     from embrief.images.image import Image
     from embrief.images.limits import ImageLimits
     from embrief.parity import ParityReport, check_parity
@@ -118,6 +119,7 @@ __all__ = [
     "GatedModelError",
     "Health",
     "Image",
+    "ImageFetcher",
     "ImageLimits",
     "IndexedError",
     "InputTooLongError",
@@ -238,6 +240,7 @@ _LATER = {
     "embrief.discovery.hookspecs": ("hookimpl",),
     "embrief.discovery.integrations": ("Integration",),
     "embrief.discovery.plugins": ("plugins",),
+    "embrief.images.fetching": ("ImageFetcher",),
     "embrief.images.image": ("Image",),
     "embrief.images.limits": ("ImageLimits",),
     "embrief.facts.prompts": (

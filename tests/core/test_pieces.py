@@ -116,7 +116,7 @@ def test_the_published_chat_template_gives_the_same(embedding, tokenizer, vl):
 
 def test_pairs_are_read_as_one_string(reranking):
     parsed = TextTokenizer.of(reranking.tokenizer._tokenizer.from_str(reranking.tokenizer._tokenizer.to_str()))
-    for query in ("which cat", (picture(64, 64), "like this"), (picture(96, 96),)):
+    for query in ("which cat", (picture(64, 64), "like this."), (picture(96, 96),)):
         items = pairs(query, [*TEXTS, (picture(64, 64),), (picture(64, 128), "a cat")])
         expected = [row.tolist() for row in parsed.plain([spelled(item) for item in items])]
         assert rows(reranking, items) == expected

@@ -12,6 +12,7 @@ import pytest
 from embrief import Embedder, Reranker, export_model
 from embrief.errors import ArgumentError, ModelMismatchError, WeightsUnavailableError, WrongKindError
 from embrief.facts.records import qwen3_vl
+from embrief.files.folders import missing_files
 from embrief.files.identify import verify_files
 from embrief.files.model_files import read_files
 
@@ -166,6 +167,7 @@ def test_pictures_that_would_be_prepared_otherwise_are_refused(folder, values, m
 def test_a_folder_without_settings_for_pictures_lacks_a_file(folder, reranker):
     for place, kind in ((folder, Embedder), (reranker, Reranker)):
         (place / "preprocessor_config.json").unlink()
+        assert missing_files(place) == ["preprocessor_config.json"]
         with pytest.raises((WeightsUnavailableError, ModelMismatchError), match=r"preprocessor_config\.json"):
             _ = kind(place).spec
 
@@ -265,3 +267,34 @@ def test_an_export_is_refused(vision_folder, tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(ArgumentError, match="reads pictures, and an export would leave out"):
         export_model(vision_folder, tmp_path / "out", format="onnx")
+
+
+@pytest.mark.parametrize("kind", ["embedder", "reranker"])
+def test_a_tokenizer_that_is_not_the_models_is_refused_at_load(folder, reranker, kind):
+    pytest.importorskip("torch")
+    place, made = (folder, Embedder) if kind == "embedder" else (reranker, Reranker)
+    file = place / "tokenizer.json"
+    whole = json.loads(file.read_text("utf-8"))
+    for token in whole["added_tokens"]:
+        token["special"] = token["content"] != "<|im_start|>"
+    write_json(file, whole)
+    with pytest.raises(ModelMismatchError, match=r"has no special token '<\|im_start\|>'"):
+        made(place, device="cpu").load()
+
+
+def test_a_config_with_other_ids_than_the_tokenizer_is_refused_at_load(folder):
+    pytest.importorskip("torch")
+    change(folder / "config.json", vision_end_token_id=0)
+    with pytest.raises(ModelMismatchError, match=r"'vision_end_token_id' in .* is 0"):
+        Embedder(folder, device="cpu").load()
+
+
+def test_a_recorded_reranker_whose_tokenizer_appends_a_token_is_refused_at_load(vision_folder, reranker):
+    pytest.importorskip("torch")
+    spec = Reranker(reranker).spec
+    shutil.copy(vision_folder / "tokenizer.json", reranker / "tokenizer.json")
+    from embrief.runtimes.base import LoadRequest
+    from embrief.runtimes.engine import EngineReranker
+
+    with pytest.raises(ModelMismatchError, match="around a text"):
+        EngineReranker(LoadRequest(spec, reranker, "cpu", "float32"))

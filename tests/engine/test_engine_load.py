@@ -54,12 +54,12 @@ class Faults:
         self.runs: list[int] = []
         run = Stack.run
 
-        def guarded(stack, batch):
+        def guarded(stack, batch, features=None):
             self.held.set()
             assert self.release.wait(WAIT)
             self.runs.append(len(batch.order))
             self.check(batch.ids.tolist(), len(batch.order))
-            return run(stack, batch)
+            return run(stack, batch, features)
 
         monkeypatch.setattr(Stack, "run", guarded)
 

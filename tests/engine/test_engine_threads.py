@@ -153,10 +153,10 @@ def test_each_share_has_its_part_of_the_threads(shared: list[int], qwen3_folder:
     before, seen = torch.get_num_threads(), []
     run = Stack.run
 
-    def noted(stack, batch):
+    def noted(stack, batch, features=None):
         torch.ones(200_000).add_(1)  # what torch does on a thread for the first time, it has done by now
         seen.append(torch.get_num_threads())
-        return run(stack, batch)
+        return run(stack, batch, features)
 
     monkeypatch.setattr(Stack, "run", noted)
     torch.set_num_threads(4)
@@ -197,12 +197,12 @@ def test_a_text_that_fails_in_a_thread_fails_alone(
     mark = embedder.load()._shared.model._backend._tokenizer.single("<think>", "the model")
     run, under_way, met = Stack.run, [], []
 
-    def guarded(stack, batch):
+    def guarded(stack, batch, features=None):
         under_way.append(threading.get_ident())
         try:
             if mark in batch.ids.tolist():
                 raise RuntimeError("a kernel failed")
-            return run(stack, batch)
+            return run(stack, batch, features)
         finally:
             under_way.remove(threading.get_ident())
 

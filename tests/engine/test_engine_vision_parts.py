@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from embrief import Embedder, Image, LoadRequest, RunOptions
 from embrief.engine import media
 from embrief.engine.description import describe
 from embrief.engine.media import Picture
+from embrief.facts.prompts import PromptChoice, RenderedTexts, query_template
+from embrief.facts.records.qwen3_vl import IMAGES
 from embrief.files.json_files import read_object
 from embrief.images.patches import patches
+from embrief.runtimes.built_in import Engine
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers.models.qwen3_vl")
 
-from embrief.engine import vision  # noqa: E402
+from embrief.engine import linear, vision  # noqa: E402
 from embrief.engine.checkpoint import Checkpoint  # noqa: E402
 from embrief.engine.seen import MAX_TOKENS, SeenPictures  # noqa: E402
 from embrief.engine.vision import Features, VisionTower  # noqa: E402
@@ -94,6 +99,36 @@ def test_in_small_blocks_the_features_are_the_same(
         found, expected = Features.joined(small.run(shown)), Features.joined(tower.run(shown))
     for ours, other in zip((found.tokens, *found.added), (expected.tokens, *expected.added), strict=True):
         torch.testing.assert_close(ours, other, atol=1e-5, rtol=0)
+
+
+def test_plain_products_have_their_bias_too(
+    tower: VisionTower, vision_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those run on GPUs, and on processors without oneDNN's."""
+    shown = [picture(height, width, seed).pixels for seed, (height, width) in enumerate(SIZES[:3])]
+    monkeypatch.setattr(linear, "_packed_works_with_bias", lambda dtype: False)
+    model = describe(read_object(vision_folder / "config.json")).vision
+    plain = VisionTower(model, Checkpoint(vision_folder, "tiny"), "cpu", torch.float32, mean=HALF, std=HALF)
+    with torch.inference_mode():
+        found, expected = Features.joined(plain.run(shown)), Features.joined(tower.run(shown))
+    torch.testing.assert_close(found.tokens, expected.tokens, atol=1e-5, rtol=0)
+
+
+def test_a_picture_weighs_in_a_batch_by_what_the_tower_takes_for_it(vision_folder: Path) -> None:
+    """By their tokens alone, batches of pictures would take many times as long as batches of texts."""
+    spec = Embedder(vision_folder, device="cpu", dtype="float32").spec
+    model = Engine().load(LoadRequest(spec, vision_folder, "cpu", "float32"))
+    around, source = query_template(spec.prompts, PromptChoice(None), PromptChoice(), model=spec.id)
+    source = replace(source, image_mark=IMAGES.mark)
+    shown = [(Image(picture(32 * side, 32 * side).pixels),) for side in (1, 4, 16)]
+    items = list(RenderedTexts(["x", *shown], around, source))
+    made = model.prepare(items, RunOptions(max_tokens=8192, max_pixels=IMAGES.max_pixels))
+    shared = made.token_counts[0] - made.sizes[0]
+    work = made.sizes - made.token_counts + shared
+    assert work[0] == 0
+    assert work[2] >= 4
+    # Attention within a picture takes more of it the larger it is.
+    assert work[3] > 20 * work[2]
 
 
 def features(pixels: np.ndarray) -> Features:

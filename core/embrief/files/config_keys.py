@@ -8,12 +8,12 @@ from embrief.files.json_files import JsonObject
 
 ARCHITECTURES = ("qwen3", "gemma3_text", "embedding_gemma2", "qwen3_vl")
 """Those all of whose keys are known, which are those that the engine runs."""
+WITH_PICTURES = ("qwen3_vl",)
+"""Those of which the engine runs what reads pictures, too."""
 _PARTS = {"embedding_gemma2_text": "embedding_gemma2"}
 """Model types of a text model that is stored alone, by that of the model it is a part of."""
 _NESTED = {"embedding_gemma2": "text_config", "qwen3_vl": "text_config"}
 """Where config.json of a model with further parts keeps what it says of the text model."""
-SEES = ("qwen3_vl",)
-"""Those that read pictures here; models of these have a chat template, and settings for pictures."""
 _WIDTHS = {"embedding_gemma2": "embedding_dim"}
 """The key with the width of token states, where the model itself projects its hidden states."""
 DECISIVE: dict[str, Callable[[JsonObject, str], object]] = {

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ModelMismatchError, WeightsUnavailableError
-from embrief.files.config_keys import SEES, architecture
+from embrief.files.config_keys import WITH_PICTURES, architecture
 from embrief.files.image_files import FILE as PREPROCESSOR
 from embrief.files.image_files import has_image_settings
 from embrief.files.json_files import LARGE, JsonObject, optional_object, read_object, reads_folder
@@ -62,7 +62,7 @@ def missing_files(folder: Path) -> list[str]:
     missing = [] if (base / "config.json").is_file() else ["config.json"]
     if not any((base / name).is_file() for name in _TOKENIZERS):
         missing.append("tokenizer.json")
-    if architecture(optional_object(base / "config.json")) in SEES and not has_image_settings(base):
+    if architecture(optional_object(base / "config.json")) in WITH_PICTURES and not has_image_settings(base):
         missing.append(PREPROCESSOR)
     missing += [file.relative_to(base).as_posix() for file in weight_files(base) if not file.is_file()]
     for module in read_modules(folder) or ():

@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from embrief.errors import ModelMismatchError
-from embrief.files.config_keys import SEES, architecture
+from embrief.files.config_keys import WITH_PICTURES, architecture
 from embrief.files.json_files import LARGE, OTHERWISE, JsonObject, optional_object, read_json, read_objects
 from embrief.files.tokenizer_files import rebuilt
 
@@ -168,7 +168,7 @@ def check_modules(folder: Path, *, trusted: bool) -> None:
     kinds = {module.kind for module in modules or ()}
     config = optional_object(transformer_folder(folder) / "config.json")
     settings = transformer_settings(folder)
-    _check(settings, _transformer_keys(kinds, sees=architecture(config) in SEES))
+    _check(settings, _transformer_keys(kinds, sees=architecture(config) in WITH_PICTURES))
     _check(optional_object(folder / "config_sentence_transformers.json"), _model_keys(kinds))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.files.config_keys import ARCHITECTURES, text_part
+from embrief.files.config_keys import ARCHITECTURES, WITH_PICTURES, text_part
 from embrief.runtimes.base import Offer, Refusal, Runtime
 from embrief.runtimes.gguf import GgufRuntime
 from embrief.runtimes.mistralrs import MistralRs
@@ -60,7 +60,7 @@ class Engine(Runtime):
             device=device,
             dtype=dtype,
             artifact=spec.safetensors,
-            images=spec.images is not None,
+            images=spec.images is not None and spec.architecture in WITH_PICTURES,
             plain_text=True,
         )
 
