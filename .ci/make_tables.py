@@ -32,6 +32,11 @@ STATUS = (
     ("A folder is read closed-world: what moves a vector is honoured or refused", "tests/core/test_folder_keys.py"),
     ("Damaged, surplus, missing and quantised tensors are refused", "tests/core/test_tensors_that_fit.py"),
     ("A record, its files and the runtimes agree", "tests/core/test_check_model.py"),
+    ("Pictures: guarded decoding, exact pixels, guarded addresses", "tests/images/"),
+    (
+        "Texts and pictures in one space: vectors and scores are those of transformers' model",
+        "tests/engine/test_engine_pictures.py",
+    ),
     ("int8 is right or refused on every processor", "tests/engine/test_engine_processors.py"),
     (
         "Exports, GGUF files and mistral.rs give the model's own vectors; a damaged or altered file ends no process",
