@@ -196,6 +196,7 @@ def test_a_folder_is_indexed_with_its_pictures_and_asked_with_one(fake, here):
     assert (hit["path"], hit["kind"], hit["page"], hit["start_line"]) == ("photos/red.png", "image", None, None)
     assert json.loads(run("search", "--json", "a sheet").stdout)["image"] is None
     shown = run("search", "--image", "photos/green.png", "something green").output.splitlines()
+    assert fake.texts[-1].index("picture-") < fake.texts[-1].index("something green")
     assert sum(line.startswith(os.path.join("photos", "green.png  ")) for line in shown) == 1
     assert sum(line.startswith("report.pdf page 2  ") for line in shown) == 1
     assert any(line.startswith("report.pdf page ") and line.endswith("A report") for line in shown)
