@@ -280,6 +280,8 @@ def test_redirects_are_followed_and_looked_at(fetcher, pages, asked):
         ("https://user:secret@other.example/", "user or password"),
         ("https://other.example:8080/", "port 443 only"),
         ("//inside.example/", "not public"),
+        ("https://[", "no address"),
+        ("/a b", "percent-encode"),
     ],
 )
 def test_a_redirect_to_where_nobody_may_go_is_refused(fetcher, pages, asked, location, reason):

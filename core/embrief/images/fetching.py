@@ -96,8 +96,15 @@ class ImageFetcher:
                 raise UnavailableError(f"the picture at {host} cannot be fetched ({kind}); try later") from error
             if isinstance(found, bytes):
                 return found
-            target = self._checked(urljoin(target.geturl(), found.location))
+            target = self._checked(self._joined(target, found.location))
         raise ArgumentError(f"the address is redirected more than {MAX_REDIRECTS} times; pass the one of the picture")
+
+    def _joined(self, target: SplitResult, location: str) -> str:
+        """Return where a redirect leads, which may be said in part."""
+        try:
+            return urljoin(target.geturl(), location)
+        except ValueError:
+            raise ArgumentError(f"{target.hostname} redirects to what is no address; look at the address") from None
 
     def _checked(self, url: str) -> SplitResult:
         """Return the parts of an address that may be asked."""
@@ -125,10 +132,11 @@ class ImageFetcher:
         return parts
 
     def _get(self, target: SplitResult, host: str, deadline: Deadline) -> bytes | _Redirect:
-        connection = self._connected(host, deadline)
+        context = self.context or ssl.create_default_context()
+        connection = self._connected(host, deadline, context)
         cutting = Cutting(connection, deadline)
         try:
-            client = http.client.HTTPSConnection(host, PORT)
+            client = http.client.HTTPSConnection(host, PORT, context=context)
             # It has its connection, and must never make another one, to an address that nobody looked at.
             client.sock, client.auto_open = connection, 0
             path = target.path or "/"
@@ -144,15 +152,14 @@ class ImageFetcher:
             cutting.stop()
             connection.close()
 
-    def _connected(self, host: str, deadline: Deadline) -> socket.socket:
+    def _connected(self, host: str, deadline: Deadline, context: ssl.SSLContext) -> socket.socket:
         addresses = in_time(self.resolver, host, PORT, deadline)
         if not addresses:
             raise UnavailableError(f"{host} has no address; look at its name")
         if not all(map(is_public, addresses)):
             raise ArgumentError(
-                f"{host} is an address that is not public; get the picture yourself, and pass the bytes"
+                f"{host} leads to an address that is not public; get the picture yourself, and pass the bytes"
             )
-        context = self.context or ssl.create_default_context()
         for number, address in enumerate(addresses):
             try:
                 # An address that never answers leaves time for the others: a host without IPv6, for instance.
