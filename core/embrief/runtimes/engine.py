@@ -1,4 +1,4 @@
-"""The built-in engine as a runtime: text models of the Qwen3 and Gemma families on torch alone."""
+"""The built-in engine as a runtime: models of the Qwen3, Qwen3-VL and Gemma families on torch alone."""
 
 from __future__ import annotations
 
