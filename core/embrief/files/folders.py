@@ -52,6 +52,14 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 @reads_folder
+def _takes_pictures(base: Path) -> bool:
+    try:
+        return architecture(optional_object(base / "config.json")) in WITH_PICTURES
+    except ModelMismatchError:
+        # A damaged file is not a missing one, and whoever reads it next says so.
+        return False
+
+
 def missing_files(folder: Path) -> list[str]:
     """Return what a model folder lacks: weights (pickled ones do not count), configuration, tokenizer, modules.
 
@@ -62,7 +70,7 @@ def missing_files(folder: Path) -> list[str]:
     missing = [] if (base / "config.json").is_file() else ["config.json"]
     if not any((base / name).is_file() for name in _TOKENIZERS):
         missing.append("tokenizer.json")
-    if architecture(optional_object(base / "config.json")) in WITH_PICTURES and not has_image_settings(base):
+    if _takes_pictures(base) and not has_image_settings(base):
         missing.append(PREPROCESSOR)
     missing += [file.relative_to(base).as_posix() for file in weight_files(base) if not file.is_file()]
     for module in read_modules(folder) or ():
