@@ -44,7 +44,7 @@ COMMANDS = {
     "export": Later("embrief.cli.export", "export", "Write a model as a folder that runs without torch."),
     "doctor": Later("embrief.cli.doctor", "doctor", "Show versions, devices, memory and disk."),
     "parity": Later("embrief.cli.parity", "parity", "Compare a model with the same one elsewhere."),
-    "bench": Later("embrief.cli.bench", "bench", "Compare with sentence-transformers, and for pictures with transformers."),
+    "bench": Later("embrief.cli.bench", "bench", "Compare with sentence-transformers."),
     "eval": Later("embrief.cli.evaluate", "app", "Measure retrieval on your data or on published sets."),
     "cache": Later("embrief.cli.cache", "app", "Look after the file of cached embeddings."),
     "daemon": Later("embrief.cli.daemon", "app", "Keep models open for the next search."),

@@ -74,9 +74,9 @@ def bench(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
     shape: Annotated[str, typer.Option(hidden=True, help="real or tiny.")] = "real",
 ) -> None:
-    """Compare with sentence-transformers, and for pictures with transformers.
+    """Compare with sentence-transformers.
 
-    Same weights, same token ids, taking turns. Results are saved row by row, and a second call goes on where the
+    Same weights, same token ids, taking turns; for pictures, with transformers and on the same pixels. Results are saved row by row, and a second call goes on where the
     first one stopped.
     """
     from embrief.bench import Settings, run
