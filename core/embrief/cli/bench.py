@@ -76,8 +76,8 @@ def bench(
 ) -> None:
     """Compare with sentence-transformers.
 
-    Same weights, same token ids, taking turns; for pictures, with transformers and on the same pixels. Results are saved row by row, and a second call goes on where the
-    first one stopped.
+    Same weights, same token ids, taking turns; for pictures, with transformers and on the same pixels. Results are
+    saved row by row, and a second call goes on where the first one stopped.
     """
     from embrief.bench import Settings, run
     from embrief.bench.chart import svg
