@@ -147,7 +147,7 @@ def inputs(values: object, what: str) -> list[Input]:
     """
     items = listed(values, what, "strings")
     for index, item in enumerate(items):
-        if isinstance(item, str) or _parts(item) is None:
+        if not holds_image(item):
             _text_at(item, what, index)
     return items
 
@@ -171,7 +171,7 @@ def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> l
     items = listed(values, what, "strings")
     if spec.images is None:
         for index, item in enumerate(items, start):
-            if not isinstance(item, str) and _parts(item) is not None:
+            if holds_image(item):
                 raise _no_images(f"{what}[{index}]", spec, index)
         return list(texts(items, what, start=start))
     return [content(item, f"{what}[{index}]", spec, index=index) for index, item in enumerate(items, start)]
@@ -238,6 +238,11 @@ def _parts(item: object) -> tuple[str | Image, ...] | None:
     return (*images, *words) if images and len(images) + len(words) == len(item) else None
 
 
+def holds_image(value: object) -> bool:
+    """Return whether an input is an image, or holds one among its parts."""
+    return not isinstance(value, str) and _parts(value) is not None
+
+
 def model_for_images(spec: ModelSpec) -> str:
     """Return which model of the same kind takes images, as a part of a message."""
     known = plugins().catalog.models.values()
@@ -247,7 +252,7 @@ def model_for_images(spec: ModelSpec) -> str:
 
 def query(value: object, what: str) -> Input:
     """Return `value` if it is one string, or holds an image; whether the model takes those is for its facts to say."""
-    return cast("Input", value) if not isinstance(value, str) and _parts(value) is not None else text(value, what)
+    return cast("Input", value) if holds_image(value) else text(value, what)
 
 
 def _string_remedy(value: object) -> str:
@@ -318,7 +323,7 @@ def pairs(values: object, what: str, spec: ModelSpec) -> list[tuple[Content, Con
             case [str(query), str(document)]:
                 unicode((query, document), f"{what}[{index}]", index)
                 found.append((query, document))
-            case [query, document] if spec.images is not None or _parts(query) or _parts(document):
+            case [query, document] if spec.images is not None or holds_image(query) or holds_image(document):
                 sides = (content(side, f"{what}[{index}]", spec, index=index) for side in (query, document))
                 found.append((next(sides), next(sides)))
             case _:

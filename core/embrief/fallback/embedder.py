@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from embrief.errors import ArgumentError, ArgumentTypeError, DegradedAnswerError, EmbriefError
+from embrief.facades import arguments
 from embrief.facades.embedder import Embedder, EmbedderSettings, EmbeddingResult
 from embrief.fallback.chain import LEAST, Chain, Member, Unprobed, too_coarse
 from embrief.fallback.falls import falls_through
@@ -154,7 +155,7 @@ class FallbackEmbedder(Embedder):
                 texts, role=role, titles=titles, instruction=instruction, task=task, progress=progress
             )
         except EmbriefError as error:
-            for member in self._instead(error):
+            for member in self._instead(error, texts):
                 try:
                     found = member.encode(texts, role=role)
                 except EmbriefError as other:
@@ -179,7 +180,7 @@ class FallbackEmbedder(Embedder):
                 texts, role=role, titles=titles, instruction=instruction, task=task, progress=progress
             )
         except EmbriefError as error:
-            for member in self._instead(error):
+            for member in self._instead(error, texts):
                 try:
                     found = await member.aencode(texts, role=role)
                 except EmbriefError as other:
@@ -188,9 +189,12 @@ class FallbackEmbedder(Embedder):
                     return self._marked(member, found)
             raise
 
-    def _instead(self, error: EmbriefError) -> tuple[Embedder, ...]:
-        """Return who may answer, marked, after an error of the whole chain."""
-        return self._degraded if falls_through(error) else ()
+    def _instead(self, error: EmbriefError, texts: Sequence[Input] = ()) -> tuple[Embedder, ...]:
+        """Return who may answer for inputs, marked, after an error of the whole chain."""
+        if not falls_through(error):
+            return ()
+        pictured = any(map(arguments.holds_image, texts))
+        return tuple(member for member in self._degraded if member.spec.images is not None or not pictured)
 
     def _failed(self, member: Embedder, count: int, error: EmbriefError) -> None:
         if not falls_through(error):
