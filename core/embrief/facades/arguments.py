@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import AsyncIterable, Iterable, Iterator, KeysView, Mapping, Set
 from numbers import Integral, Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from embrief.discovery.plugins import plugins
@@ -194,7 +195,7 @@ def content(value: object, what: str, spec: ModelSpec, *, index: int | None = No
             )
         raise ArgumentTypeError(
             f"{what} is {type(value).__name__}; it is a string, an Image, a sequence of both, or a mapping with 'text' "
-            f"and 'image'{_string_remedy(value)}",
+            f"and 'image'{_picture_remedy(value)}",
             index=index,
         )
     for part in parts:
@@ -238,6 +239,29 @@ def _parts(item: object) -> tuple[str | Image, ...] | None:
     return (*images, *words) if images and len(images) + len(words) == len(item) else None
 
 
+def _picture_remedy(value: object) -> str:
+    """Return what to do with this where a text or a picture belongs."""
+    if isinstance(value, Mapping):
+        if not set(value) <= set(_KEYS):
+            return "; this one has other keys"
+        if isinstance(value.get("image"), str):
+            return "; a string is always a text: for a file pass Image(Path(...)), for base64 Image.from_base64(text)"
+        parts = list(value.values())
+    else:
+        parts = list(value) if isinstance(value, (list, tuple)) else [value]
+    if any(map(_could_be_image, parts)):
+        return "; wrap a picture: Image(...)"
+    if parts and all(part is None or isinstance(part, str) for part in parts):
+        return _string_remedy(value) or "; this one holds no image, so pass its text as a string"
+    return _string_remedy(value)
+
+
+def _could_be_image(part: object) -> bool:
+    """Return whether `Image` may take this; known by what it can do, since Pillow need not be installed."""
+    pillow = hasattr(part, "convert") and hasattr(part, "tobytes")
+    return isinstance(part, (bytes, bytearray, memoryview, PathLike)) or pillow or getattr(part, "ndim", 0) == 3
+
+
 def holds_image(value: object) -> bool:
     """Return whether an input is an image, or holds one among its parts."""
     return not isinstance(value, str) and _parts(value) is not None
@@ -251,8 +275,11 @@ def model_for_images(spec: ModelSpec) -> str:
 
 
 def query(value: object, what: str) -> Input:
-    """Return `value` if it is one string, or holds an image; whether the model takes those is for its facts to say."""
-    return cast("Input", value) if holds_image(value) else text(value, what)
+    """Return `value` if it is one string, or may hold an image; whether the model takes it is for its facts to say."""
+    if _could_be_image(value):
+        kind = type(value).__name__
+        raise ArgumentTypeError(f"{what} is one string, not {kind}; decode a text, and wrap a picture: Image(...)")
+    return cast("Input", value) if holds_image(value) or isinstance(value, Mapping) else text(value, what)
 
 
 def _string_remedy(value: object) -> str:
