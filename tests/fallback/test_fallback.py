@@ -549,6 +549,13 @@ def test_a_view_takes_along_the_members_that_cannot_follow_it(degrading: Fallbac
         assert view.encode(["a"], role="query").degraded
 
 
+def test_a_view_asks_no_member_for_what_it_cannot_do(two: Any) -> None:
+    """The first member reads names of special tokens as letters; a server would read them as it always does."""
+    both = FallbackEmbedder([Embedder(QWEN, backend="engine"), two[2][0]])
+    with pytest.raises(ArgumentError, match="special_tokens='text' cannot be had from 'openai'"):
+        both.with_settings(special_tokens="text")
+
+
 def test_other_spaces_stand_at_the_end(two: Any) -> None:
     hashed = Embedder("embrief/hash", dim=1024)
     with pytest.raises(ArgumentError, match="at the end"):

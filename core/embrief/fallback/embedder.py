@@ -114,6 +114,10 @@ class FallbackEmbedder(Embedder):
 
     def _view(self, **changes: Any) -> Self:
         twin = super()._view(**changes)
+        if "special_tokens" in changes:
+            for member in self._chain.members:
+                # How texts are read is the runtime's work, and enters the space: a member that cannot is told here.
+                member.embedder._view(special_tokens=changes["special_tokens"])
         twin._degraded = tuple(_with_what_it_takes(item, changes) for item in self._degraded)
         # One chain: what is known of a member holds for every view. Its members' own settings are not used but for the
         # space, which the view checks by its own.
