@@ -14,6 +14,7 @@ import tempfile
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from embrief import (
     ArgumentTypeError,
     ClosedError,
     Embedder,
+    Image,
     InputTooLongError,
     ItemFailedError,
     ModelMismatchError,
@@ -379,6 +381,32 @@ def test_a_stream_gives_the_vectors_of_a_list(fake: FakeRuntime) -> None:
         for source in (iter, later):
             beside = None if titles is None else source(titles)
             np.testing.assert_array_equal(np.vstack(asyncio.run(collect(source(texts), beside))), expected)
+
+
+def test_a_stream_of_pictures_is_taken_in_smaller_blocks(fake: FakeRuntime) -> None:
+    """Texts of a block are small; pixels of a thousand photographs fill the memory."""
+    embedder, taken = Embedder(fake.vision), 0
+    picture = Image(np.zeros((8, 8, 3), np.uint8))
+
+    def endless() -> Iterator[Any]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield {"image": picture, "text": "red"} if taken % 2 else "blue"
+
+    async def slowly() -> AsyncIterator[Any]:
+        for item in endless():
+            yield item
+
+    async def first() -> np.ndarray:
+        return await anext(embedder.aiter_documents(slowly()))
+
+    expected = embedder.embed_documents([[picture, "red"]])[0]
+    np.testing.assert_array_equal(next(iter(embedder.iter_documents(endless()))), expected)
+    assert taken == 63
+    taken = 0
+    np.testing.assert_array_equal(asyncio.run(first()), expected)
+    assert taken == 63
 
 
 def test_an_endless_stream_is_read_as_it_is_used_and_needs_constant_memory() -> None:

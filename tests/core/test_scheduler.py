@@ -490,7 +490,7 @@ def test_a_text_too_large_for_the_memory_even_alone_fails_alone() -> None:
         other.join()
         assert [(error.index, error.tokens) for error in errors] == [(1, 20)]
         assert isinstance(errors[0], MemoryError)
-        assert "lower max_tokens" in str(errors[0])
+        assert "lower max_tokens (for pictures max_pixels)" in str(errors[0])
         assert results[0].shape == (9, 64)
 
 

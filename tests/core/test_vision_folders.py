@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from embrief import Embedder, Reranker, export_model
-from embrief.errors import ArgumentError, ModelMismatchError, WeightsUnavailableError, WrongKindError
+from embrief.errors import (
+    AmbiguousModelError,
+    ArgumentError,
+    ModelMismatchError,
+    WeightsUnavailableError,
+    WrongKindError,
+)
 from embrief.facts.records import qwen3_vl
 from embrief.files.folders import missing_files
 from embrief.files.identify import verify_files
@@ -61,6 +67,11 @@ def test_a_folder_without_modules_is_known_by_its_tokenizer(folder):
     shutil.rmtree(folder / "1_Pooling")
     (folder / "modules.json").unlink()
     assert Embedder(folder).spec.images == qwen3_vl.IMAGES
+
+
+def test_where_the_files_leave_open_what_it_is_a_record_that_fits_is_named(reranker):
+    with pytest.raises(AmbiguousModelError, match="for example like='Qwen/Qwen3-VL-Embedding-2B'"):
+        Embedder(reranker)
 
 
 def test_a_reranker_is_known(reranker):

@@ -221,6 +221,18 @@ def test_texts_are_cut_and_pictures_are_not(embedder, oracle):
     assert caught.value.index == 1
 
 
+def test_a_picture_that_is_gone_when_the_model_runs_is_named_by_its_index(embedder, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(Image(CAT).to_png())
+    image = Image(path)
+    assert image.size == (96, 96)
+    path.unlink()
+    image.let_go()
+    with pytest.raises(ArgumentError, match=r"the input at index 3: the image .* cannot be read") as caught:
+        embedder.embed_documents(["a", "a", "b", image, Image(DOG)])
+    assert caught.value.index == 3
+
+
 def test_several_threads_and_calls_get_their_own(embedder, wanted):
     def ask(place: int) -> np.ndarray:
         return embedder.embed_documents([given(INPUTS[place])])[0]

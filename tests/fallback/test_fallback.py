@@ -21,7 +21,7 @@ import pytest
 
 pytest.importorskip("httpx")
 
-from embrief import Embedder, Reranker
+from embrief import Embedder, Image, Reranker
 from embrief.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -549,6 +549,13 @@ def test_a_view_takes_along_the_members_that_cannot_follow_it(degrading: Fallbac
         assert view.encode(["a"], role="query").degraded
 
 
+def test_a_view_asks_no_member_for_what_it_cannot_do(two: Any) -> None:
+    """The first member reads names of special tokens as letters; a server would read them as it always does."""
+    both = FallbackEmbedder([Embedder(QWEN, backend="engine"), two[2][0]])
+    with pytest.raises(ArgumentError, match="special_tokens='text' cannot be had from 'openai'"):
+        both.with_settings(special_tokens="text")
+
+
 def test_other_spaces_stand_at_the_end(two: Any) -> None:
     hashed = Embedder("embrief/hash", dim=1024)
     with pytest.raises(ArgumentError, match="at the end"):
@@ -809,6 +816,47 @@ def test_an_instruction_is_never_dropped(rerankers: Any) -> None:
     second.away = True
     with pytest.raises((UnavailableError, ArgumentError)):
         other.rerank("q", DOCUMENTS, instruction="Find it")
+
+
+@pytest.fixture
+def pictured() -> Iterator[FakeRuntime]:
+    """Models that take pictures and are not there."""
+
+    def away(texts: Any) -> None:
+        raise UnavailableError("away")
+
+    with FakeRuntime(fault=away) as fake:
+        yield fake
+
+
+def test_a_reranker_of_texts_is_passed_over_where_there_are_pictures(pictured: FakeRuntime) -> None:
+    """It could score texts alone; the error, or the last resort, is that of the members that take pictures."""
+    picture = Image(np.zeros((40, 40, 3), np.uint8))
+    both = FallbackReranker([pictured.vision_reranker, "embrief/tiny-reranker"])
+    calls: list[Callable[[], Any]] = [
+        lambda: both.score("q", ["a", picture]),
+        lambda: both.score([picture, "q"], ["a"]),
+        lambda: both.score_pairs([("q", "a"), ("q", {"image": picture})]),
+        lambda: asyncio.run(both.ascore(picture, ["a"])),
+        lambda: asyncio.run(both.ascore_pairs([(picture, "a")])),
+    ]
+    for call in calls:
+        with pytest.raises(UnavailableError, match=r"away; embrief/tiny-reranker \(engine\): it takes texts only"):
+            call()
+    last = FallbackReranker([pictured.vision_reranker, "embrief/tiny-reranker"], last_resort="input-order")
+    assert [item.score for item in last.rerank("q", [picture])] == [None]
+    assert both.with_settings(max_pixels=4096).members == both.members
+
+
+def test_an_embedder_of_texts_gives_no_degraded_answer_to_pictures(pictured: FakeRuntime, tmp_path: Path) -> None:
+    whole = [Embedder(pictured.vision) for _ in range(2)]
+    chain = FallbackEmbedder([*whole, "embrief/hash"], allow_degraded=True, unprobed="warn", probes=tmp_path)
+    picture = Image(np.zeros((40, 40, 3), np.uint8))
+    with pytest.warns(UnprobedWarning):
+        assert chain.encode(["a"], role="document").degraded
+    for call in (chain.encode, lambda *given, **more: asyncio.run(chain.aencode(*given, **more))):
+        with pytest.raises(UnavailableError, match="away"):
+            call(["a", picture], role="document")
 
 
 def test_wrappers_take_a_fallback(rerankers: Any, two: Any, tmp_path: Path) -> None:

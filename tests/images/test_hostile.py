@@ -230,6 +230,18 @@ def test_broken_files_are_pictures_or_errors_of_ours(kind):
             assert found is not None, f"{len(damaged)} of {len(data)} bytes passed for the whole"
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind.startswith("tiff")])
+def test_a_tiff_without_its_end_has_all_its_pixels_or_is_refused(kind):
+    """Where the pixels stand last, what is put behind them for the decoder must not count as some of them."""
+    whole = Image(file(kind)).pixels
+    for cut in (1, 2, 3, 9, 40, 120, 200):
+        try:
+            found = Image(file(kind)[:-cut]).pixels
+        except ArgumentError:
+            continue
+        assert np.array_equal(found, whole), f"without {cut} bytes"
+
+
 def test_fuzzed_headers_are_pictures_or_errors_of_ours():
     rng = random.Random(17)
     whole = [file(kind, noise(8, 8)) for kind in FORMATS]

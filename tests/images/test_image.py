@@ -7,6 +7,7 @@ import copy
 import gc
 import os
 import pickle
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -254,6 +255,30 @@ def test_images_that_are_gone_hold_no_place():
         recent.note(Image(file("png", noise(seed=seed))), 2880)
         gc.collect()
     assert kept.pixels is pixels
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_decodes_though_a_thread_of_its_parent_did():
+    script = """
+import os, sys, time
+import numpy as np
+from embrief import Image
+from embrief.images import recent
+data = Image(np.zeros((8, 8, 3), np.uint8)).to_png()
+recent._recent._lock.acquire()
+child = os.fork()
+if not child:
+    os._exit(Image(data).size != (8, 8))
+end = time.monotonic() + 60
+while (done := os.waitpid(child, os.WNOHANG)) == (0, 0):
+    if time.monotonic() > end:
+        os.kill(child, 9)
+        sys.exit("the child hangs")
+    time.sleep(0.01)
+sys.exit(done[1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 BROKEN = b"\x89PNG\r\n\x1a\nsecret"

@@ -23,7 +23,8 @@ pytest.importorskip("httpx")
 import embrief
 from embrief import Embedder, Reranker
 from embrief.errors import ArgumentError
-from embrief.parity import ParityReport, check_parity
+from embrief.parity import ParityReport, check_parity, kept
+from embrief.parity.probe import special
 from embrief.servers import OpenAI
 from embrief.testing import Asked, LoopbackServer, Reply
 
@@ -323,6 +324,21 @@ def test_the_same_model_twice_on_this_machine() -> None:
     report = check_parity(Embedder("embrief/tiny-embedding"), Embedder("embrief/tiny-embedding"))
     assert report.verdict == "equal"
     assert report.findings == ()
+
+
+def test_special_tokens_are_read_as_the_embedder_reads_them(qwen3_folder: Path, tmp_path: Path) -> None:
+    """Vectors that are kept for a space of letters, or compared, are those that its texts get."""
+    letters, parsed = (
+        Embedder(qwen3_folder, special_tokens=way, dtype="float32", max_tokens=64) for way in ("text", "parsed")
+    )
+    causes = [finding.cause for finding in check_parity(letters, parsed).findings]
+    assert "special tokens" in causes
+    probe = special(letters.spec.final_token)
+    for embedder in (letters, parsed):
+        kept.record(embedder, tmp_path)
+        found = kept.load(kept.whole(embedder), tmp_path)
+        assert found is not None
+        assert float(found.vectors[probe.name] @ embedder.embed_documents([probe.text])[0]) > 0.99999
 
 
 def test_int8_is_compared_by_its_own_measure() -> None:

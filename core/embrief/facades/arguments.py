@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import AsyncIterable, Iterable, Iterator, KeysView, Mapping, Set
 from numbers import Integral, Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from embrief.discovery.plugins import plugins
@@ -147,7 +148,7 @@ def inputs(values: object, what: str) -> list[Input]:
     """
     items = listed(values, what, "strings")
     for index, item in enumerate(items):
-        if isinstance(item, str) or _parts(item) is None:
+        if not holds_image(item):
             _text_at(item, what, index)
     return items
 
@@ -171,7 +172,7 @@ def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> l
     items = listed(values, what, "strings")
     if spec.images is None:
         for index, item in enumerate(items, start):
-            if not isinstance(item, str) and _parts(item) is not None:
+            if holds_image(item):
                 raise _no_images(f"{what}[{index}]", spec, index)
         return list(texts(items, what, start=start))
     return [content(item, f"{what}[{index}]", spec, index=index) for index, item in enumerate(items, start)]
@@ -194,7 +195,7 @@ def content(value: object, what: str, spec: ModelSpec, *, index: int | None = No
             )
         raise ArgumentTypeError(
             f"{what} is {type(value).__name__}; it is a string, an Image, a sequence of both, or a mapping with 'text' "
-            f"and 'image'{_string_remedy(value)}",
+            f"and 'image'{_picture_remedy(value)}",
             index=index,
         )
     for part in parts:
@@ -238,6 +239,34 @@ def _parts(item: object) -> tuple[str | Image, ...] | None:
     return (*images, *words) if images and len(images) + len(words) == len(item) else None
 
 
+def _picture_remedy(value: object) -> str:
+    """Return what to do with this where a text or a picture belongs."""
+    if isinstance(value, Mapping):
+        if not set(value) <= set(_KEYS):
+            return "; this one has other keys"
+        if isinstance(value.get("image"), str):
+            return "; a string is always a text: for a file pass Image(Path(...)), for base64 Image.from_base64(text)"
+        parts = list(value.values())
+    else:
+        parts = list(value) if isinstance(value, (list, tuple)) else [value]
+    if any(map(_could_be_image, parts)):
+        return "; wrap a picture: Image(...)"
+    if parts and all(part is None or isinstance(part, str) for part in parts):
+        return _string_remedy(value) or "; this one holds no image, so pass its text as a string"
+    return _string_remedy(value)
+
+
+def _could_be_image(part: object) -> bool:
+    """Return whether `Image` may take this; known by what it can do, since Pillow need not be installed."""
+    pillow = hasattr(part, "convert") and hasattr(part, "tobytes")
+    return isinstance(part, (bytes, bytearray, memoryview, PathLike)) or pillow or getattr(part, "ndim", 0) == 3
+
+
+def holds_image(value: object) -> bool:
+    """Return whether an input is an image, or holds one among its parts."""
+    return not isinstance(value, str) and _parts(value) is not None
+
+
 def model_for_images(spec: ModelSpec) -> str:
     """Return which model of the same kind takes images, as a part of a message."""
     known = plugins().catalog.models.values()
@@ -246,8 +275,11 @@ def model_for_images(spec: ModelSpec) -> str:
 
 
 def query(value: object, what: str) -> Input:
-    """Return `value` if it is one string, or holds an image; whether the model takes those is for its facts to say."""
-    return cast("Input", value) if not isinstance(value, str) and _parts(value) is not None else text(value, what)
+    """Return `value` if it is one string, or may hold an image; whether the model takes it is for its facts to say."""
+    if _could_be_image(value):
+        kind = type(value).__name__
+        raise ArgumentTypeError(f"{what} is one string, not {kind}; decode a text, and wrap a picture: Image(...)")
+    return cast("Input", value) if holds_image(value) or isinstance(value, Mapping) else text(value, what)
 
 
 def _string_remedy(value: object) -> str:
@@ -318,7 +350,7 @@ def pairs(values: object, what: str, spec: ModelSpec) -> list[tuple[Content, Con
             case [str(query), str(document)]:
                 unicode((query, document), f"{what}[{index}]", index)
                 found.append((query, document))
-            case [query, document] if spec.images is not None or _parts(query) or _parts(document):
+            case [query, document] if spec.images is not None or holds_image(query) or holds_image(document):
                 sides = (content(side, f"{what}[{index}]", spec, index=index) for side in (query, document))
                 found.append((next(sides), next(sides)))
             case _:

@@ -612,7 +612,9 @@ class Embedder(Facade[EmbeddingSpec]):
         task: str | None = None,
         progress: bool = False,
     ) -> Iterator[Vector]:
-        """Embed documents as they come, in the memory of about a thousand: for any number, also an endless stream.
+        """Embed documents as they come, in the memory of about a thousand texts, or of 32 documents with pictures.
+
+        For any number, also an endless stream.
 
         Texts are read, checked and embedded in blocks when their vectors are asked for. After an error or a break, go
         on with the text whose index is the number of vectors received.

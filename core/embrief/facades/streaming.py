@@ -11,6 +11,8 @@ from embrief.facades import arguments
 
 BLOCK = 1024
 """Texts per block: enough for a runtime to put texts of about equal lengths together."""
+PICTURED = 32
+"""Of them those that hold pictures: a photograph that somebody decoded takes tens of megabytes."""
 
 _TEXTS, _TITLES = ("texts", "strings"), ("titles", "one title (or None) per document")
 
@@ -46,7 +48,7 @@ def ablocks(texts: object, titles: object) -> AsyncIterator[Block]:
 def _blocks(texts: Iterator[Any], titles: Iterator[Any] | None) -> Iterator[Block]:
     start = 0
     while True:
-        found = list(islice(texts, BLOCK))
+        found = list(_until_full(texts))
         block = _block(start, found, None if titles is None else list(islice(titles, len(found) or 1)))
         if not found:
             return
@@ -59,7 +61,7 @@ async def _ablocks(
 ) -> AsyncIterator[Block]:
     start = 0
     while True:
-        found = await _taken(texts, BLOCK)
+        found = await _taken_until_full(texts)
         block = _block(start, found, None if titles is None else await _taken(titles, len(found) or 1))
         if not found:
             return
@@ -77,6 +79,27 @@ def _block(start: int, texts: list[Any], titles: list[Any] | None) -> Block:
 
 def _source(values: object, what: str, of: str) -> Iterator[Any] | AsyncIterator[Any]:
     return aiter(values) if isinstance(values, AsyncIterable) else arguments.stream(values, what, of)
+
+
+def _until_full(texts: Iterator[Any]) -> Iterator[Any]:
+    """Yield the texts of one block, and take no more."""
+    pictured = 0
+    for text in islice(texts, BLOCK):
+        yield text
+        pictured += arguments.holds_image(text)
+        if pictured == PICTURED:
+            return
+
+
+async def _taken_until_full(texts: Iterator[Any] | AsyncIterator[Any]) -> list[Any]:
+    if not isinstance(texts, AsyncIterator):
+        return list(_until_full(texts))
+    found: list[Any] = []
+    pictured = 0
+    while len(found) < BLOCK and pictured < PICTURED and (taken := await _taken(texts, 1)):
+        found += taken
+        pictured += arguments.holds_image(taken[0])
+    return found
 
 
 async def _taken(source: Iterator[Any] | AsyncIterator[Any], count: int) -> list[Any]:

@@ -157,13 +157,8 @@ class Chain:
             warn(f"{problem}; {remedy}", UnprobedWarning)
             return
         least = LEAST[dtype]
-        found = kept.ask(
-            embedder._shared.served,
-            {name: item for name, item in kept.items_of(embedder).items() if name in known.vectors},
-            space.dim,
-            embedder.spec.id,
-            embedder.max_tokens,
-        )
+        items = {name: item for name, item in kept.items_of(embedder).items() if name in known.vectors}
+        found = kept.ask(embedder, items)
         missing = known.vectors.keys() - found.keys()
         if missing:
             raise ModelMismatchError(

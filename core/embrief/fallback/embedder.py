@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from embrief.errors import ArgumentError, ArgumentTypeError, DegradedAnswerError, EmbriefError
+from embrief.facades import arguments
 from embrief.facades.embedder import Embedder, EmbedderSettings, EmbeddingResult
 from embrief.fallback.chain import LEAST, Chain, Member, Unprobed, too_coarse
 from embrief.fallback.falls import falls_through
@@ -113,6 +114,10 @@ class FallbackEmbedder(Embedder):
 
     def _view(self, **changes: Any) -> Self:
         twin = super()._view(**changes)
+        if "special_tokens" in changes:
+            for member in self._chain.members:
+                # How texts are read is the runtime's work, and enters the space: a member that cannot is told here.
+                member.embedder._view(special_tokens=changes["special_tokens"])
         twin._degraded = tuple(_with_what_it_takes(item, changes) for item in self._degraded)
         # One chain: what is known of a member holds for every view. Its members' own settings are not used but for the
         # space, which the view checks by its own.
@@ -154,7 +159,7 @@ class FallbackEmbedder(Embedder):
                 texts, role=role, titles=titles, instruction=instruction, task=task, progress=progress
             )
         except EmbriefError as error:
-            for member in self._instead(error):
+            for member in self._instead(error, texts):
                 try:
                     found = member.encode(texts, role=role)
                 except EmbriefError as other:
@@ -179,7 +184,7 @@ class FallbackEmbedder(Embedder):
                 texts, role=role, titles=titles, instruction=instruction, task=task, progress=progress
             )
         except EmbriefError as error:
-            for member in self._instead(error):
+            for member in self._instead(error, texts):
                 try:
                     found = await member.aencode(texts, role=role)
                 except EmbriefError as other:
@@ -188,9 +193,12 @@ class FallbackEmbedder(Embedder):
                     return self._marked(member, found)
             raise
 
-    def _instead(self, error: EmbriefError) -> tuple[Embedder, ...]:
-        """Return who may answer, marked, after an error of the whole chain."""
-        return self._degraded if falls_through(error) else ()
+    def _instead(self, error: EmbriefError, texts: Sequence[Input] = ()) -> tuple[Embedder, ...]:
+        """Return who may answer for inputs, marked, after an error of the whole chain."""
+        if not falls_through(error):
+            return ()
+        pictured = any(map(arguments.holds_image, texts))
+        return tuple(member for member in self._degraded if member.spec.images is not None or not pictured)
 
     def _failed(self, member: Embedder, count: int, error: EmbriefError) -> None:
         if not falls_through(error):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from embrief.errors import ArgumentError, ArgumentTypeError, EmbriefError
@@ -84,7 +85,7 @@ class FallbackReranker(Reranker):
     def _view(self, **changes: Any) -> Self:
         twin = super()._view(**changes)
         twin._members = tuple(
-            replace(member, reranker=member.reranker._view(**changes))
+            replace(member, reranker=member.reranker._view(**_of_use(member.reranker, changes)))
             for member in self._members
             if _takes(member.reranker, changes)
         )
@@ -117,7 +118,7 @@ class FallbackReranker(Reranker):
             UnavailableError: None can. `rerank` has a last resort.
         """
         turns = Turns(self._on_event, len(documents))
-        for member in turns.willing(self._able(instruction, turns)):
+        for member in turns.willing(self._able(instruction, turns, lambda: [query, *documents])):
             with turns.watched(member):
                 return member.reranker.score(query, documents, instruction=instruction)
         raise turns.nobody()
@@ -127,7 +128,7 @@ class FallbackReranker(Reranker):
     ) -> NDArray[np.int64] | None:
         """`Reranker.count_tokens` by the first member that can be loaded. Another one may count otherwise."""
         turns = Turns(self._on_event, len(documents))
-        for member in turns.willing(self._able(instruction, turns)):
+        for member in turns.willing(self._able(instruction, turns, lambda: [query, *documents])):
             with turns.watched(member):
                 return member.reranker.count_tokens(query, documents, instruction=instruction)
         raise turns.nobody()
@@ -137,7 +138,7 @@ class FallbackReranker(Reranker):
     ) -> list[list[Token]] | None:
         """`Reranker.tokenize` by the first member that can be loaded. Another one may read otherwise."""
         turns = Turns(self._on_event, len(documents))
-        for member in turns.willing(self._able(instruction, turns)):
+        for member in turns.willing(self._able(instruction, turns, lambda: [query, *documents])):
             with turns.watched(member):
                 return member.reranker.tokenize(query, documents, instruction=instruction)
         raise turns.nobody()
@@ -147,7 +148,7 @@ class FallbackReranker(Reranker):
     ) -> NDArray[np.float32]:
         """`score` without blocking the event loop."""
         turns = Turns(self._on_event, len(documents))
-        for member in turns.willing(self._able(instruction, turns)):
+        for member in turns.willing(self._able(instruction, turns, lambda: [query, *documents])):
             with turns.watched(member):
                 return await member.reranker.ascore(query, documents, instruction=instruction)
         raise turns.nobody()
@@ -157,7 +158,7 @@ class FallbackReranker(Reranker):
     ) -> NDArray[np.float32]:
         """`Reranker.score_pairs` by the first member that can."""
         turns = Turns(self._on_event, len(pairs))
-        for member in turns.willing(self._able(instruction, turns)):
+        for member in turns.willing(self._able(instruction, turns, partial(_sides, pairs))):
             with turns.watched(member):
                 return member.reranker.score_pairs(pairs, instruction=instruction)
         raise turns.nobody()
@@ -167,7 +168,7 @@ class FallbackReranker(Reranker):
     ) -> NDArray[np.float32]:
         """`score_pairs` without blocking the event loop."""
         turns = Turns(self._on_event, len(pairs))
-        for member in turns.willing(self._able(instruction, turns)):
+        for member in turns.willing(self._able(instruction, turns, partial(_sides, pairs))):
             with turns.watched(member):
                 return await member.reranker.ascore_pairs(pairs, instruction=instruction)
         raise turns.nobody()
@@ -208,11 +209,16 @@ class FallbackReranker(Reranker):
         Turns(self._on_event, len(documents)).tell("degraded", "input order")
         return [RankedDocument(index, None) for index in range(len(documents))][:top_n]
 
-    def _able(self, instruction: str | None, turns: Turns) -> Iterator[_Member]:
+    def _able(
+        self, instruction: str | None, turns: Turns, inputs: Callable[[], Iterable[Input]] = tuple
+    ) -> Iterator[_Member]:
+        """Yield the members that can follow a call, whose inputs the first one has checked when they are asked for."""
         for place, member in enumerate(self._members):
             # What the first one does not take is the caller's mistake.
             if place and not _takes(member.reranker, {"instruction": instruction}):
                 turns.passed_over(member.name, "it follows no instruction")
+            elif place and member.reranker.spec.images is None and any(map(arguments.holds_image, inputs())):
+                turns.passed_over(member.name, "it takes texts only")
             else:
                 yield member
 
@@ -224,6 +230,15 @@ class FallbackReranker(Reranker):
 
 def _takes(member: Reranker, changes: dict[str, Any]) -> bool:
     return not changes.get("instruction") or member.spec.instructed
+
+
+def _of_use(member: Reranker, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings without those of pictures for a member that is given none."""
+    return {name: value for name, value in changes.items() if name != "max_pixels" or member.spec.images is not None}
+
+
+def _sides(pairs: Sequence[tuple[Input, Input]]) -> Iterator[Input]:
+    return (side for pair in pairs for side in pair)
 
 
 def _rebuild(members: list[Reranker], last_resort: LastResort) -> FallbackReranker:

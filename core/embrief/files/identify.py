@@ -63,10 +63,11 @@ def identify_embedder(
         and like is None
         and (family is None or family.pooling != "last" or files.appended_token() != family.final_token)
     ):
+        example = "Qwen/Qwen3-Embedding-0.6B" if family is None else family.id
         raise AmbiguousModelError(
             f"{files.folder} has no modules.json, and its config.json ({files.architecture}, {list(files.classes)}) "
             "fits a language model, an embedder and a reranker alike; say which it is: like='<recorded model>' takes "
-            "pooling and prompts from that record (for example like='Qwen/Qwen3-Embedding-0.6B'), Reranker(...) loads "
+            f"pooling and prompts from that record (for example like={example!r}), Reranker(...) loads "
             "a reranker"
         )
     if like is not None and like.architecture != files.architecture:

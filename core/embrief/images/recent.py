@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict, deque
@@ -19,6 +20,10 @@ class Recent:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
+        self.reset()
+
+    def reset(self) -> None:
+        """Start afresh, in a child process too: a thread of the parent may hold the lock there for ever."""
         self._used: OrderedDict[int, tuple[weakref.ref[Image], int]] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
@@ -51,3 +56,5 @@ class Recent:
 
 _recent = Recent()
 note = _recent.note
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_recent.reset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from embrief.parity.probe import (
     Probe,
     bare,
     ladder,
+    options_of,
     probes,
     rendered,
     special,
@@ -28,7 +30,6 @@ from embrief.parity.probe import (
 from embrief.parity.published import PUBLISHED
 from embrief.parity.report import Finding, ParityReport
 from embrief.parity.variants import pooled_otherwise, without_dense
-from embrief.runtimes.base import RunOptions
 from embrief.serving.jobs import Request
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.facts.prompts import Rendered
-    from embrief.facts.specs import Kind
     from embrief.runtimes.base import Model
 
     Vector = NDArray[np.float64]
@@ -49,7 +49,6 @@ TOLERANCES = {"float32": 0.9999, "bfloat16": 0.995, "float16": 0.999}
 EIGHT_BITS = 0.99
 SERVER = 0.999
 """Of a server, which does not say what it computes in."""
-_DENSE: tuple[Kind, ...] = ("dense",)
 
 
 def check_parity(
@@ -96,8 +95,7 @@ class _Side:
 
     def run(self, items: Sequence[Rendered]) -> Vector:
         """Return the raw vectors of texts of one call."""
-        options = RunOptions(max_tokens=self.embedder.max_tokens, kinds=_DENSE)
-        output = self.embedder._shared.served.run(Request(items, options))
+        output = self.embedder._shared.served.run(Request(items, options_of(self.embedder)))
         return np.asarray(output.array("dense"), np.float64)
 
     def one(self, item: Rendered) -> Vector | EmbriefError:
@@ -349,7 +347,7 @@ class _Check:
         """Return whether short texts agree with the reference if that is changed."""
         assert self._there is not None
         texts = [*SHORT[:4], *QUERIES]
-        options = RunOptions(max_tokens=self._limit, kinds=_DENSE)
+        options = replace(options_of(self._there.embedder), max_tokens=self._limit)
         with variant(self._there.embedder) as model:
             if model is None:
                 return False

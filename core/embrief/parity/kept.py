@@ -14,8 +14,7 @@ import numpy as np
 
 from embrief.errors import ArgumentError
 from embrief.facts.vectors import finish
-from embrief.parity.probe import VERSION, probes, rendered
-from embrief.runtimes.base import RunOptions
+from embrief.parity.probe import VERSION, options_of, probes, rendered
 from embrief.serving.jobs import Request
 from embrief.system.places import user_folder
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from embrief.facades.embedder import Embedder
     from embrief.facts.prompts import Rendered
     from embrief.facts.space import VectorSpace
-    from embrief.serving.scheduler import Served
 
 _LARGEST = 64 * 2**20
 
@@ -72,21 +70,19 @@ def items_of(embedder: Embedder) -> dict[str, Rendered]:
     return {probe.name: rendered(plain if probe.role == "query" else embedder, probe) for probe in found if probe.text}
 
 
-def ask(
-    served: Served, items: dict[str, Rendered], dim: int, what: str, max_tokens: int
-) -> dict[str, NDArray[np.float32]]:
-    """Return the unit vectors that a model gives for the probe texts."""
-    options = RunOptions(max_tokens=max_tokens, dim=dim, kinds=("dense",))
+def ask(embedder: Embedder, items: dict[str, Rendered]) -> dict[str, NDArray[np.float32]]:
+    """Return the whole unit vectors that a model gives for the probe texts, read as the embedder reads texts."""
+    spec = embedder.spec
     inputs: Sequence[Rendered] = list(items.values())
-    output = served.run(Request(inputs, options))
-    vectors = finish(output.array("dense"), count=len(inputs), dim=dim, normalize=True, what=what)
+    output = embedder._shared.served.run(Request(inputs, options_of(embedder, spec.dim)))
+    vectors = finish(output.array("dense"), count=len(inputs), dim=spec.dim, normalize=True, what=spec.id)
     return dict(zip(items, vectors, strict=True))
 
 
 def record(embedder: Embedder, folder: str | Path | None = None) -> Path:
     """Embed the probe texts and keep their whole vectors, which serve all widths of the model; return the file."""
     shared, space = embedder._shared, whole(embedder)
-    vectors = ask(shared.served, items_of(embedder), space.dim, embedder.spec.id, embedder.max_tokens)
+    vectors = ask(embedder, items_of(embedder))
     data = {
         "format": 1,
         "probes": VERSION,

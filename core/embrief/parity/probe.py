@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from embrief.facts.prompts import RenderedTexts, Source
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from embrief.facades.embedder import Embedder
     from embrief.facts.prompts import Rendered
     from embrief.facts.specs import Role
+    from embrief.runtimes.base import RunOptions
 
 VERSION = 1
 """Of the texts: vectors that were kept for others are of no use."""
@@ -83,6 +84,11 @@ def probes(final_token: str | None, limit: int) -> tuple[Probe, ...]:
     """
     long = LONG if limit >= 1200 else LONG[:1] if limit >= 600 else ()
     return (*SHORT, *QUERIES, EDGES, EMPTY, special(final_token), *long)
+
+
+def options_of(embedder: Embedder, dim: int | None = None) -> RunOptions:
+    """Return how an embedder's model reads texts for it; what is too long is cut, whatever the embedder does."""
+    return replace(embedder._options(embedder.spec, dim), refuse_long=False)
 
 
 def rendered(embedder: Embedder, probe: Probe) -> Rendered:

@@ -207,7 +207,7 @@ class _Engine(Batched):
                     prefixes[key.tobytes()] = self._prefixes.get(key)
         own = [row.ids[len(key) :] for row, key in zip(rows, keys, strict=True)]
         before = [prefixes[key.tobytes()] for key in keys]
-        shown = [pictures(row.pictures) for row in rows]
+        shown = [pictures(row.pictures, index) for index, row in enumerate(rows)]
         features = self._features(shown)
 
         def run(places: list[int]) -> tuple[list[int], NDArray[Any]]:

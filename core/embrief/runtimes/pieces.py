@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embrief.errors import InputTooLongError, ModelMismatchError
+from embrief.errors import ArgumentError, InputTooLongError, ModelMismatchError
 from embrief.images.image import Image
 from embrief.runtimes.base import no_room, too_long
 from embrief.runtimes.rerank_common import query_too_long
@@ -299,12 +299,23 @@ def check_picture_ids(config: JsonObject, tokenizer: TextTokenizer, images: Imag
             )
 
 
-def pictures(placed: Sequence[Placed]) -> tuple[Picture, ...]:
-    """Return pictures in the sizes in which the model sees them: for a batch, since those of a corpus fill memory."""
+def pictures(placed: Sequence[Placed], index: int) -> tuple[Picture, ...]:
+    """Return pictures in the sizes in which the model sees them: for a batch, since those of a corpus fill memory.
+
+    Args:
+        placed: Those of one input.
+        index: Its place in the batch, for errors.
+
+    Raises:
+        ArgumentError: The file of one is gone, or has changed since it was first read.
+    """
     from embrief.engine.media import Picture
     from embrief.images.patches import fit
 
-    return tuple(Picture(fit(item.image.pixels, item.size), item.start, item.grid) for item in placed)
+    try:
+        return tuple(Picture(fit(item.image.pixels, item.size), item.start, item.grid) for item in placed)
+    except ArgumentError as error:
+        raise ArgumentError(f"the input at index {index}: {error}", index=index) from error
 
 
 def _append(runs: list[Run], content: Content) -> None:

@@ -186,8 +186,8 @@ class Row(NamedTuple):
         found: ItemFailedError
         if memory:
             found = OutOfMemoryError(
-                f"there is not enough memory for {what} even alone; lower max_tokens, split the text, or use a "
-                "smaller model or a narrower dtype",
+                f"there is not enough memory for {what} even alone; lower max_tokens (for pictures max_pixels), split "
+                "the text, or use a smaller model or a narrower dtype",
                 index=self.place,
                 tokens=self.size,
             )

@@ -13,8 +13,9 @@ MAX_PARTS = 1 << 18
 MAX_TILE = 1 << 24
 """Pixels that a tile may have beyond those of the picture."""
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _XMP = 256, 257, 322, 323, 700
-_PARTS = {273, 279, 324, 325}
-"""Where strips and tiles are, and their lengths."""
+_STRIPS, _TILES = (273, 279), (324, 325)
+"""Where they are, and their lengths."""
+_PARTS = {*_STRIPS, *_TILES}
 _KEPT = _PARTS | {
     _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT,
     258, 259, 262, 266, 277, 278, 284,  # how the pixels of one plane are laid out
@@ -66,6 +67,7 @@ def bare(data: bytes) -> Bare:
     tile = (_number(tags, _TILE_WIDTH, layout) or 0) * (_number(tags, _TILE_HEIGHT, layout) or 0)
     if tile > 2 * width * height + MAX_TILE:
         raise Damaged("its tiles are much larger than the picture")
+    _check_parts(tags, layout, len(data))
     said = _number(tags, exif.ORIENTATION, layout)
     xmp = tags[_XMP].value if _XMP in tags else b""
     return Bare(
@@ -116,6 +118,26 @@ def _number(tags: dict[int, _Tag], tag: int, layout: _Layout) -> int | None:
         return None
     number: int = _read(found.value, 0, layout.order + _NUMBERS[found.kind])[0]
     return number
+
+
+def _check_parts(tags: dict[int, _Tag], layout: _Layout, size: int) -> None:
+    """Refuse strips or tiles behind the end: a decoder would read the new directory, which is put there, as pixels.
+
+    Raises:
+        Damaged: There is one.
+    """
+    for places, lengths in (_STRIPS, _TILES):
+        ends = map(sum, zip(*(_numbers(tags.get(tag), layout) for tag in (places, lengths)), strict=False))
+        if any(end > size for end in ends):
+            raise Damaged("it is cut short")
+
+
+def _numbers(tag: _Tag | None, layout: _Layout) -> tuple[int, ...]:
+    """Return the values of a tag as far as they are looked at, none if they are no whole numbers."""
+    if tag is None or tag.kind not in _NUMBERS:
+        return ()
+    count = min(tag.count, len(tag.value) // _SIZES[tag.kind])
+    return struct.unpack_from(f"{layout.order}{count}{_NUMBERS[tag.kind]}", tag.value)
 
 
 def _with_directory(data: bytes, layout: _Layout, entries: list[bytes]) -> bytes:
