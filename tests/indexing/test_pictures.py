@@ -327,6 +327,11 @@ def test_a_page_is_drawn_at_150_dots_per_inch_on_white():
         page = file.draw(1)
         assert (file.count, file.title, page.size) == (1, None, (1754, 1240))
         assert page.pixels[100, 100].tolist() == [255, 0, 0]
+    # It stands beside every page in the store; one that is no text keeps no page from being indexed.
+    with PdfPages(write_pdf(RED, title="long " * 10_000), "a.pdf") as file:
+        assert file.title == ("long " * 40)[:199].rstrip() + "…"
+    with PdfPages(write_pdf(RED, title="\\376\\377\\330\\000"), "a.pdf") as file:
+        assert (file.title, file.draw(1).size) == (None, (1754, 1240))
     with PdfPages(write_pdf(None, extra="0 0 1 rg 0 700 100 141 re f"), "a.pdf") as file:
         pixels = file.draw(1).pixels
         assert (pixels[10, 10].tolist(), pixels[-10, 10].tolist()) == ([0, 0, 255], [255, 255, 255])
