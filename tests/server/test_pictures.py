@@ -230,6 +230,13 @@ async def test_a_broken_picture_is_an_error_with_its_place_and_nothing_is_comput
     assert not [runs for runs in fake.runs[before:] if runs > 1], "only the probe of the load"
 
 
+async def test_no_picture_is_no_empty_text(client):
+    told = (await posted(client, "/v1/embeddings", 400, input=["a", {"image": []}]))["error"]
+    assert (told["index"], told["message"]) == (
+        1, "the item at index 1: `image` is an empty list; put a picture into it, or leave it out",
+    )  # fmt: skip
+
+
 async def test_a_query_with_a_broken_picture_has_no_index(client):
     told = await posted(client, "/v1/rerank", 400, query={"image": "aGVsbG8="}, documents=["a"])
     assert (told["param"], told.get("index")) == ("query", None)
