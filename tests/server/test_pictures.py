@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ pytest.importorskip("PIL", reason="Pillow is not installed")
 from embrief import Embedder, Image, Reranker
 from embrief.server.app import create_app
 from embrief.server.models import ServedModels
+from embrief.server.service import DECODING
 from embrief.server.settings import Limits
 from embrief.testing import FakeRuntime
 
@@ -281,8 +283,6 @@ async def test_pictures_of_query_and_documents_count_together(serving, models):
 
 async def test_decoding_leaves_the_loop_alone(client, monkeypatch):
     """While pictures are decoded, other requests are answered."""
-    import threading
-
     from embrief.images import decoding
 
     inside, gate = threading.Event(), threading.Event()
@@ -300,6 +300,35 @@ async def test_decoding_leaves_the_loop_alone(client, monkeypatch):
     assert not asked.done()
     gate.set()
     assert (await asked)["embedding"]
+
+
+async def test_a_request_that_has_ended_keeps_its_place_until_its_thread_is_done():
+    """Else requests that run into their deadline one after the other would all decode at once."""
+    service = create_app(ServedModels({"hash": Embedder("embrief/hash")})).state.service
+    gate, started = threading.Event(), []
+
+    def work(number):
+        started.append(number)
+        assert gate.wait(30)
+        return number
+
+    async def given_up(number):
+        asked = asyncio.ensure_future(service.decode(lambda: work(number)))
+        while number not in started:
+            await asyncio.sleep(0.001)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    for number in range(DECODING):
+        await given_up(number)
+    last = asyncio.ensure_future(service.decode(lambda: work(-1)))
+    # As often as it would take to be handed to a thread.
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+    assert started == list(range(DECODING))
+    gate.set()
+    assert await last == -1
 
 
 async def test_what_takes_pictures_is_told(client):

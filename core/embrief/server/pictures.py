@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError
@@ -78,8 +78,7 @@ async def decoded(service: Service, items: Sequence[Item], what: str, *, alone: 
         raise _too_many(count, limits.max_images)
     bounds = ImageLimits(max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
     # One after the other: a picture may hold a hundred times as much memory as its file has.
-    async with service.decoding:
-        return await asyncio.to_thread(_decoded, items, bounds, what, alone)
+    return await service.decode(partial(_decoded, items, bounds, what, alone))
 
 
 async def opened_pair(
