@@ -303,6 +303,14 @@ def test_a_picture_that_changed_is_not_judged_and_comes_last(fake, album):
         assert {(hit.state, hit.rerank_score) for hit in hits[1:]} == {("changed", None), ("gone", None)}
 
 
+def test_equal_scores_of_a_reranker_leave_the_order_of_similarity(fake, album):
+    with Workspace() as workspace:
+        workspace.update([album], model=fake.vision, pages=True)
+        hits = workspace.search("zzz", cwd=album, rerank=fake.vision_reranker)
+        assert len({hit.rerank_score for hit in hits}) == 1
+        assert [hit.id for hit in hits] == [hit.id for hit in workspace.search("zzz", cwd=album)]
+
+
 def test_a_reranker_of_texts_refuses_pictures_that_were_found(fake, album):
     with Workspace() as workspace:
         workspace.update([album], model=fake.vision)
