@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(path):
     ended.close()
     with path.open("r", encoding="utf-8") as text:
         for file in (closed, ended, text):
-            with pytest.raises(ArgumentError, match="image: a picture's file cannot be read .* mode 'rb'") as caught:
+            with pytest.raises(ArgumentError, match=r"image: a picture's file cannot be read .* mode 'rb'") as caught:
                 as_image(file, "image", 2)
             assert caught.value.index == 2
 

@@ -59,7 +59,7 @@ def _image(value: object, strings: Literal["path", "base64"]) -> Image:
             # byte than is allowed is enough to know.
             data = value.getvalue() if isinstance(value, io.BytesIO) else read(LIMITS.max_bytes + 1)
         except (OSError, TypeError, ValueError) as error:
-            # It is closed, or open for text, which a picture is none of.
+            # It is closed, or open for text.
             raise ArgumentError(
                 f"a picture's file cannot be read ({type(error).__name__}); open it anew, with mode 'rb'"
             ) from error
