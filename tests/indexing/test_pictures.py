@@ -303,6 +303,14 @@ def test_a_picture_that_changed_is_not_judged_and_comes_last(fake, album):
         assert {(hit.state, hit.rerank_score) for hit in hits[1:]} == {("changed", None), ("gone", None)}
 
 
+def test_equal_scores_of_a_reranker_leave_the_order_of_similarity(fake, album):
+    with Workspace() as workspace:
+        workspace.update([album], model=fake.vision, pages=True)
+        hits = workspace.search("zzz", cwd=album, rerank=fake.vision_reranker)
+        assert len({hit.rerank_score for hit in hits}) == 1
+        assert [hit.id for hit in hits] == [hit.id for hit in workspace.search("zzz", cwd=album)]
+
+
 def test_a_reranker_of_texts_refuses_pictures_that_were_found(fake, album):
     with Workspace() as workspace:
         workspace.update([album], model=fake.vision)
@@ -327,6 +335,11 @@ def test_a_page_is_drawn_at_150_dots_per_inch_on_white():
         page = file.draw(1)
         assert (file.count, file.title, page.size) == (1, None, (1754, 1240))
         assert page.pixels[100, 100].tolist() == [255, 0, 0]
+    # It stands beside every page in the store; one that is no text keeps no page from being indexed.
+    with PdfPages(write_pdf(RED, title="long " * 10_000), "a.pdf") as file:
+        assert file.title == ("long " * 40)[:199].rstrip() + "…"
+    with PdfPages(write_pdf(RED, title="\\376\\377\\330\\000"), "a.pdf") as file:
+        assert (file.title, file.draw(1).size) == (None, (1754, 1240))
     with PdfPages(write_pdf(None, extra="0 0 1 rg 0 700 100 141 re f"), "a.pdf") as file:
         pixels = file.draw(1).pixels
         assert (pixels[10, 10].tolist(), pixels[-10, 10].tolist()) == ([0, 0, 255], [255, 255, 255])

@@ -92,6 +92,18 @@ def test_a_damaged_image_of_pillow_is_refused(path):
     assert caught.value.index == 2
 
 
+def test_a_file_that_cannot_be_read_is_refused_with_its_place(path):
+    closed = path.open("rb")
+    closed.close()
+    ended = io.BytesIO(FILE)
+    ended.close()
+    with path.open("r", encoding="utf-8") as text:
+        for file in (closed, ended, text):
+            with pytest.raises(ArgumentError, match=r"image: a picture's file cannot be read .* mode 'rb'") as caught:
+                as_image(file, "image", 2)
+            assert caught.value.index == 2
+
+
 def test_a_text_carries_its_pictures_through_copies():
     image = Image(FILE)
     text = PicturedText("red", [image])

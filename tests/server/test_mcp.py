@@ -21,13 +21,14 @@ import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from embrief import Embedder, Reranker
+from embrief import Embedder, Image, Reranker
 from embrief.indexing.workspace import Workspace
 from embrief.server.app import create_app
 from embrief.server.assistants import Scope, search_here
 from embrief.server.keys import FixedKeys
 from embrief.server.models import ServedModels
 from embrief.server.tools import MOST_CHARACTERS, Abilities, make_server
+from embrief.testing import FakeRuntime
 
 TEXTS = {
     "copy.md": "# Copying\n\nTo copy a file, call shutil.copyfile.\n",
@@ -91,6 +92,18 @@ async def test_a_search_names_file_and_lines(workspace: Workspace, home: Path) -
     assert passage["start_line"] <= 3 <= passage["end_line"]
     assert "shutil.copyfile" in passage["text"]
     assert json.loads(result.content[0].text) == result.structured_content
+
+
+async def test_a_picture_that_is_found_says_that_it_is_one(home: Path) -> None:
+    pytest.importorskip("PIL")
+    (home / "red.png").write_bytes(Image(np.full((32, 32, 3), 9, np.uint8)).to_png())
+    with FakeRuntime() as fake, Workspace() as workspace:
+        workspace.update([home], "notes", model=fake.vision)
+        async with asked(workspace) as client:
+            found = (await client.call_tool("search", {"question": "red", "collection": "notes"})).structured_content
+    rows = {row["path"]: (row["kind"], row["start_line"], row["text"]) for row in found["passages"]}
+    assert rows["red.png"] == ("image", None, "")
+    assert rows["copy.md"][0] == "markdown"
 
 
 async def test_tools_say_what_they_take(workspace: Workspace) -> None:

@@ -181,3 +181,24 @@ def test_what_a_service_is_sent(seeing):
     file = base64.b64decode(bodies["/img/embed"]["input"])
     assert Image(io.BytesIO(file).getvalue()) == RED
     assert file.startswith(b"\x89PNG")
+
+
+def test_no_request_holds_more_pictures_than_a_server_takes(seeing):
+    """A request that is too full would be sent, refused, and sent again in halves."""
+    _, fake = seeing
+    row = {"id": fake.vision, "owned_by": "embrief", "kind": "embedding", "model_id": fake.vision}
+    row |= {"modalities": ["text", "image"], "max_model_len": 8192}
+    counts: list[int] = []
+
+    def reply(asked: Asked) -> Reply:
+        if asked.path.endswith("/models"):
+            return Reply({"data": [row]})
+        inputs = asked.body["input"]
+        counts.append(sum(part["type"] == "image_url" for parts in inputs for part in parts))
+        data = [{"index": place, "embedding": [1.0] * 64, "tokens": 9} for place in range(len(inputs))]
+        return Reply({"data": data})
+
+    many = [[image(red), image(red + 100), "a"] for red in range(50)] + [[image(red) for red in range(70)]]
+    with LoopbackServer(reply) as server:
+        Embedder(fake.vision, backend=OpenAI(base_url=server.url)).embed_documents(many)
+    assert sorted(counts) == [36, 64, 70]

@@ -189,3 +189,11 @@ async def test_which_can_be_asked_with_a_picture_is_told(looking):
         told = (await client.get("/ui/api/choices")).json()
     assert {row["name"]: row["takes_pictures"] for row in told["collections"]} == {"album": True, "notes": False}
     assert {row["name"]: row["modalities"] for row in told["models"]} == {"read": ["text"], "see": ["text", "image"]}
+
+
+async def test_pictures_that_the_operator_does_not_want_are_not_decoded(looking, ids):
+    small = encoded(picture(RED, (30, 30)))
+    async with looking(limits=Limits(max_images=0)) as client:
+        for where in ({"collection": ids["album"]}, {"texts": ["a"], "model": "see"}):
+            got = await posted(client, "search", 413, question="", image=small, **where)
+            assert got["error"]["code"] == "too_many_images"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ pytest.importorskip("PIL", reason="Pillow is not installed")
 from embrief import Embedder, Image, Reranker
 from embrief.server.app import create_app
 from embrief.server.models import ServedModels
+from embrief.server.service import DECODING
 from embrief.server.settings import Limits
 from embrief.testing import FakeRuntime
 
@@ -230,6 +232,13 @@ async def test_a_broken_picture_is_an_error_with_its_place_and_nothing_is_comput
     assert not [runs for runs in fake.runs[before:] if runs > 1], "only the probe of the load"
 
 
+async def test_no_picture_is_no_empty_text(client):
+    told = (await posted(client, "/v1/embeddings", 400, input=["a", {"image": []}]))["error"]
+    assert (told["index"], told["message"]) == (
+        1, "the item at index 1: `image` is an empty list; put a picture into it, or leave it out",
+    )  # fmt: skip
+
+
 async def test_a_query_with_a_broken_picture_has_no_index(client):
     told = await posted(client, "/v1/rerank", 400, query={"image": "aGVsbG8="}, documents=["a"])
     assert (told["param"], told.get("index")) == ("query", None)
@@ -274,8 +283,6 @@ async def test_pictures_of_query_and_documents_count_together(serving, models):
 
 async def test_decoding_leaves_the_loop_alone(client, monkeypatch):
     """While pictures are decoded, other requests are answered."""
-    import threading
-
     from embrief.images import decoding
 
     inside, gate = threading.Event(), threading.Event()
@@ -293,6 +300,35 @@ async def test_decoding_leaves_the_loop_alone(client, monkeypatch):
     assert not asked.done()
     gate.set()
     assert (await asked)["embedding"]
+
+
+async def test_a_request_that_has_ended_keeps_its_place_until_its_thread_is_done():
+    """Else requests that run into their deadline one after the other would all decode at once."""
+    service = create_app(ServedModels({"hash": Embedder("embrief/hash")})).state.service
+    gate, started = threading.Event(), []
+
+    def work(number):
+        started.append(number)
+        assert gate.wait(30)
+        return number
+
+    async def given_up(number):
+        asked = asyncio.ensure_future(service.decode(lambda: work(number)))
+        while number not in started:
+            await asyncio.sleep(0.001)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    for number in range(DECODING):
+        await given_up(number)
+    last = asyncio.ensure_future(service.decode(lambda: work(-1)))
+    # As often as it would take to be handed to a thread.
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+    assert started == list(range(DECODING))
+    gate.set()
+    assert await last == -1
 
 
 async def test_what_takes_pictures_is_told(client):

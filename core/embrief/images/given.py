@@ -44,7 +44,7 @@ def as_image(
     except (ArgumentError, ArgumentTypeError) as error:
         raise type(error)(f"{what}: {error}", index=index) from error
     except (OSError, SyntaxError) as error:
-        # Of a file that is closed, or an image of Pillow whose file is damaged.
+        # Of an image of Pillow whose file is damaged.
         raise ArgumentError(f"{what}: the picture cannot be read ({error})", index=index) from error
 
 
@@ -53,12 +53,16 @@ def _image(value: object, strings: Literal["path", "base64"]) -> Image:
         return _of_string(value, strings)
     if isinstance(value, PathLike):
         return Image(Path(value))
-    if isinstance(value, io.BytesIO):
-        # Wherever its reader stands: frameworks hand the same object out more than once.
-        return Image(value.getvalue())
     if callable(read := getattr(value, "read", None)):
-        # One more byte than is allowed is enough to know.
-        data = read(LIMITS.max_bytes + 1)
+        try:
+            # Wherever the reader stands: frameworks hand the same object out more than once. Of other files one more
+            # byte than is allowed is enough to know.
+            data = value.getvalue() if isinstance(value, io.BytesIO) else read(LIMITS.max_bytes + 1)
+        except (OSError, TypeError, ValueError) as error:
+            # It is closed, or open for text.
+            raise ArgumentError(
+                f"a picture's file cannot be read ({type(error).__name__}); open it anew, with mode 'rb'"
+            ) from error
         if not isinstance(data, bytes):
             raise ArgumentTypeError(
                 f"a picture's file is open for text, and gave {type(data).__name__}; open it with mode 'rb'"

@@ -12,6 +12,7 @@ from embrief.errors import MissingDependencyError, UnreadableFileError
 from embrief.images.image import Image
 from embrief.images.limits import LIMITS
 from embrief.indexing.pdf_files import PAGE_LIMIT, plain_title
+from embrief.indexing.titles import shortened
 from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class PdfPages:
                 raise self._damaged() from None
             self.count = len(self._file)
             """Pages."""
-            self.title = plain_title(self._file.get_metadata_dict().get("Title"))
+            self.title = _title(self._file)
             """What the file calls itself."""
         if not 0 < self.count <= PAGE_LIMIT:
             self.close()
@@ -144,6 +145,15 @@ class PdfPages:
         return UnreadableFileError(
             f"page {number} of {self._name!r} takes more than {SECONDS:.0f} seconds to draw; leave the file out"
         ).because("too large")
+
+
+def _title(file: Any) -> str | None:
+    """Return the title of an open file, not longer than other titles; `None` where it is damaged: pages need none."""
+    try:
+        found = plain_title(file.get_metadata_value("Title"))
+    except UnicodeDecodeError:
+        return None
+    return found if found is None else shortened(found)
 
 
 def _draw(bitmap: Any, page: Any, *, until: float, late: Callable[[], Exception]) -> None:

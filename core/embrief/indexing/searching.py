@@ -168,23 +168,18 @@ def _judged(reranker: Reranker, question: Input, hits: Sequence[Hit], instructio
     from embrief.indexing.picture_files import PicturesOfHits
 
     pictures = PicturesOfHits()
-    shown: list[tuple[Hit, str | Image]] = []
-    unseen: list[Hit] = []
+    contents: list[str | Image | None] = [hit.text for hit in hits]
     # By their files, each of which is read once then.
-    for hit in sorted(hits, key=lambda hit: (hit.path, hit.page or 0)) if _has_pictures(hits) else hits:
-        content = pictures.of(hit) if hit.is_picture else hit.text
-        if content is None:
-            unseen.append(hit)
-        else:
-            shown.append((hit, content))
+    for place in sorted(range(len(hits)), key=lambda place: (hits[place].path, hits[place].page or 0)):
+        if hits[place].is_picture:
+            contents[place] = pictures.of(hits[place])
+    # In the order of their similarity, which decides between equal scores.
+    shown = [(hit, content) for hit, content in zip(hits, contents, strict=True) if content is not None]
+    unseen = [hit for hit, content in zip(hits, contents, strict=True) if content is None]
     told = instruction if reranker.spec.instructed else None
     ranked = reranker.rerank_items(question, shown, text=lambda item: item[1], instruction=told)
     judged = [replace(place.item[0], rerank_score=place.score) for place in ranked]
-    return [*judged, *sorted(unseen, key=lambda hit: -hit.score)]
-
-
-def _has_pictures(hits: Sequence[Hit]) -> bool:
-    return any(hit.is_picture for hit in hits)
+    return [*judged, *unseen]
 
 
 def check(question: Input, top_k: int, threshold: float | None, context: int) -> None:

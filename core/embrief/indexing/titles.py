@@ -96,7 +96,12 @@ class Titles:
         if cut and separator != _SEPARATOR:
             left.append("…")
         title = separator.join(left)
-        return (title if len(title) <= self._longest else title[: self._longest - 1].rstrip() + "…") or None
+        return shortened(title, self._longest) or None
+
+
+def shortened(title: str, longest: int = LONGEST) -> str:
+    """Return a title of so many characters at most; of a longer one the end goes."""
+    return title if len(title) <= longest else title[: longest - 1].rstrip() + "…"
 
 
 def _above(found: Sequence[Heading]) -> list[int]:

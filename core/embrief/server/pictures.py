@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError
@@ -57,11 +57,8 @@ async def opened(
         Refused: The model takes texts only, there are too many pictures, or one is none or too large. Of several
             inputs the error has the index.
     """
-    if not (count := count_of(items)):
+    if not count_of(items):
         return _texts(items)
-    limits = service.limits
-    if count > limits.max_images:
-        raise _too_many(count, limits.max_images)
     if "image" not in served.facade.modalities:
         index = None if alone else next(place for place, item in enumerate(items) if count_of([item]))
         raise refused(400, "no_images", _takes_none(service, served), param=what, index=index)
@@ -72,15 +69,16 @@ async def decoded(service: Service, items: Sequence[Item], what: str, *, alone: 
     """Return inputs with their pictures decoded, whatever model they are for. Arguments as of `opened`.
 
     Raises:
-        Refused: A picture is none or too large.
+        Refused: There are too many pictures, or one is none or too large.
     """
-    if not count_of(items):
+    if not (count := count_of(items)):
         return _texts(items)
     limits = service.limits
+    if count > limits.max_images:
+        raise _too_many(count, limits.max_images)
     bounds = ImageLimits(max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
     # One after the other: a picture may hold a hundred times as much memory as its file has.
-    async with service.decoding:
-        return await asyncio.to_thread(_decoded, items, bounds, what, alone)
+    return await service.decode(partial(_decoded, items, bounds, what, alone))
 
 
 async def opened_pair(

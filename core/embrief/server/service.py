@@ -1,7 +1,8 @@
 """What one running server is made of: every route gets it."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
@@ -11,6 +12,8 @@ from embrief.server.keys import Caller
 from embrief.server.metrics import Metrics
 from embrief.server.models import ServedModels
 from embrief.server.settings import Limits
+
+T = TypeVar("T")
 
 DECODING = 2
 """Requests whose pictures are decoded at a time: each may take some hundred megabytes for a moment."""
@@ -26,8 +29,26 @@ class Service:
         """Whether models load with the first request instead of at the start."""
         self.metrics = Metrics(models)
         self.readiness = Readiness(models)
-        self.decoding = asyncio.Semaphore(DECODING)
-        """Held while the pictures of a request are decoded."""
+        self._decoding = asyncio.Semaphore(DECODING)
+
+    async def decode(self, work: Callable[[], T]) -> T:
+        """Run what decodes the pictures of a request on a thread, `DECODING` of them at a time.
+
+        A request that ends early keeps its place until its thread is done, which nobody can stop: else requests that
+        run into their deadline one after the other would all decode at once.
+        """
+        await self._decoding.acquire()
+        future = asyncio.get_running_loop().run_in_executor(None, work)
+        future.add_done_callback(self._decoded)
+        # Waiting for it cancels it not, where awaiting it would.
+        await asyncio.wait([future])
+        return future.result()
+
+    def _decoded(self, future: "asyncio.Future[T]") -> None:
+        self._decoding.release()
+        if not future.cancelled():
+            # Looked at, so that nothing is logged of a request that has ended.
+            future.exception()
 
 
 # Asynchronous, since the framework takes a thread for others.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 5 * 1024 * 1024
 """Of the pixels in one request: with base64 around them they are within the 8 MiB that embrief's server takes. A single
 picture goes alone, whatever it has."""
+MOST_IMAGES = 64
+"""In one request, unless a single input has more: what embrief's server takes."""
 
 
 def holds_pictures(inputs: Sequence[Rendered]) -> bool:
@@ -51,15 +53,17 @@ def refuse_mixed(inputs: Sequence[Rendered], where: str) -> None:
 
 
 def parts(inputs: Sequence[Rendered], rows: int, spec: ModelSpec, options: RunOptions) -> list[range]:
-    """Return the places of inputs, request by request: at most `rows`, and pixels of `MOST_BYTES`."""
+    """Return the places of inputs, request by request: at most `rows`, `MOST_IMAGES`, and pixels of `MOST_BYTES`."""
     found: list[range] = []
-    start = total = 0
+    start = total = count = 0
     for index, item in enumerate(inputs):
         size = sum(_bytes(image, spec.images, options) for image in item.images)
-        if index > start and (index - start >= rows or total + size > MOST_BYTES):
+        full = index - start >= rows or total + size > MOST_BYTES or count + len(item.images) > MOST_IMAGES
+        if index > start and full:
             found.append(range(start, index))
-            start, total = index, 0
+            start, total, count = index, 0, 0
         total += size
+        count += len(item.images)
     return [*found, range(start, len(inputs))]
 
 

@@ -12,7 +12,7 @@ from chromadb.api.types import QueryResult
 
 from chroma_embrief.pictures import as_inputs
 from embrief import ArgumentError, ArgumentTypeError, Image, RankedItem, Reranker
-from embrief.wrapping import Input, as_image, inputs
+from embrief.wrapping import Input, as_image, content, inputs
 
 _COLUMNS = ("ids", "distances", "documents", "metadatas", "embeddings", "uris", "data")
 
@@ -40,7 +40,7 @@ def rerank_results(
     Args:
         results: What `collection.query()` returned, documents or pictures included. Not changed.
         queries: What was asked, one per list of records: texts, and for such a reranker pictures, as of
-            `embed_query`; one string or picture for one query.
+            `embed_query`; one string, picture or mapping for one query.
         reranker: The reranker.
         instruction: What makes a document relevant; wins over the reranker's.
         top_n: How many records to keep per query; `None` is all.
@@ -92,11 +92,16 @@ def _itself(item: Input) -> Input:
     return item
 
 
+def _is_one(queries: object) -> bool:
+    return isinstance(queries, (str, Image, Mapping)) or (isinstance(queries, np.ndarray) and queries.ndim > 1)
+
+
 def _candidates(
     results: QueryResult | Mapping[str, Any], queries: Input | Sequence[Input], reranker: Reranker
 ) -> list[tuple[Input, list[Input]]]:
-    one = isinstance(queries, (str, Image)) or (isinstance(queries, np.ndarray) and queries.ndim > 1)
-    asked = inputs(as_inputs([queries] if one else queries, "queries"), "queries")
+    given = inputs(as_inputs([queries] if _is_one(queries) else queries, "queries"), "queries")
+    # All of them before anything is computed, and while it is known which is which.
+    asked = [content(item, f"queries[{index}]", reranker.spec, index=index) for index, item in enumerate(given)]
     if not isinstance(results, Mapping):
         raise ArgumentTypeError(f"results is what collection.query() returned, not {type(results).__name__}")
     documents = results.get("documents")

@@ -130,7 +130,11 @@ def _parts(message: BaseMessage, what: str, index: int | None) -> list[str | Ima
     found: list[str | Image] = []
     for block in cast("Sequence[Mapping[str, Any]]", message.content_blocks):
         if block["type"] == "text":
-            found.append(block["text"])
+            if not isinstance(text := block.get("text"), str):
+                raise ArgumentTypeError(
+                    f"{what} has a block of type 'text' without a string as its text; put one there", index=index
+                )
+            found.append(text)
         elif block["type"] == "image":
             data = block.get("base64", block.get("url"))
             if data is None:

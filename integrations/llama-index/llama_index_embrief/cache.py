@@ -11,7 +11,7 @@ from llama_index.core.storage.kvstore.types import BaseKVStore
 
 from embrief import ArgumentTypeError
 from embrief.errors import placed
-from embrief.wrapping import PicturedText, carried
+from embrief.wrapping import PicturedText, carried, content
 from llama_index_embrief.titles import title_of
 
 if TYPE_CHECKING:
@@ -105,12 +105,14 @@ def cache_keys(embedder: Embedder, texts: Sequence[str], role: Literal["query", 
     fingerprint = embedder.fingerprint
     keys = []
     for place, text in enumerate(texts):
+        # `render` takes one input, and its errors name no place.
+        held = content(carried(text), f"texts[{place}]", embedder.spec, index=place)
         with placed([place]):
-            rendered = embedder.render(carried(text), role=role, title=title_of(text))
-            # Of one length each, and before the text, which may hold anything.
-            seen = "".join(f"{image.digest.hex()}\0" for image in _images(text))
-        content = f"{fingerprint}\0{role}\0{seen}{rendered}".encode("utf-8", "surrogatepass")
-        keys.append(f"{role}-{hashlib.sha256(content).hexdigest()}")
+            rendered = embedder.render(held, role=role, title=title_of(text))
+        # Of one length each, and before the text, which may hold anything.
+        seen = "".join(f"{image.digest.hex()}\0" for image in _images(text))
+        said = f"{fingerprint}\0{role}\0{seen}{rendered}".encode("utf-8", "surrogatepass")
+        keys.append(f"{role}-{hashlib.sha256(said).hexdigest()}")
     return keys
 
 

@@ -400,6 +400,15 @@ class TestReranking:
         with pytest.raises(ArgumentTypeError, match="takes texts only"):
             rerank_results(captioned, picture(10), Reranker(fake.reranker))
 
+    def test_one_query_of_both_is_one_and_a_broken_one_is_named(self, found, fake):
+        judge = Reranker(fake.vision_reranker)
+        both = {"text": "a caption", "image": Image(picture(10))}
+        assert rerank_results(found, both, judge) == rerank_results(found, [both], judge)
+        twice = {key: [column[0]] * 2 for key, column in found.items() if key in ("ids", "documents", "data")}
+        with pytest.raises(ArgumentError, match=r"queries\[1\]: a picture is a file in") as caught:
+            rerank_results(twice, ["a", Image(b"<html>")], judge)
+        assert caught.value.index == 1
+
 
 REOPEN = """
 import sys, chromadb, chroma_embrief

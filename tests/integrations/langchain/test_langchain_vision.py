@@ -173,6 +173,8 @@ def test_messages_of_texts_alone_are_texts(embeddings):
             r"texts\[1\] has a block of type 'audio'",
         ),
         (["a", {"type": "foo"}], "block of type 'foo'"),
+        (["a", {"type": "text"}], r"texts\[1\] has a block of type 'text' without a string"),
+        ([{"type": "text", "text": None}], "without a string"),
         ([RED, {"type": "text", "text": "a"}], r"texts\[1\] mixes"),
         (Document("a", metadata={"image": REMOTE}), r"picture of documents\[1\]: an address"),
         (Document("a", metadata={"image": "red.png"}), "no base64"),

@@ -261,6 +261,9 @@ def test_the_cache_of_embeddings_tells_pictures_apart(fake, paths) -> None:
     before = len(fake.texts)
     assert asyncio.run(model.aget_image_embedding(paths[0])) == plain.get_image_embedding(RED)
     assert len(fake.texts) == before + 1
+    with pytest.raises(ArgumentError, match=r"texts\[1\]: the image missing.png cannot be read") as caught:
+        model.get_image_embedding_batch([RED, "missing.png"])
+    assert caught.value.index == 1
 
 
 def test_events_hold_texts_alone(model, events, paths) -> None:

@@ -73,6 +73,8 @@ def item(value: Any) -> Item:
     found: list[str | Encoded] = []
     if "image" in value:
         given = value["image"]
+        if given == []:
+            raise ArgumentError("`image` is an empty list; put a picture into it, or leave it out")
         found += [picture(each) for each in given] if isinstance(given, list) else [picture(given)]
     if "text" in value:
         found.append(one(value["text"]))

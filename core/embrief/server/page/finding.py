@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,8 +231,7 @@ async def reranked(service: Service, served: Served[Reranker], question: Content
         Refused, EmbriefError: As of `score`.
     """
     reranker = served.facade
-    async with service.decoding:
-        contents = await asyncio.to_thread(_contents, found.candidates)
+    contents = await service.decode(partial(_contents, found.candidates))
     orders = []
     for side in found.sides:
         told = side.instruction if reranker.spec.instructed else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -156,8 +157,7 @@ def router(shelf: Shelf) -> APIRouter:
         hit = pictures.find(body.collection, body.picture)
         drawn: bytes | None = None
         if hit is not None:
-            async with service.decoding:
-                drawn = await asyncio.to_thread(thumbnail, hit)
+            drawn = await service.decode(partial(thumbnail, hit))
         if drawn is None:
             told = "there is no such picture now; its file may have changed, or the search is long ago"
             raise refused(404, "picture_not_found", told, param="picture")
