@@ -132,7 +132,7 @@ BROKEN = {
     "file address": ("file:///etc/secret.png", "is not fetched"),
     "name of a file": ("pictures/a.png", "no base64.*a file is passed as a Path"),
     "missing file": (Path("missing.png"), "cannot be read"),
-    "damaged": (b"\x89PNG\r\n\x1a\n" + bytes(40), "no picture that can be read"),
+    "damaged": (b"\x89PNG\r\n\x1a\n" + bytes(40), "the picture cannot be read"),
     "shape": (np.zeros((3, 4, 4), np.uint8), "uint8 array"),
     "type": (3, "not int"),
 }
@@ -161,7 +161,7 @@ def test_a_string_is_never_the_path_of_a_picture(attached, fake, png, monkeypatc
     name = png.with_name("abcd")
     name.write_bytes(png.read_bytes())
     monkeypatch.chdir(png.parent)
-    with pytest.raises(ArgumentError, match="no picture that can be read"):
+    with pytest.raises(ArgumentError, match="a picture is a file in JPEG"):
         attached.query_points("docs", query=models.Image(image="abcd", model=fake.vision))
     fake.texts.clear()
     attached.query_points("docs", query=InferenceObject(object="abcd", model=fake.vision))
