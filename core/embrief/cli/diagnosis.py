@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PACKAGES = (
     "numpy", "pluggy", "rich", "typer", "torch", "sentence-transformers", "transformers", "tokenizers",
     "safetensors", "huggingface-hub", "llama-index-core", "langchain-core", "chromadb", "jsonschema", "qdrant-client",
-    "pyyaml", "onnxruntime", "openvino",
+    "pyyaml", "onnxruntime", "openvino", "pillow",
 )  # fmt: skip
 VARIABLES = (
     "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT",

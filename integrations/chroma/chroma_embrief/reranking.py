@@ -93,7 +93,10 @@ def _itself(item: Input) -> Input:
 
 
 def _is_one(queries: object) -> bool:
-    return isinstance(queries, (str, Image, Mapping)) or (isinstance(queries, np.ndarray) and queries.ndim > 1)
+    """Return whether this is one query; a mapping of anything else is as much a mistake as it is for texts."""
+    if isinstance(queries, Mapping):
+        return bool(queries) and set(queries) <= {"text", "image"}
+    return isinstance(queries, (str, Image)) or (isinstance(queries, np.ndarray) and queries.ndim > 1)
 
 
 def _candidates(
