@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import gc
 import os
 import pickle
 import subprocess
@@ -253,7 +252,6 @@ def test_images_that_are_gone_hold_no_place():
     recent.note(kept, 2880)
     for seed in range(50):
         recent.note(Image(file("png", noise(seed=seed))), 2880)
-        gc.collect()
     assert kept.pixels is pixels
 
 
