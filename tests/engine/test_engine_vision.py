@@ -151,7 +151,9 @@ def test_a_picture_alone_in_company_and_in_any_order_is_one_vector(embedder: Emb
     assert cosines(embedder.embed_documents([documents[place] for place in order]), together[order]).min() > 0.9999999
 
 
-def test_texts_are_those_of_the_text_model_alone(vision_folder: Path, embedder: Embedder, tmp_path: Path) -> None:
+def test_texts_are_those_of_the_text_model_alone(
+    vision_folder: Path, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The language model's tensors in a plain Qwen3 checkpoint: no position, no prefix and no block differs."""
     from safetensors.torch import load_file, save_file
     from transformers import Qwen3Config, Qwen3Model
@@ -177,6 +179,9 @@ def test_texts_are_those_of_the_text_model_alone(vision_folder: Path, embedder: 
     # Between pictures in one batch, too.
     found = embedder.embed_documents([texts[0], (Image(SQUARE), "x"), texts[1]])[[0, 2]]
     np.testing.assert_allclose(found, expected[:2], atol=1e-6)
+    # Where neither shares a prompt, not even that.
+    monkeypatch.setattr("embrief.runtimes.engine._SHORTEST_PREFIX", 10**6)
+    np.testing.assert_array_equal(embedder.embed_documents(texts), expected)
 
 
 def test_a_long_prompt_is_shared_and_the_pictures_behind_it_stand_where_they_should(
