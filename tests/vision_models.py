@@ -14,6 +14,18 @@ VISION_SPECIALS = (
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 HIDDEN_SIZE = 48
+ORACLE = (5, 23)
+"""The release of transformers that vectors of pictures are compared with."""
+
+
+def need_oracle() -> None:
+    """Skip where transformers is an older one: the lowest gives other vectors of the same checkpoint."""
+    import transformers
+
+    if tuple(map(int, transformers.__version__.split(".")[:2])) < ORACLE:
+        pytest.skip(f"transformers {transformers.__version__} is older than the one that pictures are compared with")
+
+
 INSTRUCTION = "Represent the user's input."
 CHAT_TEMPLATE = (
     "{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}"

@@ -15,7 +15,7 @@ from embrief.errors import ArgumentError, InputTooLongError, TruncationWarning
 from embrief.facts.records.qwen3_vl import IMAGES, RERANK_INSTRUCTION, RERANK_TEMPLATE
 from embrief.images.patches import fit, patches
 
-from ..vision_models import CHAT_TEMPLATE
+from ..vision_models import CHAT_TEMPLATE, need_oracle
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -50,6 +50,7 @@ class Oracle:
     def __init__(self, folder: Path, kind: str) -> None:
         from tokenizers import Tokenizer
 
+        need_oracle()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.model = getattr(transformers, kind).from_pretrained(folder, dtype=torch.float32).eval()
 

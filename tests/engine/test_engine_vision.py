@@ -18,7 +18,7 @@ from embrief.facts.records.qwen3_vl import IMAGES
 from embrief.files.json_files import JsonObject, read_object
 from embrief.images.patches import fit, patches
 
-from ..vision_models import INSTRUCTION, edited
+from ..vision_models import INSTRUCTION, edited, need_oracle
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers.models.qwen3_vl")
@@ -98,6 +98,7 @@ def oracle(folder: Path, prompt: str, shown: Sequence[Pixels], dtype: str, kind:
     """What transformers' model has at the last token of a prompt."""
     from tokenizers import Tokenizer
 
+    need_oracle()
     model = transformers_model(folder, dtype, kind)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     ids = torch.tensor([tokenizer.encode(prompt).ids])

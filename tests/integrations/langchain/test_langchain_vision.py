@@ -13,7 +13,6 @@ import chromadb
 import numpy as np
 import PIL.Image
 import pytest
-from langchain_chroma import Chroma
 from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
@@ -21,7 +20,6 @@ from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.messages import HumanMessage
 from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient, models
 
 from embrief import ArgumentError, ArgumentTypeError, Embedder, Image, Reranker
@@ -209,14 +207,16 @@ def test_with_pictures_leaves_the_documents_as_they_are(path):
 
 
 def stores(embeddings):
+    chroma_store = pytest.importorskip("langchain_chroma").Chroma
+    qdrant_store = pytest.importorskip("langchain_qdrant").QdrantVectorStore
     yield "memory", InMemoryVectorStore(embeddings)
     yield "guarded", guard(InMemoryVectorStore(embeddings))
     client = QdrantClient(":memory:")
     client.create_collection("photos", models.VectorParams(size=64, distance=models.Distance.COSINE))
-    yield "qdrant", QdrantVectorStore(client=client, collection_name="photos", embedding=embeddings)
+    yield "qdrant", qdrant_store(client=client, collection_name="photos", embedding=embeddings)
     chroma = chromadb.EphemeralClient()
     name = embeddings.model.replace("/", "-")
-    yield "chroma", Chroma(client=chroma, collection_name=name, embedding_function=embeddings)
+    yield "chroma", chroma_store(client=chroma, collection_name=name, embedding_function=embeddings)
 
 
 def test_pictures_are_found_by_words_and_words_by_pictures_in_every_store(embeddings):
@@ -266,7 +266,8 @@ def test_caches_and_record_managers_of_texts_refuse_pictures_instead_of_mixing_t
 
 def test_chromas_own_way_to_add_images(embeddings, path):
     name = embeddings.model.replace("/", "-")
-    store = Chroma(client=chromadb.EphemeralClient(), collection_name=name, embedding_function=embeddings)
+    chroma_store = pytest.importorskip("langchain_chroma").Chroma
+    store = chroma_store(client=chromadb.EphemeralClient(), collection_name=name, embedding_function=embeddings)
     store.add_images([str(path)], metadatas=[{"source": "red.png"}])
     store.add_texts(["something else"])
     assert store.similarity_search(word(RED), k=1)[0].metadata == {"source": "red.png"}
