@@ -403,6 +403,14 @@ def image_options(max_pixels: int | None, tokens: str | None, spec: ModelSpec) -
         raise ArgumentError(
             f"max_pixels={max_pixels} is less than the least area of {spec.id}, {spec.images.min_pixels}"
         )
+    if max_pixels is not None and spec.images.areas and max_pixels not in spec.images.areas:
+        counts = ", ".join(
+            f"{area} ({count})" for area, count in zip(spec.images.areas, spec.images.budgets, strict=True)
+        )
+        raise ArgumentError(
+            f"max_pixels={max_pixels} is not one of the areas that {spec.id} brings pictures to; use one of {counts}, "
+            "with as many tokens as in the parentheses"
+        )
     if tokens == "parsed":
         raise ArgumentError(
             f"{spec.id} takes images, and a text with the names of its special tokens could forge one; leave "

@@ -12,7 +12,7 @@ the 8,192 tokens of its card, though its configuration has 262,144 positions.
 from __future__ import annotations
 
 from embrief.facts.prompts import fill
-from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, Task, Template
+from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, ImageSpec, Task, Template
 
 DOCUMENT = Template("title: none | text: ")
 TITLED = Template("title: {title} | text: ")
@@ -64,6 +64,22 @@ EMBEDDING_2_PROMPTS = EmbeddingPrompts(
     instructed=INSTRUCTED,
     default_instruction="search result",
 )  # fmt: skip
+
+_UNIT = 3 * 16
+EMBEDDING_2_IMAGES = ImageSpec(
+    mark="<|image><|image|><image|>",
+    pad="<|image|>",
+    patch=16,
+    merge=3,
+    min_pixels=_UNIT**2,
+    max_pixels=280 * _UNIT**2,
+    # The tower itself centres its values.
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    budgets=(70, 140, 280, 560, 1120),
+)
+"""How EmbeddingGemma 2 takes pictures: transformers' processor of Gemma 4, and the names of tokens that its processor
+takes from the tokenizer, as public code has them."""
 
 MODELS = (
     EmbeddingSpec(
