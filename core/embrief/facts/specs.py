@@ -47,8 +47,8 @@ NO_PROMPT = Template()
 class ImageSpec:
     """How a model takes pictures: the sizes it sees them in, and what stands for one in the prompt.
 
-    A picture is brought to multiples of `unit`, and becomes one token per unit: between two limits of its area, or, by a
-    model with `budgets`, as large as a number of tokens allows.
+    A picture is brought to multiples of `unit`, and becomes one token per unit: between two limits of its area, or, by
+    a model with `budgets`, as large as a number of tokens allows.
     """
 
     mark: str

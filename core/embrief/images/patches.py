@@ -25,8 +25,8 @@ CHANNELS = 3
 def fit(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return the picture in the size in which a model sees it, uint8 (height, width, 3).
 
-    Bicubic, by Pillow, as transformers' processors of Qwen2-VL and Gemma 4 without torchvision do it. A picture that has
-    the size is returned as it is.
+    Bicubic, by Pillow, as transformers' processors of Qwen2-VL and Gemma 4 without torchvision do it. A picture that
+    has the size is returned as it is.
 
     Args:
         pixels: uint8 (height, width, 3).
