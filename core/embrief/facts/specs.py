@@ -15,6 +15,9 @@ Pooling = Literal["last", "mean", "cls", "none"]
 Truncate = Literal["warn", "error", "silent"]
 Modality = Literal["text", "image"]
 SpecialTokens = Literal["parsed", "text"]
+PicturePrompt = Literal["around", "behind", "none"]
+"""Where the prompt of an input with pictures stands: around all of it, behind the pictures and before the text, or
+nowhere."""
 Kind = Literal["dense", "sparse", "multi", "score"]
 """What a model gives for an input: one vector, a sparse one, several; or for a pair, how relevant it is."""
 Format = Literal["safetensors", "gguf", "onnx", "openvino"]
@@ -65,6 +68,7 @@ class ImageSpec:
     """The limit of the authors' own code, where it is another than that of the files that they publish."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    prompt: PicturePrompt = "around"
     budgets: tuple[int, ...] = ()
     """The numbers of tokens that a picture may be given, ascending, of a model that brings each picture to the largest
     size with so many at most, small ones too. Areas, `max_pixels` among them, are then these numbers of units."""
@@ -218,6 +222,9 @@ class ModelSpec:
     """What an input may hold."""
     images: ImageSpec | None = None
     """How pictures are taken, by a model that takes them."""
+    images_unverified: ImageSpec | None = None
+    """How they would be taken by a model whose authors do not say where its prompt stands beside them. It takes none
+    until a user says that; a part of the engine's options."""
     special_tokens: SpecialTokens = "parsed"
     """Whether the names of special tokens in a caller's text are those tokens, or letters like all others."""
     artifacts: tuple[Artifact, ...] = ()

@@ -87,10 +87,15 @@ class _Engine(Batched):
         config = read_object(self._base / "config.json")
         try:
             model = describe(config)
-            if request.spec.images is not None:
-                model = with_pictures(model, config)
         except UnsupportedError as error:
             raise ModelMismatchError(f"the engine {error}; use backend='sentence-transformers'") from error
+        if request.spec.images is not None:
+            try:
+                model = with_pictures(model, config)
+            except UnsupportedError as error:
+                raise ModelMismatchError(
+                    f"the engine {error}; leave picture_prompt out and use it for texts"
+                ) from error
         int8 = request.dtype in INT8_LEVELS
         between = torch_common.resolve(request.spec, request.device, "auto")[1] if int8 else request.dtype
         numbers = Numbers(request.device, getattr(torch, between), int8)

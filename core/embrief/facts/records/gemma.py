@@ -7,6 +7,10 @@ card, of config.json and of config_sentence_transformers.json that others publis
 rest. Not verified, since nobody here had its files: the tokenizer (that texts stand between `<bos>` and `<eos>` is said
 by two reimplementations of others), the exact keys of the prompts in its files, and what it was trained with beyond
 the 8,192 tokens of its card, though its configuration has 262,144 positions.
+
+Pictures are left to those who say in which form: mteb's code, which follows the authors' recipe, gives inputs with
+pictures a prompt in some tasks and none in others, and nobody says which is meant elsewhere. That a picture stands
+between two marks, and with them between `<bos>` and `<eos>`, is how a reimplementation of others has it.
 """
 
 from __future__ import annotations
@@ -128,6 +132,7 @@ MODELS = (
         final_token="<eos>",
         # By its card: activations overflow it, and vectors are NaN.
         banned_dtypes=("float16",),
+        images_unverified=EMBEDDING_2_IMAGES,
         defines_family=True,
         aliases=("embeddinggemma-2",),
         served_names=(("ollama", "embeddinggemma-2"),),
