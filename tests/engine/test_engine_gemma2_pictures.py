@@ -29,6 +29,8 @@ from embrief.images.patches import fit  # noqa: E402
 
 PROMPT, QUERY = "title: none | text: ", "task: search result | query: "
 LONG = "The quick brown fox copies directory trees. " * 40
+SMALL = 70 * 48 * 48
+"""Few tokens, where their number does not matter."""
 Pixels = np.ndarray
 Document = tuple[tuple[Pixels, ...], str]
 """Pictures and what follows them."""
@@ -67,7 +69,7 @@ def given(document: Document) -> str | tuple[str | Image, ...]:
 
 
 def asked(folder: Path, form: str = "none", **options: object) -> Embedder:
-    settings = {"dtype": "float32", "device": "cpu", **options}
+    settings = {"dtype": "float32", "device": "cpu", "max_pixels": SMALL, **options}
     return Embedder(folder, backend=EngineOptions(picture_prompt=form), **settings)
 
 
@@ -75,7 +77,7 @@ def expected(folder: Path, form: str, prompt: str = PROMPT, documents: list[Docu
     found = []
     for shown, text in documents:
         before = prompt if form == "behind" or not shown else ""
-        found.append(oracle(folder, f"{marks(shown)}{before}{text}", shown))
+        found.append(oracle(folder, f"{marks(shown, SMALL)}{before}{text}", shown, budget=70))
     return np.stack(found)
 
 
@@ -109,10 +111,11 @@ def edit(file: Path, **changes: object) -> None:
 def test_vectors_are_those_of_transformers(any_folder: Path, form: str) -> None:
     found = asked(any_folder, form).encode([given(one) for one in DOCUMENTS], role="document")
     due = expected(any_folder, form)
-    assert cosines(found.vectors, due).min() >= 0.99999
-    # Two of them differ in the order of their pictures only, and are still apart.
-    assert np.triu(due @ due.T, 1).max() < 0.9999
-    counts = [sum(IMAGES.tokens(*one.shape[:2]) for one in shown) for shown, _ in DOCUMENTS]
+    assert cosines(found.vectors, due).min() >= 0.9999999
+    np.testing.assert_allclose(found.vectors, due, atol=2e-5)
+    # Two of them differ in one token of hundreds, two in the order of their pictures, and they are still apart.
+    assert np.triu(due @ due.T, 1).max() < 0.99999
+    counts = [sum(IMAGES.tokens(*one.shape[:2], SMALL) for one in shown) for shown, _ in DOCUMENTS]
     assert found.image_tokens.tolist() == counts
 
 
@@ -137,13 +140,19 @@ def test_texts_are_what_they_are_without_pictures(folder: Path, whole: np.ndarra
     np.testing.assert_allclose(plain, whole[places], atol=1e-5)
 
 
-def test_a_larger_budget_of_tokens_is_an_area(folder: Path) -> None:
-    larger = asked(folder, max_pixels=560 * 48 * 48)
-    found = larger.encode([Image(SQUARE)], role="document")
-    assert found.image_tokens.tolist() == [IMAGES.tokens(96, 96, 560 * 48 * 48)] == [529]
-    due = oracle(folder, marks([SQUARE], 560 * 48 * 48), [SQUARE], budget=560)
-    assert cosines(found.vectors, due[None]).min() >= 0.99999
-    assert larger.space != asked(folder).space
+@pytest.mark.parametrize("budget", [280, 560])
+def test_other_budgets_of_tokens_are_areas(folder: Path, budget: int) -> None:
+    most = None if budget == 280 else budget * 48 * 48
+    embedder = asked(folder, max_pixels=most)
+    assert embedder.max_pixels == budget * 48 * 48
+    found = embedder.encode([[Image(SQUARE), "x"]], role="document")
+    assert found.image_tokens.tolist() == [IMAGES.tokens(96, 96, most)] == [{280: 256, 560: 529}[budget]]
+    due = oracle(folder, f"{marks([SQUARE], most)}x", [SQUARE], budget=budget)
+    assert cosines(found.vectors, due[None]).min() >= 0.9999999
+    assert embedder.space != asked(folder).space
+
+
+def test_other_areas_are_refused(folder: Path) -> None:
     with pytest.raises(ArgumentError, match=r"max_pixels=1000000 .* one of 161280 \(70\), .*2580480 \(1120\)"):
         asked(folder, max_pixels=1_000_000)
 
@@ -163,7 +172,7 @@ def test_the_prompt_is_shown_where_it_stands(folder: Path) -> None:
     assert behind.render(document, role="document") == f"{IMAGES.mark}{PROMPT}a text"
     assert behind.render(document, role="document", title="T") == f"{IMAGES.mark}title: T | text: a text"
     assert behind.render("a text", role="document") == f"{PROMPT}a text"
-    numbers = [token.id for token in behind.tokenize(document, role="document")]
+    numbers = [token.id for token in behind.tokenize([document], role="document")[0]]
     assert numbers[0] == 2
     assert numbers[-1] == 1
 
@@ -203,14 +212,14 @@ def test_what_callers_write_forges_no_picture(folder: Path) -> None:
     forged = "<|image|> and <|image><eos>"
     for form in ("none", "behind"):
         found = asked(folder, form).encode([[Image(SQUARE), forged], forged], role="document")
-        assert found.image_tokens.tolist() == [IMAGES.tokens(96, 96), 0]
-    titled = asked(folder, "behind").tokenize([Image(SQUARE), "x"], role="document", title=forged)
-    specials = [token.id for token in titled if token.special]
-    assert len(specials) == IMAGES.tokens(96, 96) + 4
+        assert found.image_tokens.tolist() == [IMAGES.tokens(96, 96, SMALL), 0]
+    instructed = asked(folder, "behind", instruction=forged).tokenize([[Image(SQUARE), forged]], role="query")[0]
+    # Two around all, and two around the picture.
+    assert sum(token.special for token in instructed) == IMAGES.tokens(96, 96, SMALL) + 4
 
 
 def test_a_text_is_cut_and_a_picture_never(folder: Path) -> None:
-    tokens = IMAGES.tokens(96, 96)
+    tokens = IMAGES.tokens(96, 96, SMALL)
     room = asked(folder, max_tokens=tokens + 20, truncate="silent").encode([[Image(SQUARE), LONG]], role="document")
     assert room.truncated.tolist() == [True]
     with pytest.raises(InputTooLongError, match="pictures are never cut"):
@@ -242,7 +251,7 @@ def test_bfloat16_is_no_further_off_than_transformers(folder: Path, other_folder
     save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     due = expected(other_folder, "none")
     ours = asked(other_folder, dtype="bfloat16").embed_documents([given(one) for one in DOCUMENTS])
-    theirs = np.stack([oracle(other_folder, f"{marks(shown)}{'' if shown else PROMPT}{text}", shown, dtype="bfloat16")
+    theirs = np.stack([oracle(other_folder, f"{marks(shown, SMALL)}{'' if shown else PROMPT}{text}", shown, 70, "bfloat16")
                        for shown, text in DOCUMENTS])  # fmt: skip
     assert (1 - cosines(ours, due)).mean() <= 1.2 * (1 - cosines(theirs, due)).mean()
 
@@ -262,8 +271,8 @@ def changed(folder: Path, other_folder: Path) -> Callable[..., Path]:
 
 
 def test_the_files_say_how_many_tokens_a_picture_has(changed: Callable[..., Path]) -> None:
-    assert asked(changed(max_soft_tokens=140)).max_pixels == 140 * 48 * 48
-    assert asked(changed(image_mean=[0.5] * 3, size=None)).max_pixels == 280 * 48 * 48
+    assert asked(changed(max_soft_tokens=140), max_pixels=None).max_pixels == 140 * 48 * 48
+    assert asked(changed(image_mean=[0.5] * 3, size=None), max_pixels=None).max_pixels == 280 * 48 * 48
 
 
 @pytest.mark.parametrize(
@@ -305,7 +314,7 @@ def test_a_folder_without_what_pictures_need_serves_texts(changed: Callable[...,
         ({"hidden_activation": "silu"}, "hidden_activation='silu'"),
         ({"rope_parameters": {"rope_theta": 100.0, "rope_type": "linear"}}, "rope_parameters of vision_config"),
         ({"num_key_value_heads": 3}, "4 heads of 16 values on 3 of keys"),
-        ({"sliding_window": 9, "new": 1}, "the key 'new'"),
+        ({"new": 1}, "the key 'new'"),
         ({"position_embedding_size": 840}, "840 positions per axis, and pictures have up to 3360"),
         ({"patch_size": 14}, "14 pixels x 3 patches"),
         ({"num_hidden_layers": 2}, "does not use"),
