@@ -179,16 +179,17 @@ def test_the_prompt_is_shown_where_it_stands(folder: Path) -> None:
     assert numbers[-1] == 1
 
 
-def test_without_the_form_pictures_are_refused_with_what_to_do(folder: Path) -> None:
+def test_without_the_form_pictures_are_refused_with_what_to_do(folder: Path, gemma2_text_folder: Path) -> None:
     for name in (folder, "google/embeddinggemma-2"):
         embedder = Embedder(name)
         assert embedder.modalities == ("text",)
-        if name != folder:
-            with pytest.raises(
-                ArgumentTypeError, match=r"texts\[1\] holds .*EngineOptions\(picture_prompt='none'\)"
-            ) as found:
-                embedder.embed_documents(["a", Image(SQUARE)])
-            assert found.value.index == 1
+        with pytest.raises(
+            ArgumentTypeError, match=r"texts\[1\] holds .*EngineOptions\(picture_prompt='none'\)"
+        ) as found:
+            embedder.embed_documents(["a", Image(SQUARE)])
+        assert found.value.index == 1
+    with pytest.raises(ArgumentTypeError, match=r"one that takes images is Qwen"):
+        Embedder(gemma2_text_folder).embed_documents([Image(SQUARE)])
     assert asked("google/embeddinggemma-2").modalities == ("text", "image")
 
 
