@@ -22,10 +22,11 @@ from embrief.runtimes.built_in import Engine
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers.models.qwen3_vl")
 
-from embrief.engine import linear, vision  # noqa: E402
+from embrief.engine import linear, seeing  # noqa: E402
 from embrief.engine.checkpoint import Checkpoint  # noqa: E402
+from embrief.engine.seeing import Features  # noqa: E402
 from embrief.engine.seen import MAX_TOKENS, SeenPictures  # noqa: E402
-from embrief.engine.vision import Features, VisionTower  # noqa: E402
+from embrief.engine.vision import VisionTower  # noqa: E402
 
 HALF = (0.5, 0.5, 0.5)
 SIZES = [(64, 64), (32, 96), (224, 160), (64, 64), (800, 640), (96, 32), (32, 32)]
@@ -90,9 +91,9 @@ def test_in_small_blocks_the_features_are_the_same(
     tower: VisionTower, vision_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = [picture(height, width, seed).pixels for seed, (height, width) in enumerate(SIZES)]
-    monkeypatch.setattr(vision, "_BLOCK", 20)
-    monkeypatch.setattr(vision, "_TOGETHER", 30)
-    monkeypatch.setattr(vision, "_SCORES", 1)
+    monkeypatch.setattr(seeing, "_BLOCK", 20)
+    monkeypatch.setattr(seeing, "_TOGETHER", 30)
+    monkeypatch.setattr(seeing, "_SCORES", 1)
     model = describe(read_object(vision_folder / "config.json")).vision
     small = VisionTower(model, Checkpoint(vision_folder, "tiny"), "cpu", torch.float32, mean=HALF, std=HALF)
     with torch.inference_mode():

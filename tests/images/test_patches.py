@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from embrief.errors import ArgumentError
+from embrief.facts.records.gemma import EMBEDDING_2_IMAGES
 from embrief.facts.records.qwen3_vl import IMAGES
-from embrief.images.patches import fit, patches
+from embrief.images.patches import fit, patches, plain_patches
 
 SIZES = [
     (1, 1), (1, 3), (7, 5), (31, 33), (32, 32), (33, 31), (64, 64), (64, 96), (97, 211), (224, 224), (480, 640),
@@ -82,3 +83,53 @@ def test_a_picture_that_fits_is_left_as_it_is():
 def test_what_holds_no_whole_tokens_is_refused():
     with pytest.raises(ArgumentError, match="100 x 64 pixels has no whole tokens of 32"):
         patches(made((64, 100)), patch=16, merge=2, mean=IMAGES.mean, std=IMAGES.std)
+
+
+GEMMA_SIZES = [*SIZES, (48, 48), (95, 97), (10, 960), (960, 10), (13, 2500), (2, 399), (399, 2), (768, 840), (800, 800)]
+
+
+def filled(pixels, max_pixels=None):
+    spec = EMBEDDING_2_IMAGES
+    fitted = fit(pixels, spec.fitted(*pixels.shape[:2], max_pixels))
+    return plain_patches(fitted, patch=spec.patch, merge=spec.merge), fitted.shape[:2]
+
+
+def check_filled(size, budget=None):
+    gemma = pytest.importorskip("transformers.models.gemma4.image_processing_pil_gemma4")
+    pixels = made(size)
+    rows, (height, width) = filled(pixels, None if budget is None else budget * 48 * 48)
+    settings = {} if budget is None else {"max_soft_tokens": budget}
+    found = gemma.Gemma4ImageProcessorPil(**settings)([pixels], input_data_format="channels_last", return_tensors="np")
+    # Rows and places are filled up to the budget there.
+    places = found["image_position_ids"][0]
+    own = places[:, 0] >= 0
+    assert own.sum() == len(rows)
+    assert rows.dtype == np.float32
+    assert np.abs(rows - found["pixel_values"][0][own]).max() == 0.0
+    column, row = places[own].T
+    assert np.array_equal(column, np.tile(np.arange(width // 16), height // 16))
+    assert np.array_equal(row, np.repeat(np.arange(height // 16), width // 16))
+    most = None if budget is None else budget * 48 * 48
+    assert found["num_soft_tokens_per_image"][0] == EMBEDDING_2_IMAGES.tokens(*size, most) <= (budget or 280)
+
+
+@pytest.mark.parametrize("size", GEMMA_SIZES, ids=str)
+def test_patches_of_the_gemma_family_are_those_of_transformers(size):
+    check_filled(size)
+
+
+@pytest.mark.parametrize("budget", EMBEDDING_2_IMAGES.budgets)
+def test_every_budget_of_the_gemma_family_is_that_of_transformers(budget):
+    for size in ((333, 517), (1, 150), (640, 480)):
+        check_filled(size, budget)
+
+
+def test_pixels_of_the_gemma_family_come_line_by_line():
+    """Said once without transformers: which pixel is where."""
+    pixels = made((48, 96))
+    rows = plain_patches(pixels, patch=16, merge=3).reshape(-1, 16, 16, 3)
+    assert len(rows) == 3 * 6
+    for row, (top, left) in {0: (0, 0), 1: (0, 16), 5: (0, 80), 6: (16, 0), 17: (32, 80)}.items():
+        assert np.allclose(rows[row], pixels[top : top + 16, left : left + 16] / 255, atol=1e-6)
+    with pytest.raises(ArgumentError, match="64 x 48 pixels has no whole tokens of 48"):
+        plain_patches(made((48, 64)), patch=16, merge=3)

@@ -62,6 +62,8 @@ def pack(
     prefixes: Sequence[Prefix | None],
     device: str,
     pictures: Sequence[Sequence[Picture]] | None = None,
+    *,
+    spatial: bool = False,
 ) -> Packed:
     """Pack sequences, each without the prefix that it shares.
 
@@ -70,6 +72,7 @@ def pack(
         prefixes: What stands before each.
         device: Where the batch will run.
         pictures: Those of each sequence, none of them in its prefix; their places count from the prefix's start.
+        spatial: Whether the tokens of pictures have positions by rows and columns (M-RoPE).
     """
     marks = [(id(prefix) if prefix is not None else 0, len(row)) for row, prefix in zip(rows, prefixes, strict=True)]
     order = sorted(range(len(rows)), key=lambda index: marks[index])
@@ -88,7 +91,7 @@ def pack(
     positions: list[NDArray[np.int64]] = []
     pads = [np.empty(0, np.int64)]
     for before, length, end, held in zip(befores, lengths, lengths.cumsum(), shown, strict=True):
-        if any(shown):
+        if spatial and any(shown):
             positions.append(media.positions(before + length, held)[:, before:])
         else:
             positions.append(np.arange(before, before + length))

@@ -114,6 +114,39 @@ class VisionModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PooledVisionModel:
+    """A transformer over the patches of a picture, of which the mean of a square becomes one token of the text model.
+
+    Its tensors' names begin with `vision_tower.`, and those of the product behind it with `embed_vision.`.
+    """
+
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    epsilon: float
+    patch: int
+    """Pixels per side of a patch."""
+    merge: int
+    """Patches per side of a token."""
+    places: int
+    """Learned positions per axis: a picture has at most so many patches per side."""
+    rope_theta: float
+    clipped: bool
+    """Whether the products stand between clips, whose bounds are among the weights."""
+    standardised: bool
+    """Whether tokens are shifted and scaled by weights."""
+
+    def products(self, patches: int) -> int:
+        """Return how many numbers are multiplied for one picture of so many patches, what makes tokens not counted."""
+        width = self.head_dim * self.heads
+        weights = self.hidden_size * (2 * (width + self.head_dim * self.kv_heads) + 3 * self.intermediate_size)
+        return self.layers * patches * (weights + 2 * patches * width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextModel:
     """A stack of transformer layers with rotary positions and normalised queries and keys."""
 
@@ -141,11 +174,16 @@ class TextModel:
     placeholders: Placeholders | None = None
     other_parts: tuple[str, ...] = ()
     """What the names of tensors begin with that belong to parts which texts do not pass."""
-    vision: VisionModel | None = None
+    vision: VisionModel | PooledVisionModel | None = None
     """What reads pictures, of a model that the engine gives pictures to."""
     sections: tuple[int, int, int] = (0, 0, 0)
     """How many pairs of a head's values turn with a token's time, height and width, of a model with `vision`. Height
     has every third pair from the second on, width from the third on, until they have theirs, and time has the rest."""
+
+    @property
+    def spatial(self) -> bool:
+        """Return whether the tokens of a picture have positions by rows and columns (M-RoPE)."""
+        return any(self.sections)
 
     @property
     def products(self) -> int:
@@ -267,9 +305,10 @@ def _gemma3(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
 
 
 def _embedding_gemma2(config: Mapping[str, Any], whole: Mapping[str, Any]) -> TextModel:
-    """EmbeddingGemma 2, texts only (transformers' modeling_embedding_gemma2, release 5.23).
+    """EmbeddingGemma 2 but for its towers (transformers' modeling_embedding_gemma2, release 5.23).
 
-    Full-attention layers have heads of another width and another number of key heads.
+    Full-attention layers have heads of another width and another number of key heads. `with_pictures` adds what reads
+    pictures: texts are served whatever that is.
     """
     if config.get("use_bidirectional_attention") is False or config.get("is_causal") is not None:
         raise UnsupportedError("runs EmbeddingGemma 2 as the bidirectional model that it is, and config.json differs")
@@ -417,6 +456,64 @@ def _vision(config: Mapping[str, Any]) -> VisionModel:
         rope_theta=theta,
         width=int(config["out_hidden_size"]),
         taken_after=taken,
+    )
+
+
+def with_pictures(model: TextModel, config: JsonObject) -> TextModel:
+    """Return the description of a model together with what reads its pictures.
+
+    Args:
+        model: As of `describe`.
+        config: The content of config.json.
+
+    Raises:
+        UnsupportedError: There is nothing that does, or the engine does not run it with these settings.
+    """
+    if model.vision is not None:
+        return model
+    if architecture(config) != "embedding_gemma2" or (tower := config.object("vision_config")) is None:
+        raise UnsupportedError("finds no vision_config in config.json, so this model reads texts only")
+    try:
+        return replace(model, vision=_pooled_vision(tower))
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise UnsupportedError(f"cannot read vision_config in config.json: {error!r}") from error
+
+
+_POOLED_KEYS = (
+    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "hidden_activation", "rms_norm_eps", "rope_parameters", "pooling_kernel_size", "patch_size",
+    "position_embedding_size", "use_clipped_linears", "standardize", "max_position_embeddings", "attention_bias",
+)  # fmt: skip
+
+
+def _pooled_vision(config: Mapping[str, Any]) -> PooledVisionModel:
+    """The vision tower of Gemma 4, which EmbeddingGemma 2 has, too (transformers' modeling_gemma4, release 5.23)."""
+    _check_keys(config, set(_POOLED_KEYS))
+    for key, due in (("model_type", "gemma4_vision"), ("hidden_activation", "gelu_pytorch_tanh")):
+        if config.get(key, due) != due:
+            raise UnsupportedError(f"does not run vision towers with {key}={config[key]!r}")
+    turned = dict(config.get("rope_parameters") or {})
+    theta = float(turned.pop("rope_theta", 100.0))
+    if turned.pop("rope_type", "axial") != "axial" or turned:
+        raise UnsupportedError("does not know the rope_parameters of vision_config in config.json")
+    heads, kv_heads, dim = (int(config[key]) for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+    # Half of a head turns with the column, half with the row, each in pairs.
+    if heads % kv_heads or dim % 4:
+        raise UnsupportedError(f"does not run vision towers with {heads} heads of {dim} values on {kv_heads} of keys")
+    return PooledVisionModel(
+        layers=int(config["num_hidden_layers"]),
+        hidden_size=int(config["hidden_size"]),
+        intermediate_size=int(config["intermediate_size"]),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=dim,
+        epsilon=float(config["rms_norm_eps"]),
+        patch=int(config["patch_size"]),
+        merge=int(config["pooling_kernel_size"]),
+        places=int(config["position_embedding_size"]),
+        rope_theta=theta,
+        clipped=bool(config.get("use_clipped_linears")),
+        standardised=bool(config.get("standardize")),
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embrief.engine.media import Picture
-    from embrief.engine.vision import Features
+    from embrief.engine.seeing import Features
 
 MAX_TOKENS = 4096
 """Tokens whose features are kept for the next batch."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from embrief.engine.checkpoint import Checkpoint
     from embrief.engine.description import LayerInputs, LayerKind, TextModel
-    from embrief.engine.vision import Features
+    from embrief.engine.seeing import Features
 
 _BLOCK = 512
 """Rows that pass through the products at a time: their intermediate results stay in the processor's cache."""

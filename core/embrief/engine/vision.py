@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from embrief.engine.attention import attend
 from embrief.engine.linear import Linear, make_biased
+from embrief.engine.seeing import Features, Packing, blocks, neighbours, turned
 from embrief.files.tensors import BUFFERS
 from embrief.images.patches import patches
 
@@ -23,34 +24,7 @@ if TYPE_CHECKING:
 
 _EPSILON = 1e-6
 """Of all norms; config.json does not name it (transformers' modeling_qwen3_vl)."""
-_BLOCK = 512
-"""Patches that pass through the products at a time: their intermediate results stay in the processor's cache."""
-_TOGETHER = 4096
-"""Patches of pictures that are computed side by side; a larger picture runs alone."""
-_CUDA_BLOCK, _CUDA_TOGETHER = 16384, 32768
-"""The same on an NVIDIA GPU."""
 _CHANNELS = 3
-_SCORES = 2**19
-"""Attention scores in memory at a time: of large pictures fewer heads side by side, each for so many patches that
-reading its keys pays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What stands in the place of pictures' tokens, in their order."""
-
-    tokens: torch.Tensor
-    """(tokens, width) instead of embeddings."""
-    added: tuple[torch.Tensor, ...]
-    """(tokens, width) each: what is added to the stream after the first layer, the second, ..."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Features]) -> Features:
-        """Return features of pictures one after the other."""
-        return cls(
-            torch.cat([part.tokens for part in parts]),
-            tuple(torch.cat(layer) for layer in zip(*(part.added for part in parts), strict=True)),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +105,7 @@ class VisionTower:
         """
         self._model, self._device, self._dtype = model, device, dtype
         self._mean, self._std = mean, std
-        cuda = device.startswith("cuda")
-        self._block, self._together = (_CUDA_BLOCK, _CUDA_TOGETHER) if cuda else (_BLOCK, _TOGETHER)
+        self._packing = Packing(device)
         hidden, inner, square = model.hidden_size, model.intermediate_size, model.merge**2
         read = _Reader(checkpoint, device, dtype)
         kernel = (_CHANNELS, model.frames, model.patch, model.patch)
@@ -183,14 +156,7 @@ class VisionTower:
         Args:
             pictures: (height, width, 3) each, sides multiples of what a token has.
         """
-        patch = self._model.patch
-        grids = [(pixels.shape[0] // patch, pixels.shape[1] // patch) for pixels in pictures]
-        found: list[Features | None] = [None] * len(pictures)
-        for places in _bounded(grids, self._together):
-            features = self._forward([pictures[place] for place in places], [grids[place] for place in places])
-            for place, part in zip(places, features, strict=True):
-                found[place] = part
-        return [part for part in found if part is not None]
+        return self._packing.run(pictures, self._model.patch, self._forward)
 
     def _forward(self, pictures: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]]) -> list[Features]:
         model = self._model
@@ -200,7 +166,7 @@ class VisionTower:
         added: list[torch.Tensor] = []
         for index, layer in enumerate(self._layers):
             self._attention(layer, x, where, grids)
-            for rows in _blocks(len(x), self._block):
+            for rows in blocks(len(x), self._packing.block):
                 inner = F.gelu(layer.up(layer.before_mlp(x[rows])), approximate="tanh")
                 x[rows] = layer.down(inner, x[rows])
             if index in self._taken:
@@ -217,42 +183,37 @@ class VisionTower:
         model = self._model
         rows = torch.from_numpy(patches(pixels, patch=model.patch, merge=model.merge, mean=self._mean, std=self._std))
         return torch.cat(
-            [self._patches(rows[part].to(self._device, self._dtype)) for part in _blocks(len(rows), self._block)]
+            [self._patches(rows[part].to(self._device, self._dtype)) for part in blocks(len(rows), self._packing.block)]
         )
 
     def _merged(self, merger: _Merger, x: torch.Tensor) -> torch.Tensor:
         square = self._model.merge**2
-        block = self._block // square * square
-        return torch.cat([merger(x[rows]) for rows in _blocks(len(x), block)])
+        block = self._packing.block // square * square
+        return torch.cat([merger(x[rows]) for rows in blocks(len(x), block)])
 
     def _attention(self, layer: _Layer, x: torch.Tensor, where: _Places, grids: Sequence[tuple[int, int]]) -> None:
         """Add to x what the patches of each picture see of each other."""
         model = self._model
         shape = (len(x), model.heads, model.head_dim)
         q, k, v = (x.new_empty(shape) for _ in range(3))
-        for rows in _blocks(len(x), self._block):
+        for rows in blocks(len(x), self._packing.block):
             y = layer.qkv(layer.before_attention(x[rows])).view(-1, 3, *shape[1:])
             angles = where.cos[rows], where.sin[rows]
             # The scale goes in front of the rounding.
-            q[rows] = _turned(y[:, 0].float() * model.head_dim**-0.5, angles)
-            k[rows] = _turned(y[:, 1].float(), angles)
+            q[rows] = turned(y[:, 0].float() * model.head_dim**-0.5, angles)
+            k[rows] = turned(y[:, 1].float(), angles)
             v[rows] = y[:, 2]
         mixed = torch.empty_like(q)
-        for start, count, length in _neighbours(grids):
+        for start, count, length in neighbours(grids):
             part = slice(start, start + count * length)
             same = (count, length, *shape[1:])
-            each = self._heads_together(length)
+            each = self._packing.heads_together(length, model.heads)
             for first in range(0, model.heads, each):
                 heads = slice(first, first + each)
                 asked, keys, values, out = (one[part].view(same)[:, :, heads] for one in (q, k, v, mixed))
                 attend(asked, keys, values, causal=False, window=None, out=out)
-        for rows in _blocks(len(x), self._block):
+        for rows in blocks(len(x), self._packing.block):
             x[rows] = layer.output(mixed[rows].view(-1, model.hidden_size), x[rows])
-
-    def _heads_together(self, length: int) -> int:
-        if self._device.startswith("cuda"):
-            return self._model.heads
-        return max(1, min(self._model.heads, _SCORES // (min(length, _BLOCK) * length)))
 
     def _places(self, grids: Sequence[tuple[int, int]]) -> _Places:
         learned, angles = [], []
@@ -300,39 +261,6 @@ class _Reader:
         return make_biased(weight, bias)
 
 
-def _bounded(grids: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:
-    """Yield places of pictures that fit side by side, equal sizes next to each other."""
-    taken: list[int] = []
-    patches_taken = 0
-    for place in sorted(range(len(grids)), key=lambda place: grids[place]):
-        own = grids[place][0] * grids[place][1]
-        if taken and patches_taken + own > most:
-            yield taken
-            taken, patches_taken = [], 0
-        taken.append(place)
-        patches_taken += own
-    if taken:
-        yield taken
-
-
-def _neighbours(grids: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """Yield start, count and patches of each of neighbours with equally many patches."""
-    start = count = length = 0
-    for rows, columns in grids:
-        if count and rows * columns != length:
-            yield start, count, length
-            start, count = start + count * length, 0
-        length = rows * columns
-        count += 1
-    if count:
-        yield start, count, length
-
-
-def _blocks(count: int, block: int) -> Iterator[slice]:
-    for start in range(0, count, block):
-        yield slice(start, min(count, start + block))
-
-
 def _in_squares(rows: int, columns: int, merge: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return row and column of each patch, (patches,) each: squares line by line, and lines inside each."""
     shape = (rows // merge, merge, columns // merge, merge)
@@ -354,10 +282,3 @@ def _taps(place: torch.Tensor, count: int, side: int) -> list[tuple[torch.Tensor
         share = (1 - (exact - low - offset).abs()).clamp_(min=0)
         taps.append(((low.long() + offset).clamp_(0, side - 1), share))
     return taps
-
-
-def _turned(x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Return queries or keys turned by the places of their patches (rotary embedding, arXiv 2104.09864)."""
-    cos, sin = angles
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)

@@ -269,6 +269,11 @@ def holds_image(value: object) -> bool:
 
 def model_for_images(spec: ModelSpec) -> str:
     """Return which model of the same kind takes images, as a part of a message."""
+    if spec.images_unverified is not None:
+        return (
+            "its authors do not say where its prompt stands beside one: say it yourself, as in "
+            "backend=EngineOptions(picture_prompt='none') of embrief.runtimes.engine_options, or use another model"
+        )
     known = plugins().catalog.models.values()
     able = [other.id for other in known if "image" in other.modalities and isinstance(other, type(spec))]
     return f"one that takes images is {able[0]}" if able else "no registered model takes images"
@@ -402,6 +407,14 @@ def image_options(max_pixels: int | None, tokens: str | None, spec: ModelSpec) -
     if max_pixels is not None and max_pixels < spec.images.min_pixels:
         raise ArgumentError(
             f"max_pixels={max_pixels} is less than the least area of {spec.id}, {spec.images.min_pixels}"
+        )
+    if max_pixels is not None and spec.images.areas and max_pixels not in spec.images.areas:
+        counts = ", ".join(
+            f"{area} ({count})" for area, count in zip(spec.images.areas, spec.images.budgets, strict=True)
+        )
+        raise ArgumentError(
+            f"max_pixels={max_pixels} is not one of the areas that {spec.id} brings pictures to; use one of {counts}, "
+            "with as many tokens as in the parentheses"
         )
     if tokens == "parsed":
         raise ArgumentError(

@@ -33,6 +33,7 @@ from embrief.facts.prompts import (
     RenderedTexts,
     Source,
     active_task,
+    beside_pictures,
     check_choice,
     document_template,
     query_template,
@@ -258,6 +259,7 @@ class Embedder(Facade[EmbeddingSpec]):
             label=self._shared.label,
             min_pixels=0 if spec.images is None else spec.images.min_pixels,
             max_pixels=0 if spec.images is None else self._settings.max_pixels or spec.images.max_pixels,
+            picture_prompt="" if spec.images is None or spec.images.prompt == "around" else spec.images.prompt,
             special_tokens="text" if self._reads_plain(spec) else "",
         )
 
@@ -369,6 +371,28 @@ class Embedder(Facade[EmbeddingSpec]):
         )[0].shown
 
     def _render(
+        self,
+        spec: EmbeddingSpec,
+        texts: Sequence[Content],
+        role: Role,
+        call: PromptChoice,
+        titles: Sequence[str | None] | None,
+    ) -> Sequence[Rendered]:
+        found = self._with_prompts(spec, texts, role, call, titles)
+        form = "around" if spec.images is None else spec.images.prompt
+        if form == "around":
+            return found
+        choice = call if call.given else self._settings.prompt_choice
+        pictured = [index for index, item in enumerate(texts) if not isinstance(item, str)]
+        if form == "none" and role == "query" and choice.instruction and pictured:
+            raise ArgumentError(
+                f"the query at index {pictured[0]} has pictures, and picture_prompt='none' leaves no place for "
+                f"instruction={choice.instruction!r}; leave it out, or use picture_prompt='behind'",
+                index=pictured[0],
+            )
+        return beside_pictures(found, form)
+
+    def _with_prompts(
         self,
         spec: EmbeddingSpec,
         texts: Sequence[Content],

@@ -11,7 +11,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from embrief.errors import ArgumentError, BackendError
@@ -19,7 +19,7 @@ from embrief.facts.specs import NO_PROMPT, Template
 from embrief.images.image import Image
 
 if TYPE_CHECKING:
-    from embrief.facts.specs import EmbeddingPrompts, RerankerSpec, Task
+    from embrief.facts.specs import EmbeddingPrompts, PicturePrompt, RerankerSpec, Task
 
 _SLOT = re.compile(r"\{(instruction|title|query)\}")
 
@@ -302,6 +302,35 @@ def document_template(task: Task, title: str | None, *, model: str, index: int |
             index=index,
         )
     return written(task.titled, title=title)
+
+
+def beside_pictures(inputs: Sequence[Rendered], prompt: PicturePrompt) -> Sequence[Rendered]:
+    """Return inputs of an embedding model, in those with pictures the prompt where it stands beside them.
+
+    The prompt then is a part of the body, in which no special token is looked for.
+
+    Raises:
+        ArgumentError: An input has pictures and a title, and no prompt that would hold it. It has the index.
+    """
+    if prompt == "around":
+        return inputs
+    return [
+        _beside_pictures(item, prompt, index) if not isinstance(item.body, str) else item
+        for index, item in enumerate(inputs)
+    ]
+
+
+def _beside_pictures(item: Rendered, prompt: PicturePrompt, index: int) -> Rendered:
+    if prompt == "none" and item.source.title:
+        raise ArgumentError(
+            f"the document at index {index} has pictures and a title, and picture_prompt='none' leaves no place for "
+            "titles; put the title into the text, or use picture_prompt='behind'",
+            index=index,
+        )
+    images = tuple(part for part in item.body if isinstance(part, Image))
+    text = "".join(part for part in item.body if isinstance(part, str))
+    text = text if prompt == "none" else item.head + text
+    return replace(item, head="", body=(*images, text) if text else images, written=())
 
 
 def pair_template(query: Content, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:

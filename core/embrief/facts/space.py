@@ -56,6 +56,8 @@ class VectorSpace:
     """Least area in which the model sees a picture; 0 for one that takes none."""
     max_pixels: int = 0
     """Largest area in which it does."""
+    picture_prompt: str = ""
+    """Where the prompt stands beside pictures, as of `ImageSpec.prompt`, where a user has said it; else empty."""
     special_tokens: str = ""
     """`"text"` where the names of special tokens in a text are letters though the model's own way is another."""
 

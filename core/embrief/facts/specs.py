@@ -15,6 +15,9 @@ Pooling = Literal["last", "mean", "cls", "none"]
 Truncate = Literal["warn", "error", "silent"]
 Modality = Literal["text", "image"]
 SpecialTokens = Literal["parsed", "text"]
+PicturePrompt = Literal["around", "behind", "none"]
+"""Where the prompt of an input with pictures stands: around all of it, behind the pictures and before the text, or
+nowhere."""
 Kind = Literal["dense", "sparse", "multi", "score"]
 """What a model gives for an input: one vector, a sparse one, several; or for a pair, how relevant it is."""
 Format = Literal["safetensors", "gguf", "onnx", "openvino"]
@@ -47,7 +50,8 @@ NO_PROMPT = Template()
 class ImageSpec:
     """How a model takes pictures: the sizes it sees them in, and what stands for one in the prompt.
 
-    A picture is brought to multiples of `unit` between two limits of its area, and becomes one token per unit.
+    A picture is brought to multiples of `unit`, and becomes one token per unit: between two limits of its area, or, by
+    a model with `budgets`, as large as a number of tokens allows.
     """
 
     mark: str
@@ -64,18 +68,55 @@ class ImageSpec:
     """The limit of the authors' own code, where it is another than that of the files that they publish."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    prompt: PicturePrompt = "around"
+    budgets: tuple[int, ...] = ()
+    """The numbers of tokens that a picture may be given, ascending, of a model that brings each picture to the largest
+    size with so many at most, small ones too. Areas, `max_pixels` among them, are then these numbers of units."""
 
     @property
     def unit(self) -> int:
         """Pixels per side of one token."""
         return self.patch * self.merge
 
+    @property
+    def areas(self) -> tuple[int, ...]:
+        """What `max_pixels` may be, ascending; empty: any area from `min_pixels` on."""
+        return tuple(count * self.unit**2 for count in self.budgets)
+
     def fitted(self, height: int, width: int, max_pixels: int | None = None) -> tuple[int, int]:
         """Return height and width in which the model sees a picture of a size.
 
-        As transformers' `smart_resize` of Qwen2-VL has it, which its processor and that of Qwen3-VL use.
+        Args:
+            height: Of the picture, in pixels.
+            width: The same.
+            max_pixels: Another limit of the area than the model's own; one of `areas` where there are some.
         """
-        unit, most = self.unit, max_pixels or self.max_pixels
+        most = max_pixels or self.max_pixels
+        return self._filling(height, width, most) if self.budgets else self._between(height, width, most)
+
+    def _filling(self, height: int, width: int, most: int) -> tuple[int, int]:
+        """Return the largest size of about the same shape, as transformers' `get_aspect_ratio_preserving_size`.
+
+        Its processor of Gemma 4 uses that; EmbeddingGemma 2 has the same one.
+        """
+        unit = self.unit
+        # In transformers' order: another one rounds otherwise.
+        factor = math.sqrt(most / (height * width))
+        high, wide = (math.floor(factor * side / unit) * unit for side in (height, width))
+        # A line has one row of tokens, which is no longer than the picture's shape and the budget have it.
+        longest = most // unit
+        if not high:
+            return unit, min(width // height * unit, longest)
+        if not wide:
+            return min(height // width * unit, longest), unit
+        return high, wide
+
+    def _between(self, height: int, width: int, most: int) -> tuple[int, int]:
+        """Return the size between two areas, as transformers' `smart_resize` of Qwen2-VL has it.
+
+        Its processor and that of Qwen3-VL use that.
+        """
+        unit = self.unit
         high, wide = round(height / unit) * unit, round(width / unit) * unit
         if high * wide > most:
             beta = math.sqrt(height * width / most)
@@ -181,6 +222,9 @@ class ModelSpec:
     """What an input may hold."""
     images: ImageSpec | None = None
     """How pictures are taken, by a model that takes them."""
+    images_unverified: ImageSpec | None = None
+    """How they would be taken by a model whose authors do not say where its prompt stands beside them. It takes none
+    until a user says that; a part of the engine's options."""
     special_tokens: SpecialTokens = "parsed"
     """Whether the names of special tokens in a caller's text are those tokens, or letters like all others."""
     artifacts: tuple[Artifact, ...] = ()

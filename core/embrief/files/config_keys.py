@@ -9,6 +9,8 @@ from embrief.files.json_files import JsonObject
 ARCHITECTURES = ("qwen3", "gemma3_text", "embedding_gemma2", "qwen3_vl")
 """Those all of whose keys are known, which are those that the engine runs."""
 WITH_PICTURES = ("qwen3_vl",)
+"""Those that always read pictures, and of which a folder must say how."""
+SEEING = (*WITH_PICTURES, "embedding_gemma2")
 """Those of which the engine runs what reads pictures, too."""
 _PARTS = {"embedding_gemma2_text": "embedding_gemma2"}
 """Model types of a text model that is stored alone, by that of the model it is a part of."""

@@ -110,6 +110,8 @@ def identify_embedder(
         )
     return replace(
         base,
+        # A text model may be stored alone.
+        images_unverified=family.images_unverified if files.config.object("vision_config") else None,
         special_tokens=family.special_tokens,
         padding_side=family.padding_side,
         final_token_left_out=base.final_token == family.final_token and family.final_token_left_out,

@@ -1,13 +1,14 @@
 """What a model folder says of pictures: preprocessor_config.json, or its part of the newer processor_config.json.
 
-One table of the keys that are honoured, harmless or have one value that is done here; all others refuse. What
-transformers reads: `Qwen2VLImageProcessor`, release 5.23.
+A table per family of the keys that are honoured, harmless or have one value that is done here; all others refuse.
+What transformers reads, release 5.23: `Qwen2VLImageProcessor`, and `Gemma4ImageProcessor` for models with
+`ImageSpec.budgets`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from embrief.errors import ModelMismatchError
@@ -21,16 +22,31 @@ if TYPE_CHECKING:
 FILE = "preprocessor_config.json"
 _NEWER = "processor_config.json"
 _PART = "image_processor"
-_CLASS = "Qwen2VLImageProcessor"
 _BICUBIC = 3
 _FRAMES = 2
 _HARMLESS = (
     "_processor_class", "data_format", "default_to_square", "device", "disable_grouping", "image_seq_length",
     "input_data_format", "processor_class", "return_tensors",
 )  # fmt: skip
-_ON = ("do_convert_rgb", "do_resize", "do_rescale", "do_normalize")
+_ON = ("do_convert_rgb", "do_resize", "do_rescale")
 _OFF = ("do_center_crop", "do_pad", "crop_size", "pad_size")
-_READ = ("image_processor_type", "size", "min_pixels", "max_pixels")
+_KIND = "image_processor_type"
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """The keys of one kind of processor."""
+
+    name: str
+    on: tuple[str, ...]
+    """What has to be done, as it is unless a file says otherwise."""
+    off: tuple[str, ...]
+    """What must not."""
+    values: dict[str, Callable[[ImageSpec], object]]
+    """Values that are the same in all models of a family."""
+    limits: tuple[str, ...]
+    """What says how large a picture is seen."""
+    harmless: tuple[str, ...] = ()
 
 
 def read_images(base: Path, known: ImageSpec) -> ImageSpec:
@@ -44,24 +60,33 @@ def read_images(base: Path, known: ImageSpec) -> ImageSpec:
         ModelMismatchError: There is no such file, or it asks for what is not done here.
     """
     settings = _settings(base)
+    family = _FILLING if known.budgets else _BETWEEN
     for key in settings:
-        if key not in (*_HARMLESS, *_ON, *_OFF, *_READ, *_VALUES):
+        read = (_KIND, *family.on, *family.off, *family.values, *family.limits)
+        if key not in (*read, *_HARMLESS, *family.harmless):
             raise ModelMismatchError(
                 f"{settings.file} has the key {key!r}, which is not known here and may change what a model sees of a "
                 f"picture; remove it from the file if it does not, {OTHERWISE}"
             )
-    if not (settings.text("image_processor_type") or _CLASS).startswith(_CLASS):
-        _refuse(settings, "image_processor_type", _CLASS)
-    for key in _ON:
+    if not (settings.text(_KIND) or family.name).startswith(family.name):
+        _refuse(settings, _KIND, family.name)
+    for key in family.on:
         if settings.flag(key) is False:
             _refuse(settings, key, True)
-    for key in _OFF:
+    for key in family.off:
         if settings.get(key):
             _refuse(settings, key, None)
-    for key, value in _VALUES.items():
+    for key, value in family.values.items():
         if (due := value(known)) is not None and settings.get(key) is not None and not _near(settings[key], due):
             _refuse(settings, key, due)
-    return replace(known, min_pixels=_limit(settings, "min_pixels"), max_pixels=_limit(settings, "max_pixels"))
+    if not known.budgets:
+        return replace(known, min_pixels=_limit(settings, "min_pixels"), max_pixels=_limit(settings, "max_pixels"))
+    budget = settings.count("max_soft_tokens")
+    if budget is None:
+        return known
+    if budget not in known.budgets:
+        _refuse(settings, "max_soft_tokens", list(known.budgets))
+    return replace(known, max_pixels=budget * known.unit**2)
 
 
 def has_image_settings(base: Path) -> bool:
@@ -83,16 +108,33 @@ def _settings(base: Path) -> JsonObject:
     return settings
 
 
-_VALUES: dict[str, Callable[[ImageSpec], object]] = {
+_COMMON: dict[str, Callable[[ImageSpec], object]] = {
     "resample": lambda known: _BICUBIC,
     "rescale_factor": lambda known: 1 / 255,
-    "image_mean": lambda known: list(known.mean),
-    "image_std": lambda known: list(known.std),
     "patch_size": lambda known: known.patch,
-    "merge_size": lambda known: known.merge,
-    "temporal_patch_size": lambda known: _FRAMES,
 }
-"""Values that are the same in all models of a family."""
+_BETWEEN = _Family(
+    name="Qwen2VLImageProcessor",
+    on=(*_ON, "do_normalize"),
+    off=_OFF,
+    values={
+        **_COMMON,
+        "image_mean": lambda known: list(known.mean),
+        "image_std": lambda known: list(known.std),
+        "merge_size": lambda known: known.merge,
+        "temporal_patch_size": lambda known: _FRAMES,
+    },
+    limits=("size", "min_pixels", "max_pixels"),
+)
+_FILLING = _Family(
+    name="Gemma4ImageProcessor",
+    on=_ON,
+    off=(*_OFF, "do_normalize"),
+    values={**_COMMON, "pooling_kernel_size": lambda known: known.merge},
+    limits=("max_soft_tokens",),
+    # Nothing is normalised, and the size follows from the number of tokens.
+    harmless=("image_mean", "image_std", "size"),
+)
 
 
 def _near(found: object, due: object) -> bool:

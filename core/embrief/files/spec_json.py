@@ -44,6 +44,9 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     # Left out where they are what most models have: what was written before stays as it is.
     if spec.images is not None:
         both["images"] = asdict(spec.images)
+        for name, usual in (("budgets", ()), ("prompt", "around")):
+            if getattr(spec.images, name) == usual:
+                del both["images"][name]
     if spec.special_tokens != "parsed":
         both["special_tokens"] = spec.special_tokens
     if isinstance(spec, EmbeddingSpec):

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from embrief.errors import ArgumentError, ArgumentTypeError, BackendError, ClosedError, InputTooLongError
 from embrief.system.installed import is_installed
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from embrief.facts.specs import Artifact, Kind, ModelSpec, SpecialTokens
     from embrief.facts.values import Gathered, Values
     from embrief.files.model_files import ModelFiles
+
+S = TypeVar("S", bound="ModelSpec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,14 @@ class RuntimeOptions:
     def to_json(self) -> dict[str, Any]:
         """Return the values as plain JSON."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def described(self, spec: S) -> S:
+        """Return the facts about a model as they are with these options.
+
+        Raises:
+            ArgumentError: The options cannot be had of this model.
+        """
+        return spec
 
     def stamp(self) -> tuple[tuple[str, int, int, int], ...]:
         """Return names, sizes and times of the files that these options name. Others are another model."""

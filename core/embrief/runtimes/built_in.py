@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
-from embrief.files.config_keys import ARCHITECTURES, WITH_PICTURES, text_part
+from embrief.files.config_keys import ARCHITECTURES, SEEING, text_part
 from embrief.runtimes.base import Offer, Refusal, Runtime
+from embrief.runtimes.engine_options import EngineOptions
 from embrief.runtimes.gguf import GgufRuntime
 from embrief.runtimes.mistralrs import MistralRs
 from embrief.runtimes.onnx import OnnxRuntime
@@ -42,6 +43,7 @@ class Engine(Runtime):
     install = install_command("torch")
     preference = 10
     dtypes = (*Runtime.dtypes, "int8")
+    Options = EngineOptions
 
     def offer(self, spec: ModelSpec, ask: Ask) -> Offer | Refusal:
         """Offer what its description of the architecture covers; in int8 on CPUs only."""
@@ -60,7 +62,7 @@ class Engine(Runtime):
             device=device,
             dtype=dtype,
             artifact=spec.safetensors,
-            images=spec.images is not None and spec.architecture in WITH_PICTURES,
+            images=spec.images is not None and spec.architecture in SEEING,
             plain_text=True,
         )
 

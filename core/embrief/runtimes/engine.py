@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from embrief.engine.description import UnsupportedError, describe
+from embrief.engine.description import PooledVisionModel, UnsupportedError, describe, with_pictures
 from embrief.errors import ItemFailedError, ModelMismatchError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.facts.values import Dense, Scores
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from embrief.engine.checkpoint import Checkpoint
     from embrief.engine.description import TextModel
     from embrief.engine.media import Picture
+    from embrief.engine.pooled_vision import PooledVisionTower
     from embrief.engine.prefix import Prefix, PrefixCache
+    from embrief.engine.seeing import Features
     from embrief.engine.seen import SeenPictures
     from embrief.engine.stack import Numbers, Stack
     from embrief.engine.tokens import TextTokenizer
-    from embrief.engine.vision import Features, VisionTower
+    from embrief.engine.vision import VisionTower
     from embrief.facts.prompts import Rendered
     from embrief.facts.specs import Kind, ModelSpec, Template
     from embrief.facts.values import Values
@@ -87,6 +89,13 @@ class _Engine(Batched):
             model = describe(config)
         except UnsupportedError as error:
             raise ModelMismatchError(f"the engine {error}; use backend='sentence-transformers'") from error
+        if request.spec.images is not None:
+            try:
+                model = with_pictures(model, config)
+            except UnsupportedError as error:
+                raise ModelMismatchError(
+                    f"the engine {error}; leave picture_prompt out and use it for texts"
+                ) from error
         int8 = request.dtype in INT8_LEVELS
         between = torch_common.resolve(request.spec, request.device, "auto")[1] if int8 else request.dtype
         numbers = Numbers(request.device, getattr(torch, between), int8)
@@ -114,8 +123,11 @@ class _Engine(Batched):
         self.side_by_side = self._threads.count
         self.batch_tokens = _budget(request.device, model.hidden_size + 2 * model.intermediate_size)
 
-    def _vision(self, request: LoadRequest, numbers: Numbers) -> tuple[VisionTower | None, SeenPictures | None]:
+    def _vision(
+        self, request: LoadRequest, numbers: Numbers
+    ) -> tuple[VisionTower | PooledVisionTower | None, SeenPictures | None]:
         """Return what reads pictures, and remembers them, of a model that is given pictures."""
+        from embrief.engine.pooled_vision import PooledVisionTower
         from embrief.engine.seen import SeenPictures
         from embrief.engine.vision import VisionTower
 
@@ -127,8 +139,18 @@ class _Engine(Batched):
                 f"{self._label} reads pictures in {model.patch} pixels x {model.merge} patches by config.json, and in "
                 f"{images.patch} x {images.merge} by its record; they do not belong together"
             )
-        tower = VisionTower(model, self._checkpoint, numbers.device, numbers.dtype, mean=images.mean, std=images.std)
-        return tower, SeenPictures(self._look)
+        where = numbers.device, numbers.dtype
+        if not isinstance(model, PooledVisionModel):
+            tower = VisionTower(model, self._checkpoint, *where, mean=images.mean, std=images.std)
+            return tower, SeenPictures(self._look)
+        longest = max(images.budgets, default=0) * model.merge
+        if longest > model.places:
+            raise ModelMismatchError(
+                f"the vision tower of {self._label} has {model.places} positions per axis, and pictures have up to "
+                f"{longest}; these files do not belong together"
+            )
+        width = self._model.hidden_size
+        return PooledVisionTower(model, self._checkpoint, *where, width=width), SeenPictures(self._look)
 
     def _look(self, pictures: list[NDArray[np.uint8]]) -> list[Features]:
         """Return the features of pictures, side by side where they are many."""
@@ -194,7 +216,7 @@ class _Engine(Batched):
 
         from embrief.engine.batch import pack
         from embrief.engine.prefix import MAX_TOKENS
-        from embrief.engine.vision import Features
+        from embrief.engine.seeing import Features
 
         assert self._stack is not None
         assert self._prefixes is not None
@@ -216,6 +238,7 @@ class _Engine(Batched):
                 [before[place] for place in places],
                 self._device,
                 [shown[place] for place in places],
+                spatial=self._model.spatial,
             )
             # The mode belongs to the thread.
             with torch.inference_mode():

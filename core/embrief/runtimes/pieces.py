@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Run = str | int | Image
 """A text, the id of a special token of the template's, or a picture."""
-_MARKERS = re.compile(r"<\|[a-z_]+\|>")
+_MARKERS = re.compile(r"<\|[a-z_]+\|>|<\|[a-z_]+>|<[a-z_]+\|>")
 """How the special tokens of models that take pictures are called."""
 
 
@@ -290,7 +290,11 @@ def check_picture_ids(config: JsonObject, tokenizer: TextTokenizer, images: Imag
         ModelMismatchError: It has.
     """
     start, end = images.mark.split(images.pad)
-    for key, name in (("image_token_id", images.pad), ("vision_start_token_id", start), ("vision_end_token_id", end)):
+    for key, name in (
+        ("image_token_id", images.pad),
+        *((key, start) for key in ("vision_start_token_id", "boi_token_id")),
+        *((key, end) for key in ("vision_end_token_id", "eoi_token_id")),
+    ):
         number = config.count(key)
         if number is not None and number != tokenizer.specials.get(name):
             raise ModelMismatchError(

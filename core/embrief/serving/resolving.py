@@ -23,7 +23,7 @@ from embrief.facts.specs import EmbeddingSpec, ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.files.forms import SafetensorsFolder, local_model
 from embrief.files.weights import COMMIT, CachedModel, ModelSource, fetch, find_cached
-from embrief.runtimes.base import Ask
+from embrief.runtimes.base import Ask, RuntimeOptions
 from embrief.serving.choosing import Answers, Choice, ask_all, choose, choose_named, passed_over
 from embrief.serving.jobs import runtime_error
 from embrief.system import exiting
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from embrief.files.folders import Stamp
     from embrief.files.local import LocalModel
     from embrief.files.model_files import ModelFiles
-    from embrief.runtimes.base import Offer, Runtime, RuntimeOptions
+    from embrief.runtimes.base import Offer, Runtime
 
 S = TypeVar("S", EmbeddingSpec, RerankerSpec)
 T = TypeVar("T")
@@ -151,7 +151,18 @@ class ResolvedModel(Generic[S]):
         if self.choice.revision is not None and self.choice.revision != spec.revision:
             # What else the record names is of its own revision.
             spec = replace(spec, revision=self.choice.revision, artifacts=())
-        return cast("S", spec)
+        return self._as_asked(cast("S", spec))
+
+    def _as_asked(self, spec: S) -> S:
+        """Return facts as they are with the options that were given for the runtime."""
+        options = self.choice.backend
+        return options.described(spec) if isinstance(options, RuntimeOptions) else spec
+
+    def _family(self, architecture: str) -> S | None:
+        """Return the record that stands for all models of an architecture, if there is one."""
+        catalog: Any = self._catalog
+        found: S | None = catalog.family(architecture, self.choice.kind)
+        return None if found is None else self._as_asked(found)
 
     def check(self) -> None:
         """Refuse what can be seen to be wrong without loading or downloading anything."""
@@ -187,15 +198,14 @@ class ResolvedModel(Generic[S]):
         if self.recorded is not None:
             return self.recorded
         _ = self._known
+        family: Any = self._family
         like: Any = self._like()
-        spec: ModelSpec
-        if self.choice.kind is EmbeddingSpec:
-            spec = self._here.embedder(partial(self._catalog.family, kind=EmbeddingSpec), like)
-        else:
-            spec = self._here.reranker(partial(self._catalog.family, kind=RerankerSpec), like)
+        spec: Any = self._here.embedder if self.choice.kind is EmbeddingSpec else self._here.reranker
+        spec = spec(family, None if like is None else self._as_asked(like))
         if self.local is None:
             spec = replace(spec, id=self.choice.model, revision=self.cached.revision)
-        return cast("S", spec)
+        # Also of a model without a family, of which the options may ask for what it has not.
+        return self._as_asked(cast("S", spec))
 
     def _like(self) -> S | None:
         own = self._here.like

@@ -7,12 +7,16 @@ card, of config.json and of config_sentence_transformers.json that others publis
 rest. Not verified, since nobody here had its files: the tokenizer (that texts stand between `<bos>` and `<eos>` is said
 by two reimplementations of others), the exact keys of the prompts in its files, and what it was trained with beyond
 the 8,192 tokens of its card, though its configuration has 262,144 positions.
+
+Pictures are left to those who say in which form: mteb's code, which follows the authors' recipe, gives inputs with
+pictures a prompt in some tasks and none in others, and nobody says which is meant elsewhere. That a picture stands
+between two marks, and with them between `<bos>` and `<eos>`, is how a reimplementation of others has it.
 """
 
 from __future__ import annotations
 
 from embrief.facts.prompts import fill
-from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, Task, Template
+from embrief.facts.specs import Artifact, EmbeddingPrompts, EmbeddingSpec, ImageSpec, Task, Template
 
 DOCUMENT = Template("title: none | text: ")
 TITLED = Template("title: {title} | text: ")
@@ -65,6 +69,22 @@ EMBEDDING_2_PROMPTS = EmbeddingPrompts(
     default_instruction="search result",
 )  # fmt: skip
 
+_UNIT = 3 * 16
+EMBEDDING_2_IMAGES = ImageSpec(
+    mark="<|image><|image|><image|>",
+    pad="<|image|>",
+    patch=16,
+    merge=3,
+    min_pixels=_UNIT**2,
+    max_pixels=280 * _UNIT**2,
+    # The tower itself centres its values.
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    budgets=(70, 140, 280, 560, 1120),
+)
+"""How EmbeddingGemma 2 takes pictures: transformers' processor of Gemma 4, and the names of tokens that its processor
+takes from the tokenizer, as public code has them."""
+
 MODELS = (
     EmbeddingSpec(
         id="google/embeddinggemma-300m",
@@ -112,6 +132,7 @@ MODELS = (
         final_token="<eos>",
         # By its card: activations overflow it, and vectors are NaN.
         banned_dtypes=("float16",),
+        images_unverified=EMBEDDING_2_IMAGES,
         defines_family=True,
         aliases=("embeddinggemma-2",),
         served_names=(("ollama", "embeddinggemma-2"),),
