@@ -386,8 +386,8 @@ class Embedder(Facade[EmbeddingSpec]):
         pictured = [index for index, item in enumerate(texts) if not isinstance(item, str)]
         if form == "none" and role == "query" and choice.instruction and pictured:
             raise ArgumentError(
-                f"the query at index {pictured[0]} has pictures, and picture_prompt='none' leaves no place for "
-                f"instruction={choice.instruction!r}; leave it out, or use picture_prompt='behind'",
+                f"the query at index {pictured[0]} has pictures, and pictures have no prompt here "
+                f"(picture_prompt='none'), which would hold instruction={choice.instruction!r}; leave it out",
                 index=pictured[0],
             )
         return beside_pictures(found, form)

@@ -323,8 +323,8 @@ def beside_pictures(inputs: Sequence[Rendered], prompt: PicturePrompt) -> Sequen
 def _beside_pictures(item: Rendered, prompt: PicturePrompt, index: int) -> Rendered:
     if prompt == "none" and item.source.title:
         raise ArgumentError(
-            f"the document at index {index} has pictures and a title, and picture_prompt='none' leaves no place for "
-            "titles; put the title into the text, or use picture_prompt='behind'",
+            f"the document at index {index} has pictures and a title, and pictures have no prompt here "
+            "(picture_prompt='none'), which would hold it; put the title into the text",
             index=index,
         )
     images = tuple(part for part in item.body if isinstance(part, Image))
