@@ -7,7 +7,8 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from embrief.errors import ModelMismatchError, WeightsUnavailableError
 from embrief.files.config_keys import WITH_PICTURES, architecture
@@ -18,9 +19,8 @@ from embrief.files.modules import read_modules, stays_inside, transformer_folder
 from embrief.files.quantised import refuse_quantised
 from embrief.files.tensors import StoredTensor, read_header, read_tensors
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+_OWN = (Path(__file__).parents[1] / "facts" / "records").resolve()
+"""Where the models are that come with this package."""
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # What transformers looks for before either of them.
@@ -115,7 +115,9 @@ def _weight_map(index: Path) -> dict[str, str]:
 def _shard(base: Path, name: str, index: Path) -> Path:
     path = base / name
     # A file may be a link: so the hub's cache keeps its own. A folder on the way may not lead out.
-    if not stays_inside(name) or not path.parent.resolve().is_relative_to(base.resolve()):
+    inside = stays_inside(name) and path.parent.resolve().is_relative_to(base.resolve())
+    # Models that come with this package share weights, so that none comes twice.
+    if not inside and not (base.resolve().parent == _OWN and path.resolve().is_relative_to(_OWN)):
         raise ModelMismatchError(
             f"{index} names {name!r}, which is outside of {base}; what makes a model must lie in its folder"
         )
