@@ -147,7 +147,8 @@ class Training:
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         self._optimizer.step()
         kept = min(SMOOTHING, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.smoothed.parameters()), parameters, 1 - kept)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.smoothed.parameters()), parameters, 1 - kept)
         self.step += 1
         return float(loss.detach())
 

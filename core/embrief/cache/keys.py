@@ -53,7 +53,9 @@ class Keys:
         source = item.source
         query = source.query if source.query is None or isinstance(source.query, str) else item.shown
         said = [value for part in (query, source.instruction, source.title) for value in _given(part)]
-        return digest(source.role, *said)
+        # Left out where it is the model's first: keys that exist stay.
+        task = [] if source.task is None else ["task", source.task]
+        return digest(source.role, *said, *task)
 
 
 def _given(part: str | None) -> tuple[str, str]:

@@ -75,6 +75,8 @@ def _agreed(backend: str | RuntimeOptions | None, meant: Meant) -> tuple[str | R
         return own, True
     if isinstance(own, RuntimeOptions) and backend == named(plugins().catalog, own).name:
         return own, True
+    if isinstance(backend, RuntimeOptions) and own == named(plugins().catalog, backend).name:
+        return backend, True
     if own is None and not is_server(backend):
         return backend, True
     if meant.yields:

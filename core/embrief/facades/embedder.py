@@ -386,8 +386,8 @@ class Embedder(Facade[EmbeddingSpec]):
         pictured = [index for index, item in enumerate(texts) if not isinstance(item, str)]
         if form == "none" and role == "query" and choice.instruction and pictured:
             raise ArgumentError(
-                f"the query at index {pictured[0]} has pictures, and pictures have no prompt here "
-                f"(picture_prompt='none'), which would hold instruction={choice.instruction!r}; leave it out",
+                f"the query at index {pictured[0]} has pictures, and the prompt of {spec.id}, which would hold "
+                f"instruction={choice.instruction!r}, is not put beside pictures; leave it out, or pass instruction=''",
                 index=pictured[0],
             )
         return beside_pictures(found, form)
@@ -421,13 +421,14 @@ class Embedder(Facade[EmbeddingSpec]):
                 f"instruction={call.instruction!r} is for queries; documents are embedded once for all instructions"
             )
         applies = active_task(spec.prompts, call, default, model=spec.id)
-        plain = Source("document", image_mark=mark)
+        other = None if applies is spec.prompts.tasks[0] else applies.name
+        plain = Source("document", task=other, image_mark=mark)
         if titles is None:
             return RenderedTexts(texts, applies.document, plain)
         found: list[Rendered] = []
         for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True)):
             around = document_template(applies, title, model=spec.id, index=index)
-            source = Source("document", title=title, image_mark=mark) if title else plain
+            source = replace(plain, title=title) if title else plain
             written = around.written if isinstance(around, Around) else ()
             found.append(Rendered(around.head, text, around.tail, source, written))
         return found

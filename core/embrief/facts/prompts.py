@@ -57,6 +57,8 @@ class Source:
     """The instruction in force, in the caller's words or the model's own; `None` where there is none."""
     title: str | None = None
     """The title of a document."""
+    task: str | None = None
+    """The task in force, where it is not the model's first; empty for a query without any prompt."""
     image_mark: str = ""
     """What stands for a picture where a rendered value is shown."""
 
@@ -278,13 +280,14 @@ def query_template(
     """Return what stands around a query, and what that says."""
     choice = call if call.given else default
     if choice.instruction == "":
-        return NO_PROMPT, Source("query")
+        return NO_PROMPT, Source("query", task="")
     if choice.instruction is not None and prompts.instructed is not None:
         words = as_sentence(choice.instruction) if prompts.instruction_is_sentence else choice.instruction
         return written(prompts.instructed, instruction=words), Source("query", instruction=words)
     task = active_task(prompts, call, default, model=model)
-    own = prompts.default_instruction if task is prompts.tasks[0] else None
-    return task.query, Source("query", instruction=own)
+    if task is prompts.tasks[0]:
+        return task.query, Source("query", instruction=prompts.default_instruction)
+    return task.query, Source("query", task=task.name)
 
 
 def document_template(task: Task, title: str | None, *, model: str, index: int | None = None) -> Template:
@@ -323,14 +326,19 @@ def beside_pictures(inputs: Sequence[Rendered], prompt: PicturePrompt) -> Sequen
 def _beside_pictures(item: Rendered, prompt: PicturePrompt, index: int) -> Rendered:
     if prompt == "none" and item.source.title:
         raise ArgumentError(
-            f"the document at index {index} has pictures and a title, and pictures have no prompt here "
-            "(picture_prompt='none'), which would hold it; put the title into the text",
+            f"the document at index {index} has pictures and a title, and this model's prompt, which would hold it, is "
+            "not put beside pictures; put the title into the text",
             index=index,
         )
     images = tuple(part for part in item.body if isinstance(part, Image))
     text = "".join(part for part in item.body if isinstance(part, str))
-    text = text if prompt == "none" else item.head + text
-    return replace(item, head="", body=(*images, text) if text else images, written=())
+    source = item.source
+    if prompt == "none":
+        # What the model says of its own of queries is not said of these.
+        source = replace(source, instruction=None, task=None)
+    else:
+        text = item.head + text
+    return replace(item, head="", body=(*images, text) if text else images, written=(), source=source)
 
 
 def pair_template(query: Content, spec: RerankerSpec, instruction: str | None) -> tuple[Template, Source]:

@@ -57,7 +57,7 @@ class VectorSpace:
     max_pixels: int = 0
     """Largest area in which it does."""
     picture_prompt: str = ""
-    """Where the prompt stands beside pictures, as of `ImageSpec.prompt`, where a user has said it; else empty."""
+    """Where the prompt stands beside pictures, as of `ImageSpec.prompt`; empty where it stands around all of it."""
     special_tokens: str = ""
     """`"text"` where the names of special tokens in a text are letters though the model's own way is another."""
 

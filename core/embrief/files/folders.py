@@ -117,7 +117,7 @@ def _shard(base: Path, name: str, index: Path) -> Path:
     # A file may be a link: so the hub's cache keeps its own. A folder on the way may not lead out.
     inside = stays_inside(name) and path.parent.resolve().is_relative_to(base.resolve())
     # Models that come with this package share weights, so that none comes twice.
-    if not inside and not (base.resolve().parent == _OWN and path.resolve().is_relative_to(_OWN)):
+    if not inside and not (base.resolve().parent == _OWN and path.parent.resolve().is_relative_to(_OWN)):
         raise ModelMismatchError(
             f"{index} names {name!r}, which is outside of {base}; what makes a model must lie in its folder"
         )

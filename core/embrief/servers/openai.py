@@ -187,7 +187,7 @@ class OpenAIEmbedder(ServerEmbedder):
         return Output.dense(vectors, counts, truncated)
 
     async def _ask_seeing(self, source: Source, bodies: Sequence[Content], options: RunOptions) -> Any:
-        """Send inputs of one role and instruction, whose prompts the server puts, and return its answer.
+        """Send inputs of one role, instruction and task, whose prompts the server puts, and return its answer.
 
         Raises:
             ArgumentError: They have a title, which cannot be said.
@@ -195,7 +195,7 @@ class OpenAIEmbedder(ServerEmbedder):
         if source.title:
             raise ArgumentError(f"a title cannot be sent to {self.http.where}; put it into the text", index=0)
         body: dict[str, Any] = {
-            "model": own.name_as(self.name, source.role),
+            "model": own.name_as(self.name, "plain" if source.task == "" else source.role),
             "input": await pictures.contents(bodies, self.spec, options),
             "encoding_format": "base64",
             # It cuts at its own limit.
@@ -203,6 +203,8 @@ class OpenAIEmbedder(ServerEmbedder):
         }
         if source.role == "query" and source.instruction is not None:
             body["instruction"] = source.instruction
+        if source.task:
+            body["prompt_name"] = source.task
         return await self.http.post(
             "/embeddings",
             body,
