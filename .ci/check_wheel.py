@@ -19,7 +19,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("embrief", "llama_index_embrief", "langchain_embrief", "chroma_embrief", "qdrant_embrief")
 # Models whose weights come with the package.
-BUNDLED = ("tiny_embedding", "tiny_reranker")
+BUNDLED = {
+    "tiny_embedding": "model.safetensors",
+    "tiny_reranker": "model.safetensors",
+    "tiny_vl_embedding": "tower.safetensors",
+}
+DATA = (
+    "embrief/facts/records/tiny_vl_embedding/model.safetensors.index.json",
+    "embrief/facts/records/tiny_vl_embedding/preprocessor_config.json",
+    "embrief/cli/demo_pictures/sheet.png",
+    "embrief/cli/demo_pictures/names.json",
+)
 IN_SDIST = (
     *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "constraints.txt", "Makefile", "mkdocs.yml"),
     "pyproject.toml",
@@ -48,10 +58,11 @@ def check_contents(wheel: Path, sdist: Path) -> list[str]:
     for package in PACKAGES:
         if f"{package}/py.typed" not in names:
             problems.append(f"{wheel.name} has no {package}/py.typed")
-    for model in BUNDLED:
-        for file in ("config.json", "tokenizer.json", "model.safetensors", "README.md"):
-            if f"embrief/facts/records/{model}/{file}" not in names:
-                problems.append(f"{wheel.name} has no embrief/facts/records/{model}/{file}")
+    files = [f"{model}/{file}" for model in BUNDLED for file in ("config.json", "tokenizer.json", "README.md")]
+    files += [f"{model}/{weights}" for model, weights in BUNDLED.items()]
+    for file in (*(f"embrief/facts/records/{file}" for file in files), *DATA):
+        if file not in names:
+            problems.append(f"{wheel.name} has no {file}")
     page = "core/embrief/server/page/static"
     for file in sorted(path.name for path in (ROOT / page).iterdir()):
         if f"{page.partition('/')[2]}/{file}" not in names:

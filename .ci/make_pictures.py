@@ -1,14 +1,15 @@
-"""Make the pictures of README and documentation: the page in both colours, and a search in a terminal.
+"""Make the pictures of README and documentation: the page in both colours, a search in a terminal, found pictures.
 
     python .ci/make_pictures.py [--out docs]
 
 Indexes this project's documentation with the tiny models in a temporary folder, asks it, and writes page-light.png,
-page-dark.png and search.svg. Needs a Chromium for the page; see tests/browser.
+page-dark.png and search.svg; and images.svg. Needs a Chromium for the page; see tests/browser.
 """
 
 from __future__ import annotations
 
 import argparse
+import html
 import io
 import os
 import re
@@ -137,10 +138,60 @@ def search(out: Path) -> None:
     print(f"{file}: {file.stat().st_size // 1024} KiB")
 
 
+def found(out: Path) -> None:
+    """Draw what the tiny model finds among the pictures of the demo, and what it names them."""
+    import base64
+
+    import numpy as np
+
+    from embrief import Embedder, Image
+    from embrief.cli.demo_images import ASKED, QUESTIONS, pictures
+    from embrief.facts.records import TINY_VL_EMBEDDING
+
+    embedder, shown = Embedder(TINY_VL_EMBEDDING), pictures()
+    vectors = embedder.embed_documents([picture.image for picture in shown])
+    parts: list[str] = []
+
+    def draw(image: Image, x: int, y: int, side: int) -> None:
+        data = base64.b64encode(image.to_png()).decode()
+        parts.append(f'<image x="{x}" y="{y}" width="{side}" height="{side}" href="data:image/png;base64,{data}"/>')
+
+    def write(text: str, x: int, y: int, kind: str) -> None:
+        parts.append(f'<text x="{x}" y="{y}" class="{kind}">{html.escape(text)}</text>')
+
+    for row, question in enumerate(QUESTIONS):
+        y = 10 + 84 * row
+        write(question, 12, y + 38, "asked")
+        for column, place in enumerate(np.argsort(-(vectors @ embedder.embed_query(question)))[:6]):
+            draw(shown[place].image, 200 + 84 * column, y, 56)
+            write(f"{shown[place].name[:14]}{'' if shown[place].learnt else ' *'}", 228 + 84 * column, y + 70, "name")
+    names = [picture.name for picture in shown]
+    words = embedder.embed_documents(names)
+    for row, asked in enumerate(ASKED):
+        y = 20 + 84 * len(QUESTIONS) + 66 * row
+        picture = next(picture for picture in shown if picture.name == asked)
+        draw(picture.image, 120, y, 56)
+        best = np.argsort(-(words @ embedder.embed_query(picture.image)))[:5]
+        write(", ".join(names[place] for place in best), 200, y + 34, "answer")
+    height = 20 + 84 * len(QUESTIONS) + 66 * len(ASKED)
+    style = (
+        "text{font-family:system-ui,sans-serif;fill:#222}.asked{font-size:15px;font-weight:600}"
+        ".name{font-size:10px;text-anchor:middle}.answer{font-size:14px}"
+    )
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" width="720" height="{height}">'
+        f'<style>{style}</style><rect width="720" height="{height}" fill="#fff"/>{"".join(parts)}</svg>'
+    )
+    file = out / "images.svg"
+    file.write_text(svg + "\n", "utf-8", newline="\n")
+    print(f"{file}: {file.stat().st_size // 1024} KiB")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="where they are written")
     out = parser.parse_args().out
+    found(out)
     path = chromium.find()
     if path is None:
         print(f"there is no Chromium here; install one, or name it in {chromium.VARIABLE}")

@@ -202,3 +202,28 @@ def test_no_request_holds_more_pictures_than_a_server_takes(seeing):
     with LoopbackServer(reply) as server:
         Embedder(fake.vision, backend=OpenAI(base_url=server.url)).embed_documents(many)
     assert sorted(counts) == [36, 64, 70]
+
+
+def test_every_prompt_of_a_model_with_several_can_be_said(module_socket):
+    pytest.importorskip("torch")
+    here = Embedder("embrief/tiny-vl-embedding", dtype="float32", device="cpu")
+    with module_socket(create_app(ServedModels({"tiny": here}, {}))) as server:
+        there = Embedder("embrief/tiny-vl-embedding", backend=OpenAI(base_url=server.openai_url, model="tiny"))
+        picture = Image(np.full((64, 64, 3), (200, 90, 30), np.uint8))
+        texts = ["a red planet", ""]
+        prompts = [{}, {"instruction": ""}, {"instruction": "Find the planet"}]
+        prompts += [{"task": task.name} for task in here.spec.prompts.tasks]
+        found = [there.embed_queries(texts, **prompt) for prompt in prompts]
+        for prompt, vectors in zip(prompts, found, strict=True):
+            np.testing.assert_allclose(vectors, here.embed_queries(texts, **prompt), atol=1e-6)
+        assert len({vectors.tobytes() for vectors in found}) == len(prompts) - 1
+        # Beside pictures there is none, and so nothing that the server would refuse.
+        for role in ("query", "document"):
+            own = here.encode([picture, "a red planet", [picture, "a moon"]], role=role).vectors
+            np.testing.assert_allclose(
+                there.encode([picture, "a red planet", [picture, "a moon"]], role=role).vectors, own, atol=1e-6
+            )
+        task = "sentence_similarity"
+        np.testing.assert_allclose(
+            there.with_task(task).embed_documents(texts), here.with_task(task).embed_documents(texts), atol=1e-6
+        )

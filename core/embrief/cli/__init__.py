@@ -31,7 +31,7 @@ class Later(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Later("embrief.cli.demo", "demo", "Ask the Python standard library."),
+    "demo": Later("embrief.cli.demo", "demo", "Ask the Python standard library, or pictures."),
     "index": Later("embrief.cli.index", "index", "Index files for `embrief search`."),
     "search": Later("embrief.cli.search", "search", "Search what `embrief index` has indexed, by meaning."),
     "embed": Later("embrief.cli.embed", "embed", "Embed lines, each as it comes."),

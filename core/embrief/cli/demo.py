@@ -1,9 +1,10 @@
-"""`embrief demo`: ask the Python standard library."""
+"""`embrief demo`: ask the Python standard library, or pictures."""
 
 from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from embrief.cli.output import console, plain, print_table, table
 from embrief.cli.paths import expanded
 from embrief.config.offline import offline_models
 from embrief.errors import ArgumentError
-from embrief.facts.records import TINY_EMBEDDING
+from embrief.facts.records import TINY_EMBEDDING, TINY_VL_EMBEDDING
 from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ QUESTIONS = (
 MISSED = "shutil.rmtree"
 LEXICAL_MISS = f"The answer is {MISSED}: other words, so a lexical model cannot find it."
 CANDIDATES = 20
+_BETTER_VL = "Qwen/Qwen3-VL-Embedding-2B"
 _BETTER = ("Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Reranker-0.6B")
 
 
@@ -52,12 +54,15 @@ def demo(
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Answers to show per question.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     instruction: Annotated[str | None, typer.Option(help="What the questions are for, in a sentence.")] = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="Find pictures by words and words by pictures instead.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Ask the Python standard library.
+    """Ask the Python standard library, or pictures.
 
-    Embeds the docstrings of this interpreter, stores them in Chroma and answers questions. With the default
-    models nothing is downloaded.
+    Embeds the docstrings of this interpreter, stores them in Chroma and answers questions. With --images it does so
+    with pictures that come with this package. With the default models nothing is downloaded.
     """
     from embrief import Embedder, Reranker
     from embrief.cli.demo_index import open_store
@@ -65,6 +70,10 @@ def demo(
 
     if any(not question.strip() for question in ask or ()):
         raise ArgumentError("--ask is empty; ask for something, such as --ask 'copy a file'")
+    if images:
+        others = {"--reranker": reranker, "--limit": limit, "--folder": folder}
+        _ask_pictures(ask or (), model, dim, instruction, device, top, others)
+        return
     missing: tuple[str, ...] = ()
     if model is None:
         offline = offline_models()
@@ -95,6 +104,35 @@ def demo(
             _answer(out, index, embedder, judge, question, top)
     if title := _hint(embedder.spec):
         _print_hint(out, title)
+
+
+def _ask_pictures(
+    ask: Sequence[str],
+    model: str | None,
+    dim: int | None,
+    instruction: str | None,
+    device: str,
+    top: int,
+    others: Mapping[str, object],
+) -> None:
+    from embrief import Embedder
+    from embrief.cli.demo_images import show
+
+    if given_too := [name for name, value in others.items() if value is not None]:
+        raise ArgumentError(f"{given_too[0]} does nothing for pictures; leave it out, or --images")
+    embedder = Embedder(model or TINY_VL_EMBEDDING, dim=dim, instruction=instruction, **given(device=device))
+    out = console()
+    _line(out, "Pictures by words, words by pictures", "bold")
+    _line(out, f"Model     {embedder.spec.id}, {embedder.dim} values per vector")
+    show(out, embedder, ask, top)
+    if embedder.spec.id == TINY_VL_EMBEDDING:
+        _line(out, "")
+        _line(
+            out,
+            "The tiny model knows drawings, and few of them. For photographs and pages (downloads 4.3 GB once):",
+            "bold",
+        )
+        _line(out, f"  embrief demo --images --model {_BETTER_VL}")
 
 
 def _line(out: Console, text: str, style: str | None = None) -> None:

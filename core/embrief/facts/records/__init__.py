@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from embrief.facts.specs import ModelSpec
 
 TINY_EMBEDDING = "embrief/tiny-embedding"
+TINY_VL_EMBEDDING = "embrief/tiny-vl-embedding"
 TINY_RERANKER = "embrief/tiny-reranker"
 LEXICAL_MODEL = "embrief/hash"
 

@@ -8,10 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from embrief.facts.records.qwen3 import EMBEDDING_PROMPTS, RERANK_TEMPLATE, RETRIEVAL
-from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, RerankerSpec
+from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, ImageSpec, RerankerSpec
 
 _FOLDER = Path(__file__).parent
 _SOURCE = "examples/train_tiny"
+# It knows English only.
+_PROMPTS = EmbeddingPrompts(
+    tasks=tuple(task for task in EMBEDDING_PROMPTS.tasks if task.name != "bitext_mining"),
+    instructed=EMBEDDING_PROMPTS.instructed,
+    default_instruction=EMBEDDING_PROMPTS.default_instruction,
+)
 
 MODELS = (
     EmbeddingSpec(
@@ -28,17 +34,42 @@ MODELS = (
         context=1024,
         pooling="last",
         padding_side="left",
-        # It knows English only.
-        prompts=EmbeddingPrompts(
-            tasks=tuple(task for task in EMBEDDING_PROMPTS.tasks if task.name != "bitext_mining"),
-            instructed=EMBEDDING_PROMPTS.instructed,
-            default_instruction=EMBEDDING_PROMPTS.default_instruction,
-        ),
+        prompts=_PROMPTS,
         final_token="<|endoftext|>",
         verified=True,
         aliases=("tiny-embedding",),
         source=_SOURCE,
         folder=_FOLDER / "tiny_embedding",
+    ),
+    EmbeddingSpec(
+        id="embrief/tiny-vl-embedding",
+        revision="v1",
+        license="apache-2.0",
+        architecture="qwen3_vl",
+        parameters=8_999_776,
+        hidden_size=256,
+        dim=256,
+        mrl=range(32, 257),
+        max_tokens=512,
+        context=1024,
+        pooling="last",
+        padding_side="left",
+        prompts=_PROMPTS,
+        final_token="<|endoftext|>",
+        modalities=("text", "image"),
+        # Pictures were learnt alone and without a prompt, as squares of four tokens; longer ones get up to six.
+        images=ImageSpec(
+            mark="<|vision_start|><|image_pad|><|vision_end|>",
+            pad="<|image_pad|>",
+            min_pixels=4 * 32 * 32,
+            max_pixels=6 * 32 * 32,
+            prompt="none",
+        ),
+        special_tokens="text",
+        verified=True,
+        aliases=("tiny-vl-embedding",),
+        source="examples/train_tiny_images",
+        folder=_FOLDER / "tiny_vl_embedding",
     ),
     RerankerSpec(
         id="embrief/tiny-reranker",
