@@ -67,11 +67,13 @@ def test_a_source_says_what_a_server_that_renders_by_itself_needs() -> None:
         embedder.embed_query("q", instruction="Find")
         embedder.embed_query("r")
         embedder.embed_query("s", instruction="")
+        embedder.embed_query("t", task="clustering")
         embedder.embed_documents(["d", "e"], titles=["T", None])
     assert [item.source for item in seen] == [
         Source("query", instruction="Find"),
         Source("query", instruction="search result"),
-        Source("query"),
+        Source("query", task=""),
+        Source("query", task="clustering"),
         Source("document", title="T"),
         Source("document"),
     ]
