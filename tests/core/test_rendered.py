@@ -77,7 +77,7 @@ def test_a_source_says_what_a_server_that_renders_by_itself_needs() -> None:
         Source("document", title="T"),
         Source("document"),
     ]
-    assert [item.body for item in seen] == ["q", "r", "s", "d", "e"]
+    assert [item.body for item in seen] == ["q", "r", "s", "t", "d", "e"]
     pair = Reranker("Qwen/Qwen3-Reranker-0.6B").render("which?", "this", instruction="Find")
     assert (pair.source, pair.body) == (Source("pair", query="which?", instruction="Find"), "this")
     assert Reranker("BAAI/bge-reranker-v2-m3").render("which?", "this").source == Source("pair", query="which?")
