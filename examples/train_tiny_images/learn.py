@@ -91,6 +91,8 @@ class Training:
             seed: For weights and choices.
         """
         torch.manual_seed(seed)
+        # Numbers near zero would cost more than half of the time.
+        torch.set_flush_denormal(True)
         self._chance = random.Random(seed)
         self._lessons, self._text, self._steps = found, text, steps
         self.tower = Tower()
