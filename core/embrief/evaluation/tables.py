@@ -104,7 +104,7 @@ def _contents(
         text = words(row, where) if "text" in kind else None
         if picture is not None:
             image = _picture(picture, where)
-            found[str(name)] = (image, text) if text and text.strip() else (image,)
+            found[str(name)] = (image, text) if text else (image,)
         # An empty text is one, as in BEIR's sets, unless a picture could stand there.
         elif text is None or ("image" in row and not text.strip()):
             raise ArgumentError(
