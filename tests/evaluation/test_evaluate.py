@@ -21,6 +21,7 @@ from embrief.evaluation import (
     rerank,
 )
 from embrief.evaluation.search import search
+from embrief.testing import FakeRuntime
 
 pytest.importorskip("ir_measures")
 
@@ -160,6 +161,23 @@ def test_bm25_finds_words(planets):
     assert means(evaluate([none], [Bm25()]), "R@100") == {"BM25": 0.0}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("corpus", "queries"),
+    [
+        ({"a": "x", "b": "y"}, {"q": "x", "other": "mars"}),
+        ({"a": "the", "b": ""}, {"q": "the"}),
+        ({"a": "mars", "b": "x"}, {"q": "x", "other": ""}),
+    ],
+)
+def test_bm25_finds_nothing_where_no_word_counts(corpus, queries):
+    """Words of one letter and stop words do not count."""
+    found = RetrievalSet("s", corpus, queries, {name: {"a": 1} for name in queries})
+    ((_, ranked),) = _ranked(Bm25(), found)
+    assert ranked.ranking == {name: [] for name in queries}
+    assert means(evaluate([found], [Bm25()])) == {"BM25": 0.0}
+
+
 def test_an_embedding_model_is_a_line_per_width_and_documents_run_once(planets, monkeypatch):
     calls = []
     original = Embedder.encode
@@ -184,6 +202,15 @@ def test_instructions_that_a_model_cannot_follow_are_left_out(planets):
     assert [variant.label for variant in system.variants(planets)] == ["hash"]
     system = EmbeddingSystem(Embedder("embrief/hash"), "hash", instructions=("none",))
     assert [variant.label for variant in system.variants(planets)] == ["hash"]
+
+
+def test_a_model_that_always_has_an_instruction_has_no_line_without(planets):
+    with FakeRuntime() as fake:
+        system = EmbeddingSystem(Embedder(fake.vision), "vision", instructions=("none", "default", " ", "Find it"))
+        assert [variant.label for variant in system.variants(planets)] == ["vision", "vision, instruction 'Find it'"]
+        assert len(_ranked(system, planets)) == 2
+        system = EmbeddingSystem(Embedder(fake.vision), "vision", instructions=("none",))
+        assert [variant.label for variant in system.variants(planets)] == ["vision"]
 
 
 @pytest.fixture

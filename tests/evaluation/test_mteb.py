@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from embrief import Embedder, Image, Reranker
+from embrief import ArgumentError, Embedder, Image, Reranker
+from embrief.facts.records.gemma import EMBEDDING_PROMPTS
 from embrief.testing import FakeRuntime
 
 mteb = pytest.importorskip("mteb")
@@ -341,6 +344,89 @@ def test_inputs_without_a_picture_or_without_words(fake):
     assert encode(MtebEmbedder(model), [], "Any2AnyRetrieval").shape == (0, model.dim)
     with pytest.raises(ValueError, match="a task gives audio; texts and pictures are embedded here"):
         encode(MtebEmbedder(model), [{"audio": [1]}], "Any2AnyRetrieval")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"image": [None]},
+        {"image": [None], "text": [""]},
+        {"image": [None], "text": [" \n"]},
+        # The instruction of a query is none of its words.
+        {"image": [None], "text": ["Find it"], "query": [""], "instruction": ["Find it"]},
+    ],
+)
+def test_an_input_without_picture_and_words_is_refused_with_its_place(fake, broken):
+    """Its place is that among all inputs of the call, whatever batch it is in."""
+    good = {**broken, "image": [PICTURES["red"]]}
+    batches = [{key: 2 * values for key, values in good.items()}, {key: good[key] + broken[key] for key in good}]
+    message = "input at index 3 has no picture and no words, and nothing is embedded in a picture's place"
+    for prompt_type in (PromptType.document, PromptType.query):
+        with pytest.raises(ArgumentError, match=message) as caught:
+            encode(MtebEmbedder(Embedder(fake.vision)), batches, "Any2AnyRetrieval", prompt_type=prompt_type)
+        assert caught.value.index == 3
+    judge = MtebReranker(Reranker(fake.vision_reranker))
+    options = {"task_metadata": metadata("Any2AnyRetrieval"), "hf_split": "test", "hf_subset": "default"}
+    texts = [{"text": list("abcd")}]
+    for sides in ((batches, texts), (texts, batches)):
+        with pytest.raises(ArgumentError, match=message):
+            judge.predict(*sides, **options)
+
+
+class BareRuntime(FakeRuntime):
+    """Its model of pictures has prompts with instructions and titles, and none of them beside pictures."""
+
+    def _models(self):
+        return [
+            replace(spec, prompts=EMBEDDING_PROMPTS, images=replace(spec.images, prompt="none"))
+            if spec.id == self.vision
+            else spec
+            for spec in super()._models()
+        ]
+
+
+@pytest.fixture
+def bare():
+    pytest.importorskip("PIL")
+    with BareRuntime() as runtime:
+        yield runtime
+
+
+def test_a_model_whose_pictures_have_no_prompt_gets_that_of_the_task_for_texts_alone(bare):
+    model = Embedder(bare.vision)
+    red = Image(PICTURES["red"])
+    expected = [
+        model.embed_query(red),
+        model.embed_query("a red thing", instruction=ASKED),
+        model.embed_query((red, "a red thing")),
+    ]
+    bare.texts.clear()
+    batch = {"image": [PICTURES["red"], None, PICTURES["red"]], "text": ["", "a red thing", "a red thing"]}
+    found = encode(MtebEmbedder(model), [batch], "Any2AnyRetrieval", ASKED, PromptType.query)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert sum(ASKED in text for text in bare.texts) == 1
+    # A set whose queries say what they ask for.
+    batch |= {"query": batch["text"], "instruction": ["Find it"] * 3}
+    found = encode(MtebEmbedder(model), [batch], "Any2AnyRetrieval", ASKED, PromptType.query)
+    expected[1] = model.embed_query("a red thing", instruction="Find it")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_titles_stay_in_front_of_texts_with_pictures_where_those_have_no_prompt(bare):
+    model = Embedder(bare.vision)
+    red = Image(PICTURES["red"])
+    batch = {
+        "image": [PICTURES["red"], None],
+        "text": ["Mars It is red.", "Venus It is hot."],
+        "body": ["It is red.", "It is hot."],
+        "title": ["Mars", "Venus"],
+    }
+    found = encode(MtebEmbedder(model), [batch], "Any2AnyRetrieval", prompt_type=PromptType.document)
+    expected = [
+        model.embed_documents([(red, "Mars It is red.")])[0],
+        model.encode(["It is hot."], role="document", titles=["Venus"]).vectors[0],
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_reranker_judges_pictures(fake):

@@ -23,6 +23,7 @@ from embrief.evaluation import (
     rerank,
     write_beir,
 )
+from embrief.runtimes.engine_options import EngineOptions
 from embrief.testing import FakeRuntime
 
 pytest.importorskip("PIL")
@@ -209,6 +210,14 @@ def test_pictures_are_embedded_and_reranked_in_their_roles(colours, fake):
             zip(colours.corpus, judge.score(colours.queries[query], list(colours.corpus.values())), strict=True)
         )
         assert names[:2] == sorted(found["vision"][query][:2], key=lambda name: -scores[name])
+
+
+def test_pictures_without_a_prompt_have_no_line_for_an_instruction(colours):
+    bare = Embedder("google/embeddinggemma-2", backend=EngineOptions(picture_prompt="none"))
+    system = EmbeddingSystem(bare, "bare", instructions=("default", "own", "none", "Find it"))
+    assert [variant.label for variant in system.variants(colours)] == ["bare", "bare, no instruction"]
+    words = RetrievalSet("words", colours.corpus, {"q": "red"}, {"q": {"red": 1}}, "Find the same")
+    assert len(system.variants(words)) == 4
 
 
 def test_how_large_a_picture_is_seen_decides_what_was_measured(colours, fake):

@@ -58,7 +58,8 @@ def run(
         list[Path],
         typer.Argument(
             callback=all_expanded,
-            help="Folders in BEIR's layout, with pictures too, or the files of Cranfield, XQuAD, CoSQA or HumanEval.",
+            help="Folders in BEIR's layout or with mteb's tables, with pictures too, or the files of Cranfield, XQuAD, "
+            "CoSQA or HumanEval.",
         ),
     ],
     model: Annotated[
@@ -81,7 +82,7 @@ def run(
     baseline: Annotated[
         list[str] | None, typer.Option(help="bm25 (the default), minilm or none; may be given several times.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
+    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder, or rows of mteb's tables.")] = "test",
     queries: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Questions per set at most, taken evenly.")
     ] = None,

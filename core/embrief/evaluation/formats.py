@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError
 from embrief.evaluation.retrieval_set import RetrievalSet, make_set, read_beir
+from embrief.evaluation.tables import read_tables, subsets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,17 +24,21 @@ def load(path: Path, split: str = "test") -> list[RetrievalSet]:
     """Return the retrieval sets at a path.
 
     Args:
-        path: A folder in BEIR's layout, or the files of Cranfield, XQuAD, CoSQA or HumanEval. A folder with XQuAD in
-            several languages gives one set per language; a single file gives that one.
-        split: Which judgements of a BEIR folder.
+        path: A folder in BEIR's layout or with mteb's tables, or the files of Cranfield, XQuAD, CoSQA or HumanEval. A
+            folder with XQuAD in several languages gives one set per language, one with several sets of mteb each of
+            them; a single file gives that one.
+        split: Which judgements of a BEIR folder, or which rows of mteb's tables.
 
     Raises:
         ArgumentError: Nothing at the path is of a known kind, or a file is broken.
+        MissingDependencyError: What reads mteb's tables, or pictures, is not installed.
     """
     if not path.exists():
         raise ArgumentError(f"{path} does not exist")
     if path.is_dir() and (path / "corpus.jsonl").is_file():
         return [read_beir(path, split)]
+    if path.is_dir() and subsets(path):
+        return read_tables(path, split)
     if path.is_dir() and (path / "cran.all.1400").is_file():
         return [_cranfield(path)]
     for pattern, read in _FILES.items():
@@ -41,8 +46,8 @@ def load(path: Path, split: str = "test") -> list[RetrievalSet]:
         if files:
             return [read(file) for file in files]
     raise ArgumentError(
-        f"{path} holds no retrieval set: BEIR's layout has corpus.jsonl, queries.jsonl and qrels/test.tsv; also known "
-        f"are cran.all.1400, {', '.join(_FILES)}"
+        f"{path} holds no retrieval set: BEIR's layout has corpus.jsonl, queries.jsonl and qrels/test.tsv, mteb's has "
+        f"parquet files in corpus, queries and qrels; also known are cran.all.1400, {', '.join(_FILES)}"
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from embrief.facades.embedder import Embedder
     from embrief.facades.reranker import Reranker
     from embrief.facts.prompts import Input
-    from embrief.facts.specs import Modality, ModelSpec, Task
+    from embrief.facts.specs import Modality, ModelSpec
     from embrief.facts.vectors import Matrix
 
 Batches = Iterable[Mapping[str, Sequence[Any]]]
@@ -78,11 +78,13 @@ class MtebEmbedder:
             **options: What other libraries need, such as a batch size.
 
         Raises:
-            ArgumentError: The inputs are neither texts nor pictures.
+            ArgumentError: The inputs are neither texts nor pictures, or one of them is empty where a picture may be;
+                it has the index.
             ArgumentTypeError: They are pictures, and the model takes texts only.
         """
         portions = [
-            self._encode(batches, task_metadata=task_metadata, prompt_type=prompt_type) for batches in _portions(inputs)
+            self._encode(batches, task_metadata=task_metadata, prompt_type=prompt_type)
+            for batches in _portions(_checked(inputs))
         ]
         return portions[0] if len(portions) == 1 else np.concatenate(portions)
 
@@ -94,7 +96,8 @@ class MtebEmbedder:
         role = None if prompt_type is None else str(getattr(prompt_type, "value", prompt_type))
         if role == "document":
             chosen = task or self.embedder._settings.task or spec.prompts.tasks[0].name
-            texts, titles = _documents(batches, find_task(spec.prompts, chosen, model=spec.id))
+            titled = find_task(spec.prompts, chosen, model=spec.id).titled is not None
+            texts, titles = _documents(batches, titled=titled, beside_pictures=not self._bare_pictures)
             return self.embedder.encode(texts, role="document", titles=titles, task=task).vectors
         if task is not None:
             return self.embedder.encode(_contents(batches), role="query", task=task).vectors
@@ -106,11 +109,21 @@ class MtebEmbedder:
     def _queries(self, batches: Sequence[Mapping[str, Sequence[Any]]], given: str | None) -> Matrix:
         instructed = self.embedder.spec.prompts.instructed is not None
         texts, instructions = _queries(batches, given, instructed=instructed)
+        if self._bare_pictures:
+            instructions = [
+                own if isinstance(text, str) else None for text, own in zip(texts, instructions, strict=True)
+            ]
         vectors = np.empty((len(texts), self.embedder.dim), np.float32)
         for instruction, places in _together(instructions):
             found = self.embedder.embed_queries([texts[place] for place in places], instruction=instruction)
             vectors[places] = found
         return vectors
+
+    @property
+    def _bare_pictures(self) -> bool:
+        """Whether inputs with pictures have no prompt, and so no place for an instruction or a title."""
+        images = self.embedder.spec.images
+        return images is not None and images.prompt == "none"
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Return the cosine of every pair, (n, m)."""
@@ -161,12 +174,18 @@ class MtebReranker:
             hf_subset: Not used.
             prompt_type: Not used: the first side is the query.
             **options: What other libraries need.
+
+        Raises:
+            ArgumentError: As of `MtebEmbedder.encode`.
+            ArgumentTypeError: A side holds pictures, and the model takes texts only.
         """
         given, instructed = _prompt(task_metadata.prompt, "query"), self.reranker.spec.instructed
         asked = (
-            each for batch in inputs1 for each in zip(*_queries([batch], given, instructed=instructed), strict=True)
+            each
+            for batch in _checked(inputs1)
+            for each in zip(*_queries([batch], given, instructed=instructed), strict=True)
         )
-        documents = (document for batch in inputs2 for document in _contents([batch]))
+        documents = (document for batch in _checked(inputs2) for document in _contents([batch]))
         pairs = zip(asked, documents, strict=True)
         scores = [np.empty(0, np.float32)]
         size = _PICTURED_PAIRS if "image" in self.reranker.modalities else _PAIRS
@@ -177,6 +196,29 @@ class MtebReranker:
                 found[places] = self.reranker.score_pairs(chosen, instruction=instruction)
             scores.append(found)
         return np.concatenate(scores)
+
+
+def _checked(inputs: Batches) -> Iterator[Mapping[str, Sequence[Any]]]:
+    """Yield batches as they are asked for.
+
+    Raises:
+        ArgumentError: An input of a table with pictures has none, and no words either. It has the index.
+    """
+    start = 0
+    for batch in inputs:
+        pictures = batch.get("image")
+        if pictures is not None:
+            # With instructions, `text` has them beside the query.
+            words = batch.get("query" if batch.get("instruction") else "text") or [None] * len(pictures)
+            for index, (picture, text) in enumerate(zip(pictures, words, strict=True), start):
+                if picture is None and not (text and text.strip()):
+                    raise ArgumentError(
+                        f"the input at index {index} has no picture and no words, and nothing is embedded in a "
+                        "picture's place; take it out of the task",
+                        index=index,
+                    )
+            start += len(pictures)
+        yield batch
 
 
 def _portions(inputs: Batches) -> Iterator[list[Mapping[str, Sequence[Any]]]]:
@@ -228,7 +270,7 @@ def _contents(batches: Sequence[Mapping[str, Sequence[Any]]], text: str = "text"
         if pictures is None:
             found += texts or ()
             continue
-        # In some sets only some documents have a picture, or a text.
+        # In some sets only some documents have a picture, or a text: what has words alone is a text like others.
         for picture, words in zip(pictures, [""] * len(pictures) if texts is None else texts, strict=True):
             parts = [*([] if picture is None else [Image(picture)]), *([words] if words else [])]
             found.append(tuple(parts) if picture is not None else words)
@@ -236,12 +278,24 @@ def _contents(batches: Sequence[Mapping[str, Sequence[Any]]], text: str = "text"
 
 
 def _documents(
-    batches: Sequence[Mapping[str, Sequence[Any]]], task: Task
+    batches: Sequence[Mapping[str, Sequence[Any]]], *, titled: bool, beside_pictures: bool
 ) -> tuple[list[Input], list[str | None] | None]:
-    """Return texts and titles; a title stays in front of the text where the model has no place for it."""
-    if task.titled is None or not all("body" in batch and "title" in batch for batch in batches):
+    """Return texts and titles; a title stays in front of the text where the model has no place for it.
+
+    Args:
+        batches: The inputs.
+        titled: Whether documents have such a place.
+        beside_pictures: Whether also those with pictures have it.
+    """
+    if not titled or not all("body" in batch and "title" in batch for batch in batches):
         return _contents(batches), None
-    return _contents(batches, "body"), [title or None for title in _column(batches, "title")]
+    bodies, titles = _contents(batches, "body"), [title or None for title in _column(batches, "title")]
+    if beside_pictures or all(isinstance(body, str) for body in bodies):
+        return bodies, titles
+    return (
+        [body if isinstance(body, str) else item for body, item in zip(bodies, _contents(batches), strict=True)],
+        [title if isinstance(body, str) else None for body, title in zip(bodies, titles, strict=True)],
+    )
 
 
 def _queries(

@@ -75,7 +75,10 @@ class System(Protocol):
 
 
 class Bm25:
-    """The usual lexical baseline: Okapi BM25 as bm25s computes it by default, words of two characters and more."""
+    """The usual lexical baseline: Okapi BM25 as bm25s computes it by default, words of two characters and more.
+
+    A question without such a word finds nothing, and in documents without any nothing is found.
+    """
 
     def variants(self, found: RetrievalSet) -> list[Variant]:
         """Return the one there is.
@@ -102,11 +105,19 @@ class Bm25:
         start = time.perf_counter()
         index = bm25s.BM25()
         corpus, queries = ([str(text) for text in side.values()] for side in (found.corpus, found.queries))
-        index.index(bm25s.tokenize(corpus, show_progress=False), show_progress=False)
+        read = bm25s.tokenize(corpus, show_progress=False)
+        # bm25s fails where no text has a word that counts.
+        searched = any(read.ids)
+        if searched:
+            index.index(read, show_progress=False)
         indexed = time.perf_counter()
         tokens = bm25s.tokenize(queries, return_ids=False, show_progress=False)
         ranking: dict[str, list[str]] = {}
         for query, words in zip(found.queries, tokens, strict=True):
+            # And where a question has none.
+            if not searched or not words:
+                ranking[query] = []
+                continue
             scores = index.get_scores(words)
             order = np.argsort(-scores, kind="stable")[:DEPTH]
             # What shares no word with the question was not found.
@@ -219,13 +230,21 @@ class EmbeddingSystem:
 
     def _asked(self, found: RetrievalSet) -> list[tuple[str, str | None]]:
         """Return the instructions that make a difference here, each with the name it was asked for by."""
+        prompts, images = self.embedder.spec.prompts, self.embedder.spec.images
+        bare_pictures = images is not None and images.prompt == "none" and bool(pictured(found.queries))
         asked: list[tuple[str, str | None]] = []
         for shown in self.instructions:
             if shown == OWN and found.instruction is None:
                 continue
             instruction = {DEFAULT: None, NONE: "", OWN: found.instruction}.get(shown, shown)
             # A model without prompts is the same with and without.
-            if shown != DEFAULT and self.embedder.spec.prompts.instructed is None:
+            if shown != DEFAULT and prompts.instructed is None:
+                continue
+            # One that always has an instruction cannot be asked without.
+            if prompts.instruction_is_sentence and instruction is not None and not instruction.strip():
+                continue
+            # One that puts no prompt beside pictures cannot be told what they ask for.
+            if bare_pictures and instruction:
                 continue
             asked.append((shown, instruction))
         return asked or [(DEFAULT, None)]
