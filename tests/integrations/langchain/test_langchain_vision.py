@@ -328,6 +328,8 @@ def test_a_text_model_refuses_pictures_and_old_classes_see_what_their_model_sees
         lambda: InMemoryVectorStore(Qwen3Embeddings(fake.qwen3)).add_documents(with_pictures(photos())),
         lambda: Qwen3VLReranker(fake.reranker).compress_documents(photos(), "a"),
         lambda: Qwen3Reranker(fake.reranker).compress_documents(with_pictures(photos()), "a"),
+        lambda: Qwen3Reranker(fake.reranker).compress_documents([Document(" ", metadata={"image": RED})], "a"),
+        lambda: Qwen3Reranker(fake.reranker).compress_documents([Document("", metadata={"image": "iVBO"})], "a"),
     ):
         with pytest.raises(ArgumentTypeError, match=r"takes texts only; one that takes images is ") as caught:
             call()
@@ -344,6 +346,7 @@ def test_a_text_model_refuses_pictures_and_old_classes_see_what_their_model_sees
     assert by_old == by_new
     # As ever: the text is what a text model sees of a document.
     assert len(Qwen3Reranker(fake.reranker).compress_documents(photos(), "phöto")) == 3
+    assert len(Qwen3Reranker(fake.reranker).compress_documents([Document("")], "phöto")) == 1
 
 
 def test_configuration_travels(fake):
