@@ -214,7 +214,7 @@ def _no_input(value: object, what: str, spec: ModelSpec, index: int | None) -> N
         told += f" a string, or a mapping with 'text'{forms.remedy(value)}"
     elif index is None:
         text(value, what)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)) and value:
         told += " a string; give each of its texts a place of its own, or join them"
     else:
         told += f" a string{_string_remedy(value)}"

@@ -155,6 +155,9 @@ def test_content_blocks_of_all_providers(embeddings, reranker, form):
 
 def test_messages_of_texts_alone_are_texts(embeddings):
     expected = embeddings.embed_documents(["a b"])
+    for form in (["a ", "b"], {"text": "a b"}, {"text": "a b", "image": None}, {"text": "a b", "image": []}):
+        assert embeddings.embed_documents([form]) == expected
+    assert embeddings.embed_documents([{"text": None, "image": RED}]) == embeddings.embed_images([RED])
     assert embeddings.embed_documents([HumanMessage(content="a b")]) == expected
     assert embeddings.embed_documents([[{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]]) == expected
     assert embeddings.embed_documents([Document("a b")]) == expected
@@ -178,6 +181,9 @@ def test_messages_of_texts_alone_are_texts(embeddings):
         (Document("a", metadata={"image": "red.png"}), "no base64"),
         (Document("a", metadata={"image": {"type": "text", "text": "a"}}), "a content block of a text"),
         (3, "int"),
+        ([], "neither a text nor a picture"),
+        ({"image": None}, "neither a text nor a picture"),
+        (HumanMessage(content=[]), r"texts\[1\] is a message that holds neither a text nor a picture"),
     ],
 )
 def test_what_is_no_picture_and_no_text_is_refused_with_its_index(embeddings, value, match):
