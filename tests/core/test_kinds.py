@@ -245,7 +245,7 @@ def test_pillow_and_numpy_are_told_by_what_they_can_do() -> None:
     pillow = pytest.importorskip("PIL.Image")
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     assert Image(pillow.fromarray(pixels)) == Image(pixels)
-    for wrong in (pixels.astype(np.float32), pixels[0], pixels[:, :, :2], np.zeros((0, 4, 3), np.uint8)):
+    for wrong in (pixels.astype(np.float32), pixels[0, 0], pixels[:, :, :2], np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(ArgumentError, match=r"pixels are a uint8 array|which is nothing"):
             Image(wrong)
     with pytest.raises(ArgumentTypeError, match="a string is always a text"):

@@ -26,16 +26,18 @@ class ImageLimits:
 
     def __post_init__(self) -> None:
         """Check the limits."""
-        _at_least_one(self.max_bytes, "max_bytes", Integral, "a whole number")
-        _at_least_one(self.max_pixels, "max_pixels", Integral, "a whole number")
-        _at_least_one(self.max_aspect, "max_aspect", Real, "a number")
+        _check(self.max_bytes, "max_bytes", whole=True)
+        _check(self.max_pixels, "max_pixels", whole=True)
+        _check(self.max_aspect, "max_aspect", whole=False)
 
 
-def _at_least_one(value: object, what: str, kind: type[Real], told: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise ArgumentTypeError(f"{what} of ImageLimits is {told}, not {type(value).__name__}")
+def _check(value: object, what: str, *, whole: bool) -> None:
+    """Refuse what is no number of at least 1; `True` is none."""
+    told = f"{what} of ImageLimits is a {'whole ' if whole else ''}number, not {type(value).__name__}"
+    if isinstance(value, bool) or not isinstance(value, Real) or (whole and not isinstance(value, Integral)):
+        raise ArgumentTypeError(told)
     # NaN, too, is not at least 1.
-    if not value >= 1:
+    if not float(value) >= 1:
         raise ArgumentError(f"{what}={value} of ImageLimits must be at least 1")
 
 
