@@ -197,8 +197,8 @@ RAW = base64.b64encode(picture((0.5, 0.5, 0))).decode()
         ({"text": {}}, "holds neither a text nor a picture"),
         ({"text": {"image": "photos/red.png"}, "image": "photos/red.png"}, "beside a 'text' that is no string"),
         (
-            {"image": "secret/" * 30},
-            "has an 'image' of 210 characters that is no file; a picture in base64 is written as data:image/",
+            {"image": "secret. " * 30},
+            "has an 'image' of 240 characters that is no file; a picture in base64 is written as data:image/",
         ),
         (
             {"image": RAW},
