@@ -18,7 +18,7 @@ from embrief.errors import (
     WrongKindError,
 )
 from embrief.facades import arguments, synonyms
-from embrief.facades.arguments import content, count, inputs, listed, positive, texts, titles, unicode
+from embrief.facades.arguments import content, count, inputs, listed, no_images, positive, texts, titles, unicode
 from embrief.facades.embedder import Embedder
 from embrief.facades.facade import VIEWED
 from embrief.facades.reranker import Reranker
@@ -55,6 +55,7 @@ __all__ = [
     "listed",
     "meant",
     "missing_framework",
+    "no_images",
     "plain_number",
     "positive",
     "recorded_id",

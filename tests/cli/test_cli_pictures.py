@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from embrief import Embedder, Image, Reranker
 from embrief.cli import app, piping
+from embrief.cli.items import Keys, read_items
 from embrief.cli.running import run_command
 from embrief.cli.terminal import Terminal, _given
 from embrief.indexing import table
@@ -123,12 +124,86 @@ def test_pairs_hold_pictures_on_both_sides(fake, here):
     assert np.allclose([row["score"] for row in found], expected, atol=1e-6)
 
 
+def test_lists_null_and_objects_without_pictures(fake, here):
+    red, green = Image(here / "photos" / "red.png"), Image(here / "photos" / "green.png")
+    given = lines(
+        {"image": ["photos/red.png", address(picture(GREEN))]},
+        {"text": "sheets", "image": ["photos/red.png", "photos/green.png"]},
+        {"text": "a sheet", "image": None},
+        {"text": {"text": "a sheet", "image": []}, "image": None},
+        {"text": None, "image": ["photos/red.png"]},
+    )
+    found = parsed(run("embed", "--model", fake.vision, given=given))
+    inputs = [[red, green], {"text": "sheets", "image": [red, green]}, "a sheet", "a sheet", red]
+    expected = Embedder(fake.vision).embed_documents(inputs)
+    assert np.array_equal(np.array([row["embedding"] for row in found], np.float32), expected)
+    plain = lines({"text": "a sheet", "image": None}, {"text": "a sheet"}, {"text": {"text": "a sheet"}})
+    rows = parsed(run("embed", "--model", "embrief/hash", given=plain))
+    assert rows[0]["embedding"] == rows[1]["embedding"] == rows[2]["embedding"]
+
+
+def test_every_picture_of_a_line_counts(here):
+    (here / "lines.jsonl").write_bytes(
+        lines(
+            {"document": "a", "image": ["photos/red.png", "photos/green.png"], "query": {"image": "photos/red.png"}},
+            {"document": {"text": "a", "image": ["photos/red.png"] * 3}, "query": "b"},
+            {"document": "a", "query": "b"},
+        )
+    )
+    items = list(read_items([here / "lines.jsonl"], "auto", Keys("document", query="query")))
+    assert [(item.error, item.pictures) for item in items] == [(None, 3), (None, 3), (None, 0)]
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "key"),
+    [
+        (("embed",), {"images": ["photos/red.png"]}, "'images', and has neither 'text' nor 'image'"),
+        (("embed",), {"id": 7, "Text": "secret"}, "'Text', and has neither 'text' nor 'image'"),
+        (("rerank", "--query", "q"), {"documents": "secret"}, "'documents', and has neither 'document' nor 'image'"),
+        (("rerank", "--query", "q"), {"text": "secret"}, "'text', and has neither 'document' nor 'image'"),
+        (("rerank",), {"query": "secret", "doc": "d"}, "'query', and has neither 'document' nor 'image'"),
+    ],
+)
+def test_a_first_line_with_a_misspelt_key_is_not_embedded_as_text(fake, command, line, key):
+    model = ("--model", fake.vision if command[0] == "embed" else fake.vision_reranker)
+    done = run(*command, *model, given=lines(line), code=1)
+    assert done.stderr.startswith(f"error: stdin:1: is a JSON object with {key}")
+    assert "--input text" in done.stderr
+    assert "secret" not in done.stderr
+    assert fake.texts == []
+
+
+def test_other_objects_are_texts_still_and_input_text_makes_all_of_them_texts(fake):
+    for given in (lines({"context": "a", "next": 3}), lines({"level": "info"})):
+        run("embed", "--model", fake.vision, given=given)
+        assert given.decode().strip() in fake.texts[-1]
+    run("embed", "--model", fake.vision, "--input", "text", given=lines({"images": "a"}))
+    assert '{"images": "a"}' in fake.texts[-1]
+
+
+RAW = base64.b64encode(picture((0.5, 0.5, 0))).decode()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ({"image": 3}, "has an 'image' that is no string"),
         ({"image": ""}, "has an 'image' that is no string"),
-        ({"image": None}, "has an 'image' that is no string"),
+        ({"image": [""]}, "has an 'image' that is no string"),
+        ({"image": ["photos/red.png", "missing.png"]}, "has an 'image' that is no file: 'missing.png'"),
+        ({"image": None}, "holds neither a text nor a picture"),
+        ({"text": None, "image": []}, "holds neither a text nor a picture"),
+        ({"text": {"text": 3}}, "has a 'text' whose 'text' is no string"),
+        ({"text": {}}, "holds neither a text nor a picture"),
+        ({"text": {"image": "photos/red.png"}, "image": "photos/red.png"}, "beside a 'text' that is no string"),
+        (
+            {"image": "secret. " * 30},
+            "has an 'image' of 240 characters that is no file; a picture in base64 is written as data:image/",
+        ),
+        (
+            {"image": RAW},
+            f"{len(RAW)} characters that is no file; a picture in base64 is written as data:image/png;base64,...",
+        ),
         ({"image": "missing.png"}, "has an 'image' that is no file: 'missing.png'; paths are seen from this folder"),
         ({"image": "photos"}, "has an 'image' that is no file"),
         ({"image": "a\0b"}, "has an 'image' that is no file"),
@@ -144,6 +219,8 @@ def test_a_picture_that_cannot_be_used_has_the_number_of_its_line(fake, here, li
     done = run("embed", "--model", fake.vision, given=given, code=1)
     assert done.stderr.startswith("error: stdin:2: ")
     assert message in done.stderr
+    assert RAW[:20] not in done.stderr
+    assert "secret" not in done.stderr
     assert [row["index"] for row in parsed(done)] == [0]
     skipped = parsed(run("embed", "--model", fake.vision, "--on-error", "skip", given=given, code=1))
     assert ["error" in row for row in skipped] == [False, True, False]

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -628,35 +627,3 @@ def test_what_is_settled_once_is_computed_once_and_holds_up_no_other_instance() 
 def test_several_devices_are_refused_with_the_reason(device: object) -> None:
     with pytest.raises(ArgumentError, match="names several, and a model runs on one; start a process for each"):
         Embedder("embrief/hash", device=device)  # type: ignore[arg-type] # the mistake
-
-
-def test_a_video_is_refused_with_the_reason(fake: FakeRuntime) -> None:
-    with pytest.raises(ArgumentTypeError, match=r"texts\[1\] holds a video, and no model takes videos here") as caught:
-        Embedder(fake.vision).embed_documents(["a", {"video": "film.mp4"}])
-    assert caught.value.index == 1
-    assert fake.runs == []
-
-
-@pytest.mark.parametrize(
-    ("value", "remedy"),
-    [
-        ({"text": "a", "image": None}, "pass its text as a string"),
-        (["a", "b"], "pass its text as a string"),
-        ({"image": "cat.png"}, r"for a file pass Image\(Path"),
-        ({"image": b"..."}, r"wrap a picture: Image\("),
-        (b"...", r"wrap a picture: Image\("),
-        (Path("cat.png"), r"wrap a picture: Image\("),
-        (np.zeros((4, 4, 3), np.uint8), r"wrap a picture: Image\("),
-        ({"image": b"...", "title": "t"}, "other keys"),
-    ],
-)
-def test_what_is_no_image_is_refused_with_the_remedy(fake: FakeRuntime, value: object, remedy: str) -> None:
-    embedder, reranker = Embedder(fake.vision), Reranker(fake.vision_reranker)
-    for call in (embedder.embed_documents, lambda items: reranker.score("q", items)):
-        with pytest.raises(ArgumentTypeError, match=rf"\[1\] is .*{remedy}") as caught:
-            call(["a", value])
-        assert caught.value.index == 1
-    if not isinstance(value, list):
-        with pytest.raises(ArgumentTypeError, match=remedy):
-            embedder.embed_query(value)  # type: ignore[arg-type] # the mistake
-    assert fake.runs == []

@@ -208,8 +208,8 @@ def test_a_text_model_refuses_an_image_by_its_index_and_names_one_that_takes_it(
 def test_what_is_no_input_of_an_image_model_either(kinds: Kinds, tmp_path: Path) -> None:
     embedder = Embedder("kinds/images")
     for bad, told in (
-        ([Image(PNG), 7], "is list; it is a string, an Image, a sequence of both"),
-        ({"text": "a", "picture": Image(PNG)}, "is dict"), (["a", "b"], "is list"), (7, "is int"), (None, "missing"),
+        ([Image(PNG), 7], "is list; it must be a string, an Image, a sequence of both"),
+        ({"text": "a", "picture": Image(PNG)}, "is dict"), (["a", 7], "is list"), (7, "is int"), (None, "missing"),
     ):  # fmt: skip
         with pytest.raises(ArgumentTypeError, match=told) as caught:
             embedder.embed_documents(["fine", bad])  # type: ignore[list-item] # the mistake
@@ -245,7 +245,7 @@ def test_pillow_and_numpy_are_told_by_what_they_can_do() -> None:
     pillow = pytest.importorskip("PIL.Image")
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     assert Image(pillow.fromarray(pixels)) == Image(pixels)
-    for wrong in (pixels.astype(np.float32), pixels[0], pixels[:, :, :2], np.zeros((0, 4, 3), np.uint8)):
+    for wrong in (pixels.astype(np.float32), pixels[0, 0], pixels[:, :, :2], np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(ArgumentError, match=r"pixels are a uint8 array|which is nothing"):
             Image(wrong)
     with pytest.raises(ArgumentTypeError, match="a string is always a text"):

@@ -25,6 +25,7 @@ from embrief.evaluation import (
 )
 from embrief.runtimes.engine_options import EngineOptions
 from embrief.testing import FakeRuntime
+from embrief.wrapping import PicturedText
 
 pytest.importorskip("PIL")
 
@@ -148,10 +149,13 @@ def test_the_digest_follows_the_pixels_and_the_words():
     # Words that are called like a picture are none.
     others.append(digest((RED, BLUE.digest.hex())))
     assert len({first, *others}) == 6
-    assert digest({"text": "red", "image": RED}) == digest((RED, "red"))
+    assert digest({"text": "red", "image": RED}) == digest((RED, "red")) == digest(PicturedText("red", [RED]))
+    assert digest({"text": "red", "image": None}) == digest({"text": "red"}) == digest(["re", "d"]) == digest("red")
 
 
-@pytest.mark.parametrize("item", [3, ("a", "b"), {"text": "a"}, {"image": RED, "video": "x"}, [RED, None], None])
+@pytest.mark.parametrize(
+    "item", [3, (), {"text": None}, {"image": RED, "video": "x"}, {"image": "a.png"}, [RED, None], None]
+)
 def test_what_is_neither_text_nor_picture_is_refused(item):
     with pytest.raises(ArgumentError, match="s: document 'a' is "):
         RetrievalSet("s", {"a": item, "b": RED}, {"q": "x"}, {"q": {"b": 1}})

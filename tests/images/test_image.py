@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import os
 import pickle
 import subprocess
@@ -208,18 +209,64 @@ def test_base64_is_counted_before_it_is_decoded(monkeypatch):
         (np.zeros((8, 8, 3), np.float32), r"\(array \* 255\)"),
         (np.zeros((3, 8, 8), np.uint8), r"transpose\(1, 2, 0\)"),
         (np.zeros((3, 8, 8), np.float32), r"transpose\(1, 2, 0\)"),
-        (np.zeros((8, 8), np.uint8), "for grey"),
-        (np.zeros((8, 8, 1), np.uint8), "for grey"),
-        (np.zeros((8, 8, 4), np.uint8), "lies on white"),
+        (np.zeros((8, 8), np.uint16), "scale it"),
+        (np.zeros((8, 8, 4), np.float32), r"\(array \* 255\)"),
         (np.zeros((2, 8, 8, 3), np.uint8), "one by one"),
         (np.zeros((8, 8, 3), bool), r"astype\('uint8'\) \* 255"),
         (np.zeros((8, 8, 3), np.uint16), "scale it"),
-        (np.zeros((8, 8, 2), np.uint8), "reorder it"),
+        (np.zeros((8, 8, 2), np.uint8), "grey with transparency"),
+        (np.zeros((3, 8, 2), np.uint8), "grey with transparency"),
+        (np.zeros((3, 8, 3), np.float32), r"\(array \* 255\)"),
+        (np.zeros((8, 8, 5), np.uint8), "reorder it"),
+        (np.zeros(8, np.uint8), "reorder it"),
+        (np.zeros((8, 0), np.uint8), "no pixels"),
     ],
 )
 def test_other_arrays_are_refused_with_the_remedy(array, remedy):
     with pytest.raises(ArgumentError, match=remedy):
         Image(array)
+
+
+@pytest.mark.parametrize("height", [1, 3, 4, 24])
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+def test_an_array_is_the_same_as_a_file_of_its_pixels(height, channels):
+    pixels = np.random.default_rng(7).integers(0, 256, (height, 40, *channels), np.uint8)
+    saved = io.BytesIO()
+    Pil.fromarray(pixels.squeeze(-1) if channels == (1,) else pixels).save(saved, "PNG")
+    image = Image(pixels)
+    assert np.array_equal(image.pixels, Image(saved.getvalue()).pixels)
+    assert (image.size, image.pixels.shape) == ((height, 40), (height, 40, 3))
+    assert not image.pixels.flags.writeable
+    assert Image(pixels[:, ::-1]) == Image(pixels[:, ::-1].copy())
+    pixels[:] = 0
+    assert np.array_equal(image.pixels, Image(saved.getvalue()).pixels)
+
+
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+def test_arrays_of_every_form_are_within_limits(channels):
+    with pytest.raises(ArgumentError, match="the limit is 99"):
+        Image(np.zeros((10, 10, *channels), np.uint8), limits=ImageLimits(max_pixels=99))
+
+
+@pytest.mark.parametrize("name", ["max_bytes", "max_pixels", "max_aspect"])
+def test_limits_that_are_none_are_refused(name):
+    for value in (0, -1) + ((float("nan"),) if name == "max_aspect" else ()):
+        with pytest.raises(ArgumentError, match=rf"{name}={value} of ImageLimits must be at least 1"):
+            ImageLimits(**{name: value})
+    for value in ("a", None, True) + (() if name == "max_aspect" else (1.5,)):
+        with pytest.raises(ArgumentTypeError, match=rf"{name} of ImageLimits is a (whole )?number, not "):
+            ImageLimits(**{name: value})
+    assert getattr(ImageLimits(**{name: np.int64(7)}), name) == 7
+
+
+def test_what_are_no_limits_is_refused():
+    for call in (
+        lambda: Image(b"", limits=None),
+        lambda: Image.from_base64("", limits={"max_bytes": 1}),
+        lambda: Image.from_url("https://example.org/a.png", fetch=lambda url: b"", limits=7),
+    ):
+        with pytest.raises(ArgumentTypeError, match=r"limits are ImageLimits\(\.\.\.\), not "):
+            call()
 
 
 def test_arrays_of_others_are_refused():

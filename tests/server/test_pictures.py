@@ -232,11 +232,28 @@ async def test_a_broken_picture_is_an_error_with_its_place_and_nothing_is_comput
     assert not [runs for runs in fake.runs[before:] if runs > 1], "only the probe of the load"
 
 
-async def test_no_picture_is_no_empty_text(client):
-    told = (await posted(client, "/v1/embeddings", 400, input=["a", {"image": []}]))["error"]
+@pytest.mark.parametrize("empty", [{"image": []}, {"image": None}, {"text": None}, {"text": None, "image": []}])
+async def test_nothing_is_no_empty_text(client, empty):
+    told = (await posted(client, "/v1/embeddings", 400, input=["a", empty]))["error"]
     assert (told["index"], told["message"]) == (
-        1, "the item at index 1: `image` is an empty list; put a picture into it, or leave it out",
+        1, "the item at index 1: an object holds neither a text nor a picture; put one into it, or leave it out",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["see", "read"])
+async def test_null_and_empty_lists_are_not_there(client, model):
+    forms = ["a", {"text": "a"}, {"text": "a", "image": None}, {"text": "a", "image": []}]
+    rows = (await posted(client, "/v1/embeddings", model=model, input=forms))["data"]
+    assert [row["embedding"] for row in rows] == [rows[0]["embedding"]] * 4
+
+
+async def test_text_null_leaves_the_picture(client):
+    red = encoded(1)
+    forms = [{"image": red}, {"text": None, "image": red}, {"text": None, "image": [red]}]
+    rows = (await posted(client, "/v1/embeddings", input=forms))["data"]
+    assert [row["embedding"] for row in rows] == [rows[0]["embedding"]] * 3
+    ranked = await posted(client, "/v1/rerank", query={"text": "a", "image": None}, documents=forms)
+    assert len({row["relevance_score"] for row in ranked["results"]}) == 1
 
 
 async def test_a_query_with_a_broken_picture_has_no_index(client):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -26,10 +27,15 @@ FORMS = ("auto", "text", "jsonl")
 _SUFFIXES = (".jsonl", ".ndjson")
 STDIN = Path("-")
 IMAGE = "image"
-"""The key of a picture: a file, as seen from the current folder, or `data:image/...;base64,...`."""
+"""The key of a picture, or of a list: a file, as seen from the current folder, or `data:image/...;base64,...`."""
 _SIDE = frozenset(("text", IMAGE))
 """The keys of an object in the place of a text."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{40,}={0,2}\s*")
+"""What may well be a picture: the smallest one has more characters. A path of so many mostly has a point."""
+_LONGEST_SHOWN = 200
+_NEAR = 0.8
+"""From how alike two keys are taken for one that was misspelt, as `difflib` counts it: "images", but not "context"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,14 @@ class Item:
     @property
     def pictures(self) -> int:
         """How many pictures it holds."""
-        return sum(side is not None and not isinstance(side, str) for side in (self.content, self.query))
+        return _pictures_of(self.content) + _pictures_of(self.query)
+
+
+def _pictures_of(side: Input | None) -> int:
+    if side is None or isinstance(side, str):
+        return 0
+    held = side[IMAGE] if isinstance(side, Mapping) else side
+    return len(held) if isinstance(held, list) else 1
 
 
 def read_items(sources: Sequence[Path], form: str, keys: Keys) -> Iterator[Item]:
@@ -77,7 +90,8 @@ def read_items(sources: Sequence[Path], form: str, keys: Keys) -> Iterator[Item]
         keys: Which keys count.
 
     Raises:
-        ArgumentError: A file cannot be read, or a line has no query and there is none for all.
+        ArgumentError: A file cannot be read; or it is not clear what its lines are, since the first is an object with a
+            key that is nearly one of these.
     """
     index = 0
     for source in sources:
@@ -86,7 +100,7 @@ def read_items(sources: Sequence[Path], form: str, keys: Keys) -> Iterator[Item]
             raise ArgumentError(f"{name}: cannot be read (it is closed)")
         try:
             with nullcontext(sys.stdin.buffer) if source == STDIN else source.open("rb") as file:
-                for number, line in _lines(file, form, source, keys):
+                for number, line in _lines(file, form, source, name, keys):
                     yield replace(_item(line, index, f"{name}:{number}", keys), size=line.size)
                     index += 1
         except OSError as error:
@@ -124,13 +138,13 @@ class _Line:
     size: int = 0
 
 
-def _lines(file: BinaryIO, form: str, source: Path, keys: Keys) -> Iterator[tuple[int, _Line]]:
+def _lines(file: BinaryIO, form: str, source: Path, name: str, keys: Keys) -> Iterator[tuple[int, _Line]]:
     raw = _raw_lines(file)
     first = next(raw, None)
     if first is None:
         return
     if form == "auto":
-        form = "jsonl" if source.suffix.lower() in _SUFFIXES or _is_object(first, keys) else "text"
+        form = "jsonl" if source.suffix.lower() in _SUFFIXES else _form_of(first, keys, f"{name}:1")
     for number, line in enumerate(chain((first,), raw), 1):
         if isinstance(line, str):
             yield number, _Line(error=line)
@@ -158,14 +172,31 @@ def _raw_lines(file: BinaryIO) -> Iterator[bytes | str]:
             yield line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _is_object(line: bytes | str, keys: Keys) -> bool:
+def _form_of(line: bytes | str, keys: Keys, place: str) -> str:
+    """Return what lines are, by the first.
+
+    Raises:
+        ArgumentError: It is an object without the keys that count, and with one that is nearly such a key: its JSON
+            would be embedded as a text.
+    """
     if isinstance(line, str) or not line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):
-        return False
+        return "text"
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and (keys.text in value or IMAGE in value)
+        return "text"
+    if not isinstance(value, dict):
+        return "text"
+    if keys.text in value or IMAGE in value:
+        return "jsonl"
+    known = [*_SIDE, keys.text, *([keys.query] if keys.query else [])]
+    for key in value:
+        if difflib.get_close_matches(key.lower(), known, 1, _NEAR):
+            raise ArgumentError(
+                f"{place}: is a JSON object with {key!r}, and has neither {keys.text!r} nor {IMAGE!r}; name its key "
+                "so, or say --input text if the object itself is the text"
+            )
+    return "text"
 
 
 def _parsed(text: str) -> _Line:
@@ -202,9 +233,9 @@ def _of_object(value: Any, index: int, place: str, keys: Keys) -> Item:
     if keys.title and not isinstance(value.get(keys.title), str | None):
         raise ArgumentError(f"has a {keys.title!r} that is no string")
     said = value.get(keys.text)
-    if IMAGE in value and isinstance(said, str | None):
-        said = {"text": said, IMAGE: value[IMAGE]} if said is not None else {IMAGE: value[IMAGE]}
-    elif IMAGE in value:
+    if isinstance(said, str | None) and IMAGE in value:
+        said = {"text": said, IMAGE: value[IMAGE]}
+    elif _several(value.get(IMAGE)):
         raise ArgumentError(f"has an {IMAGE!r} beside a {keys.text!r} that is no string")
     content = _content(said, keys.text)
     query: Input | None = None
@@ -221,17 +252,24 @@ def _of_object(value: Any, index: int, place: str, keys: Keys) -> Item:
 
 
 def _content(said: Any, key: str) -> Input:
-    """Return a text, or of an object with "text" and "image" both or the picture."""
+    """Return a text, or of an object with "text" and "image" what of them is there."""
     if isinstance(said, str):
         return said
-    if not isinstance(said, dict) or IMAGE not in said or not set(said) <= _SIDE:
+    if not isinstance(said, dict) or not set(said) <= _SIDE:
         raise ArgumentError(f"has no {key!r} that is a string")
-    text, picture = said.get("text"), _picture(said[IMAGE])
-    if text is None:
-        return picture
-    if not isinstance(text, str):
-        raise ArgumentError("has a 'text' beside a picture that is no string")
-    return {"text": text, IMAGE: picture}
+    text, pictures = said.get("text"), [_picture(each) for each in _several(said.get(IMAGE))]
+    if not isinstance(text, str | None):
+        raise ArgumentError(f"has a {key!r} whose 'text' is no string")
+    if not pictures:
+        if text is None:
+            raise ArgumentError("holds neither a text nor a picture")
+        return text
+    held: Any = pictures if len(pictures) > 1 else pictures[0]
+    return held if text is None else {"text": text, IMAGE: held}
+
+
+def _several(said: Any) -> list[Any]:
+    return said if isinstance(said, list) else [] if said is None else [said]
 
 
 def _picture(said: Any) -> Image:
@@ -246,6 +284,12 @@ def _picture(said: Any) -> Image:
         is_file = file.is_file()
     except (OSError, ValueError):  # a path of zeros, or too long
         is_file = False
-    if not is_file:
-        raise ArgumentError(f"has an {IMAGE!r} that is no file: {said[:200]!r}; paths are seen from this folder")
-    return Image(file)
+    if is_file:
+        return Image(file)
+    if len(said) > _LONGEST_SHOWN or _BASE64.fullmatch(said):
+        # Not shown: it may well be the picture itself.
+        raise ArgumentError(
+            f"has an {IMAGE!r} of {len(said):,} characters that is no file; a picture in base64 is written as "
+            "data:image/png;base64,..."
+        )
+    raise ArgumentError(f"has an {IMAGE!r} that is no file: {said!r}; paths are seen from this folder")

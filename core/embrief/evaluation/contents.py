@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from embrief.errors import ArgumentError, MissingDependencyError
+from embrief.facades.forms import parts_of, remedy
 from embrief.images.image import Image
 
 if TYPE_CHECKING:
@@ -21,30 +22,18 @@ def content(item: Input, where: str) -> Content:
     """Return a text, or the pictures and then the texts of what holds a picture, as prompts have them.
 
     Args:
-        item: A text, an image, a sequence of both, or a mapping with "text" and "image".
+        item: A text, an image, a sequence of both, or a mapping with "text" and "image", as the facades take it.
         where: What it is, for errors.
 
     Raises:
-        ArgumentError: It is something else, or holds no picture.
+        ArgumentError: It is something else, or holds neither a text nor a picture.
     """
-    if isinstance(item, str):
-        return item
-    given: Sequence[Any]
-    if isinstance(item, Mapping):
-        known = [item[key] for key in ("image", "text") if item.get(key) is not None]
-        given = [part for value in known for part in (value if isinstance(value, (list, tuple)) else [value])]
-        if not set(item) <= {"image", "text"}:
-            given = ()
-    else:
-        given = item if isinstance(item, (list, tuple)) else [item]
-    images = [part for part in given if isinstance(part, Image)]
-    texts = [part for part in given if isinstance(part, str)]
-    if not images or len(images) + len(texts) != len(given):
+    if (parts := parts_of(item)) is None:
         raise ArgumentError(
-            f"{where} is {type(item).__name__}; it must be a string, an Image, a sequence of an Image and strings, or "
-            "a mapping with 'text' and 'image'"
+            f"{where} is {type(item).__name__}; it must be a string, an Image, a sequence of both, or a mapping with "
+            f"'text' and 'image'{remedy(item)}"
         )
-    return (*images, *texts)
+    return parts if isinstance(parts[0], Image) else "".join(part for part in parts if isinstance(part, str))
 
 
 def plain(item: Input) -> Any:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class RetrievalSet:
     """Documents, questions and judgements.
 
-    Documents and questions are texts, or hold pictures: an `Image`, a sequence of one and a text, or a mapping with
-    "text" and "image". What holds a picture is kept as a tuple, pictures first.
+    Documents and questions are texts, or hold pictures: an `Image`, a sequence of both, or a mapping with "text"
+    and "image". What holds a picture is kept as a tuple, pictures first.
 
     Raises:
-        ArgumentError: Nothing to search or to ask, something that is no text and holds no picture, or a judgement
+        ArgumentError: Nothing to search or to ask, something that holds neither a text nor a picture, or a judgement
             names a document or question that is not there.
     """
 
@@ -45,7 +45,8 @@ class RetrievalSet:
         """Check that the parts fit together."""
         for side, what in (("corpus", "document"), ("queries", "question")):
             items: Mapping[str, Input] = getattr(self, side)
-            if contents.pictured(items):
+            # Not by `isinstance`: a string may carry pictures.
+            if not all(type(item) is str for item in items.values()):
                 found = {name: contents.content(item, f"{self.name}: {what} {name!r}") for name, item in items.items()}
                 object.__setattr__(self, side, found)
         for what, there in (("documents", self.corpus), ("questions with a relevant document", self.queries)):

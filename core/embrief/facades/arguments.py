@@ -7,12 +7,11 @@ import inspect
 import re
 from collections.abc import AsyncIterable, Iterable, Iterator, KeysView, Mapping, Set
 from numbers import Integral, Real
-from os import PathLike
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ArgumentTypeError
-from embrief.facades import synonyms
+from embrief.facades import forms, synonyms
 from embrief.facts.specs import EmbeddingSpec, SpecialTokens, Truncate
 from embrief.images.image import Image
 from embrief.runtimes.base import Runtime, RuntimeOptions
@@ -138,29 +137,29 @@ def _text_at(item: object, what: str, index: int) -> None:
 
 
 def inputs(values: object, what: str) -> list[Input]:
-    """Return `values` as a list of texts and of what holds an image. Decodes nothing.
+    """Return `values` as a list of inputs, in any of their forms. Decodes nothing.
 
-    Whether a model takes images, and these, is for `contents` to say: this is for whoever has no model yet.
+    Whether a model takes them is for `contents` to say: this is for whoever has no model yet.
 
     Raises:
-        ArgumentTypeError: As of `texts`, about what holds no image.
+        ArgumentTypeError: As of `texts`, about what is no input.
         ArgumentError: As of `texts`.
     """
     items = listed(values, what, "strings")
     for index, item in enumerate(items):
-        if not holds_image(item):
+        if isinstance(item, str) or forms.parts_of(item) is None:
             _text_at(item, what, index)
     return items
 
 
 def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> list[Content]:
-    """Return inputs as a model takes them: texts, and where it takes images, texts and images in their order.
+    """Return inputs as a model takes them: texts, and where it takes images, images and texts in its order.
 
-    Images are decoded.
+    Images are decoded. What holds no image is one text: its texts, one behind the other, as a prompt has them.
 
     Args:
-        values: What the caller passed; for models that take images, items may be images, sequences of texts and images,
-            or mappings with "text" and "image".
+        values: What the caller passed. An item is a text or a mapping with "text" and "image", each of which may be a
+            list or missing; for models that take images also an image, or a sequence of texts and images.
         what: Name of the argument.
         spec: The model.
         start: Index of the first in the caller's own count, for errors.
@@ -170,101 +169,63 @@ def contents(values: object, what: str, spec: ModelSpec, *, start: int = 0) -> l
         ArgumentError: An item is no Unicode text, or an image cannot be read.
     """
     items = listed(values, what, "strings")
-    if spec.images is None:
-        for index, item in enumerate(items, start):
-            if holds_image(item):
-                raise _no_images(f"{what}[{index}]", spec, index)
-        return list(texts(items, what, start=start))
     return [content(item, f"{what}[{index}]", spec, index=index) for index, item in enumerate(items, start)]
 
 
 def content(value: object, what: str, spec: ModelSpec, *, index: int | None = None) -> Content:
     """Return one input as of `contents`; the errors name it by `what`, and by its index if it has one."""
-    if isinstance(value, str):
+    if isinstance(value, str) and not forms.holds_image(value):
         unicode(value, what, index)
         return value
-    parts = _parts(value)
-    if spec.images is None:
-        if parts is not None:
-            raise _no_images(what, spec, index)
-        return text(value, what)
+    parts = forms.parts_of(value)
     if parts is None:
-        if isinstance(value, Mapping) and "video" in value:
-            raise ArgumentTypeError(
-                f"{what} holds a video, and no model takes videos here; pass single frames of it as images", index=index
-            )
-        raise ArgumentTypeError(
-            f"{what} is {type(value).__name__}; it is a string, an Image, a sequence of both, or a mapping with 'text' "
-            f"and 'image'{_picture_remedy(value)}",
-            index=index,
-        )
+        return _no_input(value, what, spec, index)
     for part in parts:
-        if isinstance(part, Image):
+        if isinstance(part, str):
+            unicode(part, what, index)
+        elif spec.images is None:
+            raise no_images(what, spec, index)
+        else:
             try:
                 _ = part.digest
             except ArgumentError as error:
                 raise ArgumentError(f"{what}: {error}", index=index) from error
-        else:
-            unicode(part, what, index)
-    return parts
+    if isinstance(parts[0], Image):
+        return parts
+    if spec.images is None and not isinstance(value, Mapping):
+        # Nearly always a list of lists by mistake, whose vectors would be of no text that anybody has.
+        return _no_input(value, what, spec, index)
+    return "".join(part for part in parts if isinstance(part, str))
 
 
-def _no_images(what: str, spec: ModelSpec, index: int | None) -> ArgumentTypeError:
+def _no_input(value: object, what: str, spec: ModelSpec, index: int | None) -> NoReturn:
+    """Refuse what is no input of this model.
+
+    Raises:
+        ArgumentTypeError: It says what is, and what to do with this one.
+    """
+    told = f"{what} is {type(value).__name__}; it must be"
+    if isinstance(value, Mapping) and "video" in value:
+        told = f"{what} holds a video, and no model takes videos here; pass single frames of it as images"
+    elif spec.images is not None:
+        told += " a string, an Image, a sequence of both, or a mapping with 'text' and 'image'"
+        told += forms.remedy(value) or _string_remedy(value)
+    elif isinstance(value, Mapping):
+        told += f" a string, or a mapping with 'text'{forms.remedy(value)}"
+    elif index is None:
+        text(value, what)
+    elif isinstance(value, (list, tuple)) and value:
+        told += " a string; give each of its texts a place of its own, or join them"
+    else:
+        told += f" a string{_string_remedy(value)}"
+    raise ArgumentTypeError(told, index=index)
+
+
+def no_images(what: str, spec: ModelSpec, index: int | None) -> ArgumentTypeError:
+    """Return the error about an input with an image, for a model of texts."""
     return ArgumentTypeError(
         f"{what} holds an image, and {spec.id} takes texts only; {model_for_images(spec)}", index=index
     )
-
-
-_KEYS = ("image", "text")
-"""Of a mapping."""
-
-
-def _parts(item: object) -> tuple[str | Image, ...] | None:
-    """Return the images and texts of an item that holds an image, in the models' order; `None` if it holds none."""
-    if isinstance(item, Image):
-        return (item,)
-    if isinstance(item, Mapping):
-        if not item or not set(item) <= set(_KEYS):
-            return None
-        found: list[object] = []
-        for key in _KEYS:
-            value = item.get(key)
-            found += value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-        item = found
-    if not isinstance(item, (list, tuple)):
-        return None
-    images = [part for part in item if isinstance(part, Image)]
-    words = [part for part in item if isinstance(part, str)]
-    # The models' authors put pictures first, whatever the order in which they are given.
-    return (*images, *words) if images and len(images) + len(words) == len(item) else None
-
-
-def _picture_remedy(value: object) -> str:
-    """Return what to do with this where a text or a picture belongs."""
-    if isinstance(value, Mapping):
-        if not set(value) <= set(_KEYS):
-            return "; this one has other keys"
-        if isinstance(value.get("image"), str):
-            return "; a string is always a text: for a file pass Image(Path(...)), for base64 Image.from_base64(text)"
-        parts = list(value.values())
-    else:
-        parts = list(value) if isinstance(value, (list, tuple)) else [value]
-    if any(map(_could_be_image, parts)):
-        return "; wrap a picture: Image(...)"
-    if parts and all(part is None or isinstance(part, str) for part in parts):
-        return _string_remedy(value) or "; this one holds no image, so pass its text as a string"
-    return _string_remedy(value)
-
-
-def _could_be_image(part: object) -> bool:
-    """Return whether `Image` may take this; known by what it can do, since Pillow need not be installed."""
-    pillow = hasattr(part, "convert") and hasattr(part, "tobytes")
-    return isinstance(part, (bytes, bytearray, memoryview, PathLike)) or pillow or getattr(part, "ndim", 0) == 3
-
-
-def holds_image(value: object) -> bool:
-    """Return whether an input is an image, or holds one among its parts."""
-    return not isinstance(value, str) and _parts(value) is not None
 
 
 def model_for_images(spec: ModelSpec) -> str:
@@ -279,12 +240,20 @@ def model_for_images(spec: ModelSpec) -> str:
     return f"one that takes images is {able[0]}" if able else "no registered model takes images"
 
 
-def query(value: object, what: str) -> Input:
-    """Return `value` if it is one string, or may hold an image; whether the model takes it is for its facts to say."""
-    if _could_be_image(value):
+def query(value: object, what: str, spec: ModelSpec) -> Content:
+    """Return one query as of `content`; a list of texts is one query only for models that take images.
+
+    Raises:
+        ArgumentTypeError: It is no input; or it holds an image, and the model takes texts only.
+        ArgumentError: It is no Unicode text, or an image cannot be read.
+    """
+    if forms.could_be_image(value):
         kind = type(value).__name__
         raise ArgumentTypeError(f"{what} is one string, not {kind}; decode a text, and wrap a picture: Image(...)")
-    return cast("Input", value) if holds_image(value) or isinstance(value, Mapping) else text(value, what)
+    input_like = isinstance(value, (Mapping, Image)) or forms.holds_image(value)
+    if input_like or (spec.images is not None and isinstance(value, (list, tuple))):
+        return content(value, what, spec)
+    return text(value, what)
 
 
 def _string_remedy(value: object) -> str:
@@ -352,15 +321,19 @@ def pairs(values: object, what: str, spec: ModelSpec) -> list[tuple[Content, Con
     found: list[tuple[Content, Content]] = []
     for index, pair in enumerate(listed(values, what, "pairs (query, document)")):
         match pair:
-            case [str(query), str(document)]:
+            case [str(query), str(document)] if not any(map(forms.holds_image, pair)):
                 unicode((query, document), f"{what}[{index}]", index)
                 found.append((query, document))
-            case [query, document] if spec.images is not None or holds_image(query) or holds_image(document):
+            case [query, document] if spec.images is not None or any(map(_has_parts, pair)):
                 sides = (content(side, f"{what}[{index}]", spec, index=index) for side in (query, document))
                 found.append((next(sides), next(sides)))
             case _:
                 raise ArgumentTypeError(f"{what}[{index}] is no pair (query, document) of strings", index=index)
     return found
+
+
+def _has_parts(side: object) -> bool:
+    return isinstance(side, Mapping) or forms.holds_image(side)
 
 
 def titles(values: object, count: int) -> list[str | None]:

@@ -22,7 +22,7 @@ from embrief.errors import (
     placed,
     warn,
 )
-from embrief.facades import arguments
+from embrief.facades import arguments, forms
 from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
 from embrief.facades.progress import Progress, progress_bar
 from embrief.facades.streaming import Block, ablocks, blocks
@@ -601,8 +601,13 @@ class Embedder(Facade[EmbeddingSpec]):
         Returns:
             float32, (dim,).
         """
-        vector: Vector = self.embed_queries([arguments.query(text, "text")], instruction=instruction, task=task)[0]
+        checked = self._query(text)
+        vector: Vector = self.embed_queries([checked], instruction=instruction, task=task)[0]
         return vector
+
+    def _query(self, text: Input) -> Content:
+        """Check a query that is no list's, so that errors about it have neither an index nor the name of a list."""
+        return arguments.query(text, "text", self.spec)
 
     def embed_queries(
         self, texts: Sequence[Input], *, instruction: str | None = None, task: str | None = None
@@ -807,7 +812,12 @@ class Embedder(Facade[EmbeddingSpec]):
 
     async def aembed_query(self, text: Input, *, instruction: str | None = None, task: str | None = None) -> Vector:
         """`embed_query` without blocking the event loop."""
-        checked = arguments.query(text, "text")
+        checked: Input
+        if isinstance(text, str) and not forms.holds_image(text):
+            checked = arguments.text(text, "text")
+        else:
+            # Its pictures are decoded off the event loop.
+            checked = await self._shared.lanes[True].run(partial(self._query, text))
         vector: Vector = (await self.aembed_queries([checked], instruction=instruction, task=task))[0]
         return vector
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from embrief.errors import ArgumentError
-from embrief.facades import arguments
+from embrief.facades import arguments, forms
 
 BLOCK = 1024
 """Texts per block: enough for a runtime to put texts of about equal lengths together."""
@@ -86,7 +86,7 @@ def _until_full(texts: Iterator[Any]) -> Iterator[Any]:
     pictured = 0
     for text in islice(texts, BLOCK):
         yield text
-        pictured += arguments.holds_image(text)
+        pictured += forms.holds_image(text)
         if pictured == PICTURED:
             return
 
@@ -98,7 +98,7 @@ async def _taken_until_full(texts: Iterator[Any] | AsyncIterator[Any]) -> list[A
     pictured = 0
     while len(found) < BLOCK and pictured < PICTURED and (taken := await _taken(texts, 1)):
         found += taken
-        pictured += arguments.holds_image(taken[0])
+        pictured += forms.holds_image(taken[0])
     return found
 
 

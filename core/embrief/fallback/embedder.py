@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from embrief.errors import ArgumentError, ArgumentTypeError, DegradedAnswerError, EmbriefError
-from embrief.facades import arguments
+from embrief.facades import forms
 from embrief.facades.embedder import Embedder, EmbedderSettings, EmbeddingResult
 from embrief.fallback.chain import LEAST, Chain, Member, Unprobed, too_coarse
 from embrief.fallback.falls import falls_through
@@ -197,7 +197,7 @@ class FallbackEmbedder(Embedder):
         """Return who may answer for inputs, marked, after an error of the whole chain."""
         if not falls_through(error):
             return ()
-        pictured = any(map(arguments.holds_image, texts))
+        pictured = any(map(forms.holds_image, texts))
         return tuple(member for member in self._degraded if member.spec.images is not None or not pictured)
 
     def _failed(self, member: Embedder, count: int, error: EmbriefError) -> None:

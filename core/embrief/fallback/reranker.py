@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from embrief.errors import ArgumentError, ArgumentTypeError, EmbriefError
-from embrief.facades import arguments
+from embrief.facades import arguments, forms
 from embrief.facades.reranker import RankedDocument, Reranker
 from embrief.fallback.breaker import Breaker
 from embrief.fallback.falls import falls_through
@@ -217,7 +217,7 @@ class FallbackReranker(Reranker):
             # What the first one does not take is the caller's mistake.
             if place and not _takes(member.reranker, {"instruction": instruction}):
                 turns.passed_over(member.name, "it follows no instruction")
-            elif place and member.reranker.spec.images is None and any(map(arguments.holds_image, inputs())):
+            elif place and member.reranker.spec.images is None and any(map(forms.holds_image, inputs())):
                 turns.passed_over(member.name, "it takes texts only")
             else:
                 yield member

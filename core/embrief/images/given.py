@@ -24,8 +24,8 @@ def as_image(
     """Return a picture that a framework passed, in whatever form. Files are not read and nothing is decoded here.
 
     Args:
-        value: An `Image`, the bytes of an image file, an open binary file, a `Path`, pixels as a uint8 array (height,
-            width, 3), an image of Pillow, or a string.
+        value: An `Image`, the bytes of an image file, an open binary file, a `Path`, pixels as a uint8 array, an
+            image of Pillow, or a string.
         what: What the caller calls it, for errors; with its place, if it has one.
         index: Its place in the caller's list, for errors.
         strings: What a string is: the path of a local file, or the bytes of one in base64. An address

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError, ArgumentTypeError
-from embrief.images.limits import LIMITS, ImageLimits
+from embrief.images.limits import LIMITS, ImageLimits, check_limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,15 +45,19 @@ class Image:
         """Look at what it is.
 
         Args:
-            source: The bytes of an image file, the path of one, pixels as a uint8 array (height, width, 3), or an image
-                of Pillow. The last two are copied at once, since they may change.
+            source: The bytes of an image file, the path of one, pixels as a uint8 array, or an image of Pillow. The
+                last two are copied at once, since they may change. An array is (height, width, 3); (height, width, 4)
+                with transparency as its last, from 0 for none of the picture; (height, width) or (height, width, 1)
+                for grey.
             limits: What it may be.
 
         Raises:
-            ArgumentTypeError: It is something else.
+            ArgumentTypeError: It is something else, or `limits` are none.
             ArgumentError: There are too many bytes; the array has another shape or type, or is over a limit; or the
                 image of Pillow cannot be decoded.
+            MissingDependencyError: The array has transparency, and Pillow is not installed.
         """
+        check_limits(limits)
         self._limits = limits
         self._lock = threading.Lock()
         self._data: bytes | None = None
@@ -94,11 +98,12 @@ class Image:
         Line breaks, as mail has them, are passed over; the form for addresses, with - and _, is refused.
 
         Raises:
-            ArgumentTypeError: It is no string.
+            ArgumentTypeError: It is no string, or `limits` are none.
             ArgumentError: It is no base64, or too large; nothing was decoded then.
         """
         if not isinstance(text, str):
             raise ArgumentTypeError(f"a base64 text is a string, not {type(text).__name__}")
+        check_limits(limits)
         from embrief.images.reading import from_base64
 
         return cls(from_base64(text, limits), limits=limits)
@@ -106,6 +111,7 @@ class Image:
     @classmethod
     def from_url(cls, url: str, *, fetch: Fetch, limits: ImageLimits = LIMITS) -> Image:
         """Return the picture behind an address. There is no fetcher unless you pass one; `ImageFetcher` is guarded."""
+        check_limits(limits)
         return cls(fetch(url), limits=limits)
 
     @property

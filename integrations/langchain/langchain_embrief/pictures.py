@@ -74,13 +74,15 @@ def content(value: Any, what: str, index: int | None = None) -> Input:
         index: Its place in the caller's list.
 
     Raises:
-        ArgumentTypeError: A content block is neither text nor picture.
+        ArgumentTypeError: A content block is neither text nor picture, or a message has none.
         ArgumentError: A picture is an address, or no base64.
     """
     if isinstance(value, Document):
         return carried(_with_picture(value, index or 0, None).page_content)
     if isinstance(value, BaseMessage):
         parts = [value.content] if isinstance(value.content, str) else value.content
+        if not parts:
+            raise ArgumentTypeError(f"{what} is a message that holds neither a text nor a picture", index=index)
         return _of_message(_message(parts), what, index)
     if isinstance(value, (list, tuple)) and any(isinstance(part, Mapping) for part in value):
         if not all(isinstance(part, (str, Mapping)) for part in value):

@@ -11,10 +11,10 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from embrief import Reranker
-from embrief.wrapping import RerankerOptions, carried, choose_facade, listed, plain_number
+from embrief.wrapping import RerankerOptions, carried, choose_facade, listed, no_images, plain_number
 from langchain_embrief.documents import document_list, with_scores
 from langchain_embrief.options import Configured
-from langchain_embrief.pictures import content
+from langchain_embrief.pictures import IMAGE_KEY, content
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,7 +172,9 @@ class Qwen3Reranker(Configured, BaseDocumentCompressor, BaseCrossEncoder):
     def _document(self, placed: tuple[int, Document]) -> Input:
         """Return what the reranker takes of a document, which comes with its place."""
         index, document = placed
-        if self._reranker.spec.images is None:
+        if (spec := self._reranker.spec).images is None:
+            if not document.page_content.strip() and document.metadata.get(IMAGE_KEY) is not None:
+                raise no_images(f"documents[{index}]", spec, index)
             return carried(document.page_content)
         return content(document, f"documents[{index}]", index)
 

@@ -13,10 +13,10 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from embrief.wrapping import texts as checked_texts
 from llama_index_embrief.nodes import node_list, with_vectors
 from llama_index_embrief.options import Configured
-from llama_index_embrief.pictures import pictured_texts
+from llama_index_embrief.pictures import captions, pictured_texts
 from llama_index_embrief.places import unplaced, with_places
 from llama_index_embrief.progress import in_steps
-from llama_index_embrief.titles import embed_texts, warn_untitled
+from llama_index_embrief.titles import warn_untitled
 from llama_index_embrief.vectors import acheck, aembed, check, embed
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ class EmbeddingMethods(Configured, BaseEmbedding):
         return self._embedder.spec.images is not None
 
     def _node_texts(self, nodes: list[BaseNode]) -> list[str]:
-        return (pictured_texts if self._sees else embed_texts)(nodes, self.title_metadata_key)
+        if self._sees:
+            return pictured_texts(nodes, self.title_metadata_key)
+        return captions(nodes, self.title_metadata_key, self._embedder.spec)
 
     def _get_query_embedding(self, query: str) -> list[float]:
         with unplaced([query]) as given:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from llama_index.core.schema import ImageNode, MetadataMode, Node, QueryBundle
 
-from embrief.wrapping import PicturedText, as_image, carried, listed
-from llama_index_embrief.titles import TitledText, embed_texts
+from embrief.wrapping import PicturedText, as_image, carried, listed, no_images
+from llama_index_embrief.titles import TitledText, embed_texts, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llama_index.core.schema import BaseNode
 
-    from embrief import Image
+    from embrief import Image, ModelSpec
     from embrief.wrapping import Input
 
 
@@ -40,13 +40,7 @@ def picture_of(node: BaseNode, index: int) -> Image | None:
         ArgumentError: Its picture is an address on a network, or no base64; the error has the index.
     """
     what = f"nodes[{index}]"
-    data: str | bytes | None = None
-    path: object = None
-    url: object = None
-    if isinstance(node, ImageNode):
-        data, path, url = node.image, node.image_path, node.image_url
-    elif isinstance(node, Node) and (resource := node.image_resource) is not None:
-        data, path, url = resource.data, resource.path, resource.url
+    data, path, url = _sources(node)
     if data is not None:
         # `MediaResource` holds bytes that are base64.
         text = data if isinstance(data, str) else data.decode("ascii", "replace")
@@ -54,6 +48,32 @@ def picture_of(node: BaseNode, index: int) -> Image | None:
     if path is not None:
         return as_image(path, what, index)
     return None if url is None else as_image(str(url), what, index, strings="base64")
+
+
+def _sources(node: BaseNode) -> tuple[str | bytes | None, object, object]:
+    """Return the data, the path and the address of a node's picture, each `None` if it is not there."""
+    if isinstance(node, ImageNode):
+        return node.image, node.image_path, node.image_url
+    if isinstance(node, Node) and (resource := node.image_resource) is not None:
+        return resource.data, resource.path, resource.url
+    return None, None, None
+
+
+def caption(text: str, node: BaseNode, index: int, spec: ModelSpec) -> str:
+    """Return a node's text for a model of texts, which is all that it sees of the node.
+
+    Raises:
+        ArgumentTypeError: The node has a picture and neither a text nor a title: nothing would be embedded or judged.
+    """
+    if not text.strip() and not title_of(text) and any(source is not None for source in _sources(node)):
+        raise no_images(f"nodes[{index}]", spec, index)
+    return text
+
+
+def captions(nodes: Sequence[BaseNode], title_key: str | None, spec: ModelSpec) -> list[str]:
+    """Return the texts of nodes to embed as of `embed_texts`, for a model of texts; errors as of `caption`."""
+    texts = embed_texts(nodes, title_key)
+    return [caption(text, node, index, spec) for index, (text, node) in enumerate(zip(texts, nodes, strict=True))]
 
 
 def with_picture(text: str, node: BaseNode, index: int) -> str:
@@ -71,10 +91,10 @@ def pictured_texts(nodes: Sequence[BaseNode], title_key: str | None) -> list[str
     return [with_picture(text, node, index) for index, (text, node) in enumerate(zip(texts, nodes, strict=True))]
 
 
-def node_content(node: BaseNode, index: int, *, sees: bool) -> Input:
-    """Return what a reranker reads of a node: its embed text, and its picture if it sees any."""
+def node_content(node: BaseNode, index: int, spec: ModelSpec, *, sees: bool) -> Input:
+    """Return what a reranker reads of a node: its embed text, and its picture if it sees any; else as of `caption`."""
     text = node.get_content(metadata_mode=MetadataMode.EMBED)
-    return carried(with_picture(text, node, index)) if sees else text
+    return carried(with_picture(text, node, index)) if sees else caption(text, node, index, spec)
 
 
 def image_query(image: object, text: str = "") -> QueryBundle:
@@ -98,12 +118,19 @@ def image_query(image: object, text: str = "") -> QueryBundle:
     return QueryBundle(query_str=text, custom_embedding_strs=[carrier])
 
 
-def query_content(query: QueryBundle, *, sees: bool) -> Input:
-    """Return what a reranker reads of a query: its text, and its pictures if it sees any."""
+def query_content(query: QueryBundle, spec: ModelSpec, *, sees: bool) -> Input:
+    """Return what a reranker reads of a query: its text, and its pictures if it sees any.
+
+    Raises:
+        ArgumentTypeError: It has a picture and no text, and the model sees none; or the picture is none.
+        ArgumentError: A picture is an address.
+    """
+    carriers = [text for text in query.custom_embedding_strs or () if isinstance(text, PicturedText)]
     if not sees:
+        if not query.query_str.strip() and (query.image_path or any(text.images for text in carriers)):
+            raise no_images("query_bundle", spec, None)
         return query.query_str
-    for text in query.custom_embedding_strs or ():
-        if isinstance(text, PicturedText):
-            return carried(PicturedText(query.query_str, text.images))
+    if carriers:
+        return carried(PicturedText(query.query_str, carriers[0].images))
     images = [as_image(path, "query_bundle.image_path") for path in query.embedding_image]
     return carried(PicturedText(query.query_str, images))

@@ -121,10 +121,10 @@ class Qwen3Rerank(Configured, BaseNodePostprocessor):
         return self._reranker.spec.images is not None
 
     def _query(self, query: QueryBundle) -> Input:
-        return query_content(query, sees=self._sees)
+        return query_content(query, self._reranker.spec, sees=self._sees)
 
     def _content(self, placed: tuple[int, NodeWithScore]) -> Input:
-        return node_content(placed[1].node, placed[0], sees=self._sees)
+        return node_content(placed[1].node, placed[0], self._reranker.spec, sees=self._sees)
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

@@ -99,7 +99,7 @@ def test_texts_and_pictures_are_found_across(collection, function):
 
 
 @pytest.mark.parametrize(
-    "broken", [np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)]
+    "broken", [np.zeros((4, 4), np.uint16), np.zeros((3, 4, 5), np.uint8), np.zeros((4, 4, 3), np.float32)]
 )
 def test_an_array_that_is_no_picture_is_refused_with_its_index_and_nothing_is_stored(collection, fake, broken):
     fake.runs.clear()
@@ -270,7 +270,7 @@ class TestAddDocuments:
         with pytest.raises(ArgumentTypeError, match=r"documents\[1\] is int"):
             add_documents(chroma_client, collection, [Image(picture(10)), 3], ids=["a", "b"])
         with pytest.raises(ArgumentTypeError, match=r"documents\[0\] is dict"):
-            add_documents(chroma_client, collection, [{"text": "no picture"}], ids=["a"])
+            add_documents(chroma_client, collection, [{"text": None, "image": []}], ids=["a"])
 
     def test_uris_are_kept_with_texts_and_never_loaded(self, chroma_client, function):
         def loader(uris):

@@ -155,6 +155,9 @@ def test_content_blocks_of_all_providers(embeddings, reranker, form):
 
 def test_messages_of_texts_alone_are_texts(embeddings):
     expected = embeddings.embed_documents(["a b"])
+    for form in (["a ", "b"], {"text": "a b"}, {"text": "a b", "image": None}, {"text": "a b", "image": []}):
+        assert embeddings.embed_documents([form]) == expected
+    assert embeddings.embed_documents([{"text": None, "image": RED}]) == embeddings.embed_images([RED])
     assert embeddings.embed_documents([HumanMessage(content="a b")]) == expected
     assert embeddings.embed_documents([[{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]]) == expected
     assert embeddings.embed_documents([Document("a b")]) == expected
@@ -178,6 +181,9 @@ def test_messages_of_texts_alone_are_texts(embeddings):
         (Document("a", metadata={"image": "red.png"}), "no base64"),
         (Document("a", metadata={"image": {"type": "text", "text": "a"}}), "a content block of a text"),
         (3, "int"),
+        ([], "neither a text nor a picture"),
+        ({"image": None}, "neither a text nor a picture"),
+        (HumanMessage(content=[]), r"texts\[1\] is a message that holds neither a text nor a picture"),
     ],
 )
 def test_what_is_no_picture_and_no_text_is_refused_with_its_index(embeddings, value, match):
@@ -328,6 +334,8 @@ def test_a_text_model_refuses_pictures_and_old_classes_see_what_their_model_sees
         lambda: InMemoryVectorStore(Qwen3Embeddings(fake.qwen3)).add_documents(with_pictures(photos())),
         lambda: Qwen3VLReranker(fake.reranker).compress_documents(photos(), "a"),
         lambda: Qwen3Reranker(fake.reranker).compress_documents(with_pictures(photos()), "a"),
+        lambda: Qwen3Reranker(fake.reranker).compress_documents([Document(" ", metadata={"image": RED})], "a"),
+        lambda: Qwen3Reranker(fake.reranker).compress_documents([Document("", metadata={"image": "iVBO"})], "a"),
     ):
         with pytest.raises(ArgumentTypeError, match=r"takes texts only; one that takes images is ") as caught:
             call()
@@ -344,6 +352,7 @@ def test_a_text_model_refuses_pictures_and_old_classes_see_what_their_model_sees
     assert by_old == by_new
     # As ever: the text is what a text model sees of a document.
     assert len(Qwen3Reranker(fake.reranker).compress_documents(photos(), "phöto")) == 3
+    assert len(Qwen3Reranker(fake.reranker).compress_documents([Document("")], "phöto")) == 1
 
 
 def test_configuration_travels(fake):

@@ -219,6 +219,51 @@ def test_a_text_model_refuses_pictures_and_old_classes_see_what_their_model_sees
     assert Qwen3Rerank(fake.reranker).postprocess_nodes(candidates, query_str="red")[0].score == pytest.approx(0.5)
 
 
+NAKED = [
+    lambda path: ImageNode(image_path=path),
+    lambda path: ImageNode(image=base64.b64encode(Path(path).read_bytes()).decode(), text=" \n"),
+    lambda path: ImageNode(image_url="https://example.org/a.png"),
+    lambda path: Node(image_resource=MediaResource(path=Path(path))),
+]
+
+
+@pytest.mark.parametrize("make", NAKED)
+def test_a_text_model_refuses_a_picture_without_any_text(fake, paths, make) -> None:
+    node, text = make(str(paths[0])), TextNode(text="a")
+    embed, rerank = Qwen3Embedding(fake.qwen3), Qwen3Rerank(fake.reranker)
+    candidates = [NodeWithScore(node=text), NodeWithScore(node=node)]
+    for call in (
+        lambda: embed([text, node]),
+        lambda: asyncio.run(embed.acall([text, node])),
+        lambda: rerank.postprocess_nodes(candidates, query_str="q"),
+        lambda: asyncio.run(rerank.apostprocess_nodes(candidates, query_str="q")),
+    ):
+        with pytest.raises(
+            ArgumentTypeError, match=r"nodes\[1\] holds an image, and .*; one that takes images"
+        ) as caught:
+            call()
+        assert caught.value.index == 1
+    assert fake.runs == []
+    # Without a picture an empty text is an empty text.
+    assert len(embed([TextNode(text="")])[0].embedding) == 64
+
+
+def test_a_text_model_refuses_a_query_that_is_a_picture_alone(fake, paths) -> None:
+    rerank = Qwen3Rerank(fake.reranker)
+    candidates = [NodeWithScore(node=TextNode(text="a"))]
+    for query in (image_query(paths[0]), QueryBundle("", image_path=str(paths[0]))):
+        with pytest.raises(ArgumentTypeError, match=r"^query_bundle holds an image, and .* takes texts only"):
+            rerank.postprocess_nodes(candidates, query)
+    assert fake.runs == []
+    assert len(rerank.postprocess_nodes(candidates, image_query(paths[0], "red"))) == 1
+
+
+def test_a_title_is_a_text(fake, paths) -> None:
+    node = ImageNode(image_path=str(paths[0]), metadata={"title": "Mars"})
+    found = GemmaEmbedding(fake.gemma, title_metadata_key="title")([node])[0]
+    assert found.embedding == Embedder(fake.gemma).embed_documents([""], titles=["Mars"]).tolist()[0]
+
+
 def test_titles_stand_beside_pictures(fake, paths) -> None:
     embedder = Embedder(fake.vision)
     node = ImageNode(image_path=str(paths[0]), text="red", metadata={"title": "Mars"})

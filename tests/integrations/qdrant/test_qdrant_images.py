@@ -74,6 +74,12 @@ OBJECTS = {
         {"text": "a text", "image": [pixels(10), pixels(20)]},
         [Image(pixels(10)), Image(pixels(20)), "a text"],
     ),
+    "texts alone": (["a ", "text"], "a text"),
+    "mapping of a text": ({"text": "a text"}, "a text"),
+    "no pictures": ({"text": "a text", "image": []}, "a text"),
+    "null": ({"text": "a text", "image": None}, "a text"),
+    "no text": ({"text": None, "image": [pixels(10)]}, Image(pixels(10))),
+    "grey": (pixels(10)[:, :, 0], Image(np.repeat(pixels(10)[:, :, :1], 3, axis=2))),
     "sequence": (["a text", pixels(10)], [Image(pixels(10)), "a text"]),
 }
 
@@ -133,7 +139,7 @@ BROKEN = {
     "name of a file": ("pictures/a.png", "no base64.*a file is passed as a Path"),
     "missing file": (Path("missing.png"), "cannot be read"),
     "damaged": (b"\x89PNG\r\n\x1a\n" + bytes(40), "the picture cannot be read"),
-    "shape": (np.zeros((3, 4, 4), np.uint8), "uint8 array"),
+    "shape": (np.zeros((3, 4, 5), np.uint8), "uint8 array"),
     "type": (3, "not int"),
 }
 

@@ -50,6 +50,8 @@ def pictures(value: Any) -> list[Item]:
 def item(value: Any) -> Item:
     """Return one input: a text, an object `{"text", "image"}` or `{"content": [...]}`, a part, or a list of parts.
 
+    Of an object either may be null, and `image` a list.
+
     Raises:
         ArgumentError: It is something else.
     """
@@ -70,14 +72,12 @@ def item(value: Any) -> Item:
         raise ArgumentError(
             "an object has `text`, `image` or both, or `content`; put the fields that count into `text`"
         )
-    found: list[str | Encoded] = []
-    if "image" in value:
-        given = value["image"]
-        if given == []:
-            raise ArgumentError("`image` is an empty list; put a picture into it, or leave it out")
-        found += [picture(each) for each in given] if isinstance(given, list) else [picture(given)]
-    if "text" in value:
+    given = [] if value.get("image") is None else value["image"]
+    found: list[str | Encoded] = [picture(each) for each in (given if isinstance(given, list) else [given])]
+    if value.get("text") is not None:
         found.append(one(value["text"]))
+    if not found:
+        raise ArgumentError("an object holds neither a text nor a picture; put one into it, or leave it out")
     return _item(tuple(found))
 
 
@@ -158,7 +158,10 @@ PART = {
 PARTS = {"type": "array", "items": PART, "minItems": 1}
 _PAIR = {
     "type": "object",
-    "properties": {"text": {"type": "string"}, "image": _PICTURE},
+    "properties": {
+        "text": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "image": {"anyOf": [_PICTURE, {"type": "array", "items": _PICTURE}, {"type": "null"}]},
+    },
     "additionalProperties": False,
     "minProperties": 1,
 }
