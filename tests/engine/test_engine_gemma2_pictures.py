@@ -185,7 +185,7 @@ def test_without_the_form_pictures_are_refused_with_what_to_do(folder: Path, gem
         assert embedder.modalities == ("text",)
         with pytest.raises(
             ArgumentTypeError,
-            match=r"texts\[1\] holds .*takes images is Qwen.*in Python you can: .*EngineOptions\(picture_prompt='none'",
+            match=r"texts\[1\] holds .*is Qwen.*in Python you can tell .*EngineOptions\(picture_prompt='none'",
         ) as found:
             embedder.embed_documents(["a", Image(SQUARE)])
         assert found.value.index == 1

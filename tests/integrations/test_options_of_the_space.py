@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from embrief import ArgumentError, Embedder, EmbriefError, SpaceMismatchError, WeightsUnavailableError
+from embrief import (
+    ArgumentError,
+    Embedder,
+    EmbriefError,
+    LoadRequest,
+    Offer,
+    Runtime,
+    RuntimeOptions,
+    SpaceMismatchError,
+    WeightsUnavailableError,
+    plugins,
+)
+from embrief.facts.specs import ModelSpec
+from embrief.runtimes.base import Ask, Model
 from embrief.runtimes.engine_options import EngineOptions
 from embrief.stores import kept_backend, stored_backend
 from embrief.wrapping import written_backend
@@ -93,6 +107,45 @@ def test_chroma() -> None:
         # A function that Chroma rebuilds finds its embedder at its first text.
         with pytest.raises(EmbriefError):
             _ = chroma.GemmaEmbeddingFunction.build_from_config({**config, "backend": hostile}).embedder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Away(RuntimeOptions):
+    """Of a server whose answers depend on an option."""
+
+    OF_THE_SPACE: ClassVar[tuple[str, ...]] = ("level",)
+
+    base_url: str = "http://localhost:1"
+    level: int = 0
+
+
+class AwayRuntime(Runtime):
+    name = "away"
+    Options = Away
+
+    def offer(self, spec: ModelSpec, ask: Ask) -> Offer:
+        return Offer(device="server", dtype="float32", leaves_machine=True)
+
+    def load(self, request: LoadRequest) -> Model:
+        raise AssertionError("nothing is loaded here")
+
+
+def test_options_of_a_server_name_none_in_a_store() -> None:
+    """Where texts go is for the program to say, also where an option beside it decides the space."""
+    llama, chroma = pytest.importorskip("llama_index_embrief"), pytest.importorskip("chroma_embrief")
+    plugins().catalog.add_backend(AwayRuntime())
+    try:
+        kept = kept_backend(Away(base_url="http://a:7", level=3))
+        assert kept == {"runtime": "away", "level": 3}
+        assert stored_backend(kept, where="the store") == Away(level=3)
+        data = llama.GemmaEmbedding(GEMMA).to_dict()
+        config = chroma.GemmaEmbeddingFunction(GEMMA).get_config()
+        with pytest.raises(ArgumentError, match="'away', which hands texts to a server"):
+            llama.GemmaEmbedding.from_dict({**data, "backend": kept})
+        with pytest.raises(ArgumentError, match="'away', which hands texts to a server"):
+            _ = chroma.GemmaEmbeddingFunction.build_from_config({**config, "backend": kept}).embedder
+    finally:
+        plugins().catalog.remove("away", [])
 
 
 def test_chroma_says_the_options_beside_a_folder(seeing_gemma2: Path) -> None:

@@ -271,12 +271,12 @@ def model_for_images(spec: ModelSpec) -> str:
     """Return which model of the same kind takes images, as a part of a message."""
     known = plugins().catalog.models.values()
     able = [other.id for other in known if "image" in other.modalities and isinstance(other, type(spec))]
-    other = f"one that takes images is {able[0]}" if able else "no registered model takes images"
+    remedy = f"one that takes images is {able[0]}" if able else "no registered model takes images"
     if spec.images_unverified is None:
-        return other
+        return remedy
     return (
-        f"{other}. The authors of {spec.id} do not say where its prompt stands beside one; in Python you can: "
-        "backend=EngineOptions(picture_prompt='none') of embrief.runtimes.engine_options"
+        f"{remedy}. The authors of {spec.id} do not say where its prompt stands beside one; in Python you can tell an "
+        "Embedder: backend=EngineOptions(picture_prompt='none') of embrief.runtimes.engine_options"
     )
 
 
