@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from embrief.discovery.plugins import plugins
 from embrief.errors import (
@@ -20,9 +20,9 @@ from embrief.facts.formats import bits, is_coarse
 from embrief.facts.space import VectorSpace
 from embrief.files.foreign import is_hub_id
 from embrief.files.weights import COMMIT
-from embrief.runtimes.base import Offer
+from embrief.runtimes.base import Offer, RuntimeOptions
 from embrief.servers.options import ServerOptions
-from embrief.serving.choosing import ask_all
+from embrief.serving.choosing import ask_all, named
 
 if TYPE_CHECKING:
     from embrief.facades.embedder import Embedder
@@ -32,6 +32,8 @@ KEY = "embrief_space"
 """The metadata key under which a store keeps its space."""
 NOTE = "embrief_made_by"
 """The metadata key under which a store keeps a note on what made its vectors: information that decides nothing."""
+_RUNTIME = "runtime"
+"""The key of the runtime's name, beside its options."""
 
 
 def stamp(space: VectorSpace) -> dict[str, str]:
@@ -190,16 +192,62 @@ def refuse_code(trust_remote_code: object, *, where: str) -> None:
         raise ArgumentError(f"{where} asks to run code that comes with the model; pass trust_remote_code=True yourself")
 
 
+def kept_backend(backend: str | RuntimeOptions | None) -> dict[str, Any] | None:
+    """Return what a store keeps of `backend=`: the runtime with the options that decide the vector space.
+
+    `None` where none of them does: where and how a model runs is for each machine to say.
+    """
+    if not isinstance(backend, RuntimeOptions) or not (kept := backend.kept()):
+        return None
+    return {_RUNTIME: named(plugins().catalog, backend).name, **kept}
+
+
+def is_kept_backend(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a value has the form of `kept_backend`; what it says is for `stored_backend` to judge."""
+    return isinstance(value, Mapping) and _RUNTIME in value
+
+
+def stored_backend(kept: Mapping[str, Any], *, where: str) -> RuntimeOptions:
+    """Return the options that `kept_backend` has written down, as they came back from a store.
+
+    Whoever can write to a store can put anything there, so an option decides nothing but the vector space.
+
+    Args:
+        kept: What the store says.
+        where: Name of the store, for the message.
+
+    Raises:
+        ArgumentError: There is no such runtime here, or it keeps no such option, or an option has no such value.
+    """
+    name = kept.get(_RUNTIME)
+    runtime = plugins().catalog.backends.get(name) if isinstance(name, str) else None
+    values = {key: value for key, value in kept.items() if key != _RUNTIME}
+    if runtime is None or not values or not values.keys() <= {*runtime.Options.OF_THE_SPACE}:
+        raise ArgumentError(
+            f"{where} names the runtime {str(name)[:80]!r} with {', '.join(str(key)[:80] for key in values) or 'none'} "
+            "of its options, and what comes from a store may only be options that decide the vector space, of a "
+            "runtime that is installed; pass backend= yourself"
+        )
+    # What the fields are is for the runtime to say.
+    made: Callable[..., RuntimeOptions] = runtime.Options
+    return made(**values)
+
+
 def refuse_server(backend: object, *, where: str) -> None:
     """Refuse what a store says of a runtime that hands texts to a server: only the program itself may name one.
+
+    Args:
+        backend: A runtime's name, or what `kept_backend` gave.
+        where: Name of the store, for the message.
 
     Raises:
         ArgumentError: The store names one.
     """
-    runtime = plugins().catalog.backends.get(backend) if isinstance(backend, str) else None
+    name = backend.get(_RUNTIME) if isinstance(backend, Mapping) else backend
+    runtime = plugins().catalog.backends.get(name) if isinstance(name, str) else None
     if runtime is not None and _asks_a_server(runtime):
         raise ArgumentError(
-            f"{where} names the runtime {backend!r}, which hands texts to a server, and only this program may say so; "
+            f"{where} names the runtime {name!r}, which hands texts to a server, and only this program may say so; "
             "pass backend= yourself"
         )
 

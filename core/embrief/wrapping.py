@@ -28,6 +28,7 @@ from embrief.images.pictured import PicturedText, carried
 from embrief.runtimes.base import RuntimeOptions
 from embrief.serving.choosing import named
 from embrief.serving.jobs import in_short
+from embrief.stores import is_kept_backend, kept_backend, stored_backend
 from embrief.system.installed import install_command
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ __all__ = [
     "RerankerOptions",
     "as_image",
     "ato_lists",
-    "backend_name",
     "carried",
     "changed",
     "choose_facade",
@@ -65,6 +65,7 @@ __all__ = [
     "titles",
     "to_lists",
     "unicode",
+    "written_backend",
 ]
 
 F = TypeVar("F", Embedder, Reranker)
@@ -117,7 +118,8 @@ def choose_facade(
         kind: `Embedder` or `Reranker`.
         given: A facade that exists, if the caller passed one.
         model: The model, if the caller named one.
-        options: The other keywords the caller gave, with no others among them.
+        options: The other keywords the caller gave, with no others among them; `backend` may be as `written_backend`
+            gives it.
         default: The model of a wrapper that was given none; anything but a name if it stands for none.
         owner: Name of the wrapper's class, for messages.
         other: What takes a model of the other kind in this framework, with `{model}` in the place of the model; for
@@ -144,6 +146,8 @@ def choose_facade(
             raise ArgumentError(
                 f"{owner} stands for no model of its own; name one with {field}=, or use a class that has a default"
             )
+        if is_kept_backend(written := options.get("backend")):
+            options = {**options, "backend": stored_backend(written, where=owner)}
         try:
             return kind(name, **options)
         except WrongKindError as error:
@@ -214,9 +218,15 @@ def missing_framework(package: str, framework: str, *, extra: str, error: Import
     )
 
 
-def backend_name(backend: str | RuntimeOptions | None) -> str | None:
-    """Return what a wrapper writes down of `backend=`: the runtime's name. Where it runs is for each machine to say."""
-    return named(plugins().catalog, backend).name if isinstance(backend, RuntimeOptions) else backend
+def written_backend(backend: str | RuntimeOptions | None) -> str | dict[str, Any] | None:
+    """Return what a wrapper writes down of `backend=`; `choose_facade` takes it back.
+
+    It is the runtime's name, and where options decide the vector space, these beside it. Where the model runs is for
+    each machine to say.
+    """
+    if not isinstance(backend, RuntimeOptions):
+        return backend
+    return kept_backend(backend) or named(plugins().catalog, backend).name
 
 
 def is_configured_only(embedder: Embedder) -> bool:

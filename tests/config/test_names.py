@@ -24,6 +24,7 @@ from embrief import (
     plugins,
     use_config,
 )
+from embrief.runtimes.engine_options import EngineOptions
 from embrief.servers import HttpSimple, Ollama, OpenAI, RerankHttp, Tei
 
 QWEN, BGE, JUDGE = "Qwen/Qwen3-Embedding-0.6B", "BAAI/bge-m3", "Qwen/Qwen3-Reranker-0.6B"
@@ -442,6 +443,22 @@ def test_a_plugins_server_counts_as_one(monkeypatch, use):
                 Embedder(name, backend=backend)
     finally:
         plugins().catalog.remove("far", [])
+
+
+def test_options_of_the_runtime_that_an_entry_names_agree_with_it(use):
+    """What an entry cannot say, the call says: the entry's other keywords stay."""
+    use(
+        "models:\n  mine: {provider: engine, model_id: google/embeddinggemma-2, dtype: float32, dim: 256}\n"
+        f"  far: {{provider: tei, base_url: '{URL}', model_id: {BGE}}}\n"
+    )
+    options = EngineOptions(picture_prompt="none")
+    embedder = Embedder("mine", backend=options)
+    assert embedder.settings.backend == options
+    assert (embedder.settings.dtype, embedder.dim) == ("float32", 256)
+    assert embedder.space.picture_prompt == "none"
+    assert Embedder("mine").modalities == ("text",)
+    with pytest.raises(ArgumentError, match="contradicts 'far'"):
+        Embedder("far", backend=options)
 
 
 def test_unset_a_server_is_used_only_where_it_is_named(servers, monkeypatch, use):

@@ -184,7 +184,8 @@ def test_without_the_form_pictures_are_refused_with_what_to_do(folder: Path, gem
         embedder = Embedder(name)
         assert embedder.modalities == ("text",)
         with pytest.raises(
-            ArgumentTypeError, match=r"texts\[1\] holds .*EngineOptions\(picture_prompt='none'\)"
+            ArgumentTypeError,
+            match=r"texts\[1\] holds .*is Qwen.*in Python you can tell .*EngineOptions\(picture_prompt='none'",
         ) as found:
             embedder.embed_documents(["a", Image(SQUARE)])
         assert found.value.index == 1
@@ -200,6 +201,21 @@ def test_what_nobody_asked_the_user_is_refused(folder: Path) -> None:
         Embedder("Qwen/Qwen3-Embedding-0.6B", backend=EngineOptions(picture_prompt="none"))
     with pytest.raises(ArgumentError, match=r"takes them as its authors do"):
         Embedder("Qwen/Qwen3-VL-Embedding-2B", backend=EngineOptions(picture_prompt="none"))
+
+
+def test_a_folder_of_another_family_is_refused_by_its_own_name(qwen3_folder: Path) -> None:
+    """The record that stands for its family is a model that the user never named."""
+    for options in ({}, {"like": "Qwen/Qwen3-Embedding-0.6B"}):
+        with pytest.raises(ArgumentError, match="takes texts only, so leave it out") as found:
+            _ = Embedder(qwen3_folder, backend=EngineOptions(picture_prompt="none"), **options).spec
+        assert qwen3_folder.name in str(found.value)
+        assert "Qwen/" not in str(found.value)
+
+
+def test_info_tells_the_form_where_somebody_chose_it(folder: Path) -> None:
+    assert asked(folder, "behind").info()["picture_prompt"] == "behind"
+    for name in (folder, "Qwen/Qwen3-VL-Embedding-2B", "embrief/hash"):
+        assert "picture_prompt" not in Embedder(name).info()
 
 
 def test_titles_and_instructions_need_a_prompt(embedder: Embedder) -> None:

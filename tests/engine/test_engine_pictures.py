@@ -289,6 +289,29 @@ def test_scores_are_the_formula(vision_reranker_folder):
         assert counts.tolist() == [len(row) for row in reranker.tokenize(given(query), documents)]
 
 
+def test_a_score_is_the_same_alone_in_company_and_in_any_order(vision_reranker_folder):
+    reranker = Reranker(vision_reranker_folder, dtype="float32", device="cpu")
+    documents = [given(parts) for parts in INPUTS]
+    order = np.random.default_rng(1).permutation(len(documents))
+    for query in map(given, QUERIES):
+        together = odds_of(reranker.score(query, documents))
+        assert np.ptp(together) > 0.1, "scores that are told apart"
+        alone = [odds_of(reranker.score(query, [document]))[0] for document in documents]
+        np.testing.assert_allclose(alone, together, atol=1e-4)
+        mixed = odds_of(reranker.score(query, [documents[place] for place in order]))
+        np.testing.assert_allclose(mixed, together[order], atol=1e-4)
+    # Pairs of other queries in one batch.
+    pairs = [(given(query), document) for query in QUERIES for document in documents]
+    whole = odds_of(reranker.score_pairs(pairs))
+    order = np.random.default_rng(2).permutation(len(pairs))
+    np.testing.assert_allclose(odds_of(reranker.score_pairs([pairs[n] for n in order])), whole[order], atol=1e-4)
+
+
+def odds_of(scores: np.ndarray) -> np.ndarray:
+    found = scores.astype(np.float64)
+    return np.log(found / (1 - found))
+
+
 def test_words_of_a_query_or_document_are_letters(vision_reranker_folder):
     reranker = Reranker(vision_reranker_folder, dtype="float32", device="cpu")
 

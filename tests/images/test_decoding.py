@@ -9,8 +9,10 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image as Pil
+from PIL import ImageFile, ImageOps
 
 from embrief import ArgumentError, Image, ImageLimits
+from embrief.images import modes
 
 from .pictures import FORMATS, chunk, exif, file, noise, png, tiff, written
 
@@ -77,6 +79,28 @@ def test_a_camera_that_was_turned_gives_an_upright_picture(orientation, order, t
         path.write_bytes(data)
         for image in (Image(data), Image(path), Image(Pil.open(io.BytesIO(data)))):
             assert np.array_equal(image.pixels, TURNS[orientation](plain)), (name, image)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_an_image_of_pillow_that_was_worked_on_still_knows_how_the_camera_was_held(kind):
+    block = exif(6) if kind != "JPEG" else b"Exif\0\0" + exif(6)
+    data = written(Pil.fromarray(noise()), kind, exif=block)
+    plain = by_pillow(data)
+    for worked_on in (
+        lambda image: image.convert("RGB").copy(),
+        lambda image: image.convert("RGBA"),
+        lambda image: image.convert("L"),
+        lambda image: image.convert("RGB").resize((20, 12)),
+    ):
+        image = worked_on(Pil.open(io.BytesIO(data)))
+        assert np.array_equal(Image(image).pixels, np.rot90(np.asarray(image.convert("RGB")), -1))
+    # What was turned by hand is turned again, unless that is taken out.
+    turned = Pil.open(io.BytesIO(data)).convert("RGB").transpose(Pil.Transpose.ROTATE_270)
+    assert np.array_equal(Image(turned).pixels, np.rot90(plain, 2))
+    as_it_is = np.asarray(turned)
+    del turned.getexif()[0x0112]
+    for upright in (turned, as_it_is, ImageOps.exif_transpose(Pil.open(io.BytesIO(data)))):
+        assert np.array_equal(Image(upright).pixels, np.rot90(plain, -1))
 
 
 def test_what_is_said_by_xmp_counts_where_exif_says_nothing():
@@ -293,6 +317,37 @@ def test_limits_are_those_of_the_image():
         Image(Pil.new("RGB", (0, 3)))
     with pytest.raises(ArgumentError, match="it has no pixels"):
         Image(np.zeros((3, 0, 3), np.uint8))
+
+
+def whole_process():
+    """What Pillow and Python keep for everything in the process."""
+    return Pil.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, ImageFile.MAXBLOCK, list(warnings.filters)
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_nothing_that_belongs_to_the_whole_process_is_changed(kind, truncated, monkeypatch):
+    """Not for the time of a call either: other threads open pictures of their own."""
+    # An application's own values: what an earlier test left behind would show no change.
+    monkeypatch.setattr(Pil, "MAX_IMAGE_PIXELS", 54321)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", truncated)
+    before, during, pixels = whole_process(), [], modes.pixels
+
+    def watched(image, orientation):
+        during.append(whole_process())
+        return pixels(image, orientation)
+
+    monkeypatch.setattr(modes, "pixels", watched)
+    data = file(kind)
+    _ = Image(data).pixels
+    _ = Image(Pil.open(io.BytesIO(data))).pixels
+    for refused in (data[: len(data) // 2], data[:9], b"<svg/>"):
+        with pytest.raises(ArgumentError):
+            _ = Image(refused).pixels
+    with pytest.raises(ArgumentError, match="the limit is"):
+        _ = Image(data, limits=ImageLimits(max_pixels=9)).pixels
+    assert len(during) >= 2
+    assert all(one == before for one in [*during, whole_process()])
 
 
 def test_nothing_is_warned_about(recwarn):

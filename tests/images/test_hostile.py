@@ -295,11 +295,24 @@ def test_an_application_that_stops_is_not_held_up(monkeypatch):
         _ = Image(file("jpeg")).pixels
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "jpeg-progressive", "png", "webp", "gif"])
+@pytest.mark.parametrize("kind", ["bmp", "jpeg", "jpeg-progressive", "png", "webp", "gif"])
 def test_cut_files_are_refused_also_where_the_application_told_pillow_to_take_them(kind, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     assert outcome(file(kind)[:-40]) is not None
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_a_bmp_is_whole_to_the_byte(mode, monkeypatch):
+    """Of lines of every width; what fills up the last one may be missing."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for width in range(1, 10):
+        image = Pil.fromarray(noise(3, width)).convert(mode)
+        data, bits = written(image, "BMP"), {"1": 1, "RGB": 24, "RGBA": 32}.get(mode, 8)
+        spare = -(-(width * bits) // 8) % -4
+        whole = Image(data).pixels
+        assert np.array_equal(Image(data[: len(data) + spare]).pixels, whole)
+        assert outcome(data[: len(data) + spare - 1]) is not None
 
 
 def test_a_small_limit_of_the_application_raises_no_warning(monkeypatch):

@@ -22,7 +22,7 @@ from embrief.images import decoding
 from embrief.images.recent import Recent
 from embrief.testing import FakeRuntime
 
-from .pictures import file, noise
+from .pictures import file, noise, written
 
 
 @pytest.fixture
@@ -148,6 +148,28 @@ def test_pipes_and_devices_are_refused_and_not_waited_for(tmp_path):
 def test_a_file_over_the_limit_is_not_read(path):
     with pytest.raises(ArgumentError, match="more than 100 bytes"):
         _ = Image(path, limits=ImageLimits(max_bytes=100)).pixels
+
+
+def test_what_a_picture_may_be_where_nothing_is_said(tmp_path):
+    for height, width in ((1, 200), (200, 1)):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        taken = Image(pixels)
+        assert Image(taken.to_png()).size == taken.size == (height, width)
+    for height, width in ((1, 201), (201, 1), (2, 401)):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        for source in (pixels, Pil.fromarray(pixels)):
+            with pytest.raises(ArgumentError, match=r"one side may be 200 times the other"):
+                Image(source)
+        with pytest.raises(ArgumentError, match=r"one side may be 200 times the other"):
+            _ = Image(written(Pil.fromarray(pixels))).pixels
+    most = 20 * 1024 * 1024
+    large = bytes(most + 1)
+    path = tmp_path / "large.png"
+    path.write_bytes(large)
+    assert repr(Image(large[:-1])) == f"Image({most} bytes)", "what it holds is looked at later"
+    for too_large in (lambda: Image(large), lambda: Image(path).pixels):
+        with pytest.raises(ArgumentError, match=r"more than 20,971,520 bytes"):
+            too_large()
 
 
 def test_a_string_is_never_a_picture():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import chromadb
@@ -13,7 +14,8 @@ from qdrant_client import QdrantClient, models
 from typer.testing import CliRunner
 
 from chroma_embrief import Qwen3VLEmbeddingFunction
-from embrief import Embedder, Image
+from embrief import Embedder, Image, plugins
+from embrief.servers import HttpSimple
 from langchain_embrief import Qwen3VLEmbeddings
 from llama_index_embrief import Qwen3VLEmbedding
 from qdrant_embrief import attach
@@ -94,14 +96,50 @@ def test_the_server(embedder: Embedder, vectors: np.ndarray, files: list[Path]) 
         jina = client.post(
             "/v1/embeddings", json={"model": "eyes", "input": [{"image": text} for text in encoded]}
         ).json()
-    np.testing.assert_allclose(_vectors(simple), vectors, atol=1e-6)
-    np.testing.assert_allclose(_vectors(jina), vectors, atol=1e-6)
+        uris = [f"data:image/png;base64,{text}" for text in encoded]
+        parts = [[{"type": "image_url", "image_url": {"url": uri}}] for uri in uris]
+        openai = client.post("/v1/embeddings", json={"model": "eyes", "input": parts}).json()
+        messages = [
+            client.post("/v1/embeddings", json={"model": "eyes", "messages": [{"role": "user", "content": one}]}).json()
+            for one in parts
+        ]
+        asked = {"model": "eyes", "input_type": "search_document", "embedding_types": ["float"]}
+        inputs = client.post("/v2/embed", json={**asked, "inputs": [{"content": one} for one in parts]}).json()
+        images = client.post("/v2/embed", json={**asked, "input_type": "image", "images": uris}).json()
+    for answer in (simple, jina, openai, inputs, images):
+        np.testing.assert_allclose(_vectors(answer), vectors, atol=1e-6)
+    np.testing.assert_allclose([_vectors(answer)[0] for answer in messages], vectors, atol=1e-6)
 
 
 def _vectors(answer: dict) -> list:
     if "data" in answer:
         return [item["embedding"] for item in answer["data"]]
-    return answer["embeddings"] if "embeddings" in answer else answer["embedding"]
+    found = answer["embeddings"] if "embeddings" in answer else answer["embedding"]
+    return found["float"] if isinstance(found, dict) else found
+
+
+def test_a_service_with_a_route_for_pictures(
+    embedder: Embedder, vectors: np.ndarray, pixels: list[np.ndarray], vision_folder: Path
+) -> None:
+    pytest.importorskip("fastapi", reason="the extra `server` is not installed")
+    from embrief.server.app import create_app
+    from embrief.server.models import ServedModels
+
+    from ..server.conftest import listening
+
+    # Of a folder nobody can say whether the server has the same.
+    record = replace(embedder.spec, id="test/tiny-vl", revision="1", aliases=(), folder=vision_folder)
+    plugins().catalog.add_model(record)
+    try:
+        with listening(create_app(ServedModels({"eyes": embedder}, {}))) as server:
+            service = HttpSimple(base_url=server.url, text_endpoint="/txt/embed", image_endpoint="/img/embed")
+            there = Embedder(record.id, backend=service)
+            found = there.embed_documents([Image(picture) for picture in pixels])
+            asked = there.embed_query(Image(pixels[0]))
+    finally:
+        plugins().catalog.remove("", [record.id])
+    np.testing.assert_allclose(found, vectors, atol=1e-6)
+    np.testing.assert_allclose(asked, embedder.embed_query(Image(pixels[0])), atol=1e-6)
 
 
 def test_the_command_line(vision_folder: Path, pixels: list[np.ndarray], files: list[Path]) -> None:
@@ -114,3 +152,26 @@ def test_the_command_line(vision_folder: Path, pixels: list[np.ndarray], files: 
     assert ran.exit_code == 0, ran.output
     found = [json.loads(line) for line in ran.stdout.splitlines()]
     np.testing.assert_allclose([item["embedding"] for item in found], own, atol=1e-6)
+
+
+def test_an_indexed_folder(
+    vision_folder: Path, pixels: list[np.ndarray], files: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from embrief.cli import app
+    from embrief.indexing import table
+    from embrief.indexing.workspace import Workspace
+
+    monkeypatch.setattr(table, "user_folder", lambda kind: tmp_path / "data")
+    monkeypatch.setenv("EMBRIEF_DEVICE", "cpu")
+    album = tmp_path / "album"
+    album.mkdir()
+    for path in files:
+        path.rename(album / path.name)
+    ran = CliRunner().invoke(app, ["index", str(album), "--model", str(vision_folder), "--store", "chroma"])
+    assert ran.exit_code == 0, ran.output
+    with Workspace() as workspace, workspace.opened(workspace.choose(cwd=album)) as collection:
+        places = {path: passage for passage, path in collection.paths().items()}
+        stored = collection.vectors(list(places.values()))
+    # In the number format that the machine's processor likes best.
+    own = Embedder(vision_folder, device="cpu").embed_documents([Image(picture) for picture in pixels])
+    np.testing.assert_allclose([stored[places[path.name]] for path in files], own, atol=1e-6)

@@ -230,14 +230,15 @@ def no_images(what: str, spec: ModelSpec, index: int | None) -> ArgumentTypeErro
 
 def model_for_images(spec: ModelSpec) -> str:
     """Return which model of the same kind takes images, as a part of a message."""
-    if spec.images_unverified is not None:
-        return (
-            "its authors do not say where its prompt stands beside one: say it yourself, as in "
-            "backend=EngineOptions(picture_prompt='none') of embrief.runtimes.engine_options, or use another model"
-        )
     known = plugins().catalog.models.values()
     able = [other.id for other in known if "image" in other.modalities and isinstance(other, type(spec))]
-    return f"one that takes images is {able[0]}" if able else "no registered model takes images"
+    remedy = f"one that takes images is {able[0]}" if able else "no registered model takes images"
+    if spec.images_unverified is None:
+        return remedy
+    return (
+        f"{remedy}. The authors of {spec.id} do not say where its prompt stands beside one; in Python you can tell an "
+        "Embedder: backend=EngineOptions(picture_prompt='none') of embrief.runtimes.engine_options"
+    )
 
 
 def query(value: object, what: str, spec: ModelSpec) -> Content:

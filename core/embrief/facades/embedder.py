@@ -864,6 +864,8 @@ class Embedder(Facade[EmbeddingSpec]):
             "prompts_from": shared.prompts_from,
             "tasks": [task.name for task in prompts.tasks],
             "lexical": self.spec.lexical,
+            # Only where somebody chose it.
+            **({"picture_prompt": prompt} if (prompt := self.space.picture_prompt) else {}),
             "space": self.space.id,
             "fingerprint": self.fingerprint,
             "cache": self._cache_info(),

@@ -35,6 +35,8 @@ def decode(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
     check_bytes(len(data), limits)
     name, bare = opening.bare(data)
     check_size(bare.height, bare.width, limits)
+    if not bare.whole:
+        raise opening.damaged("it is cut short")
     with _guarded():
         # Not by `Image.open`, which warns of large pictures, by a limit that belongs to the whole process.
         image = _opener(name)(io.BytesIO(bare.data))

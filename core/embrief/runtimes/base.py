@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from embrief.errors import ArgumentError, ArgumentTypeError, BackendError, ClosedError, InputTooLongError
 from embrief.system.installed import is_installed
@@ -36,6 +36,10 @@ class RuntimeOptions:
     secret.
     """
 
+    OF_THE_SPACE: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields by which `described` changes the vector space: strings, numbers or flags. Stores and the
+    written configurations of wrappers keep these, and no other."""
+
     def __post_init__(self) -> None:
         """Refuse values that cannot be compared, written down or shown.
 
@@ -60,8 +64,15 @@ class RuntimeOptions:
         """Return the values as plain JSON."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
+    def kept(self) -> dict[str, Any]:
+        """Return the values that decide the vector space and are not their defaults, as plain JSON."""
+        of_the_space = [item for item in fields(self) if item.name in self.OF_THE_SPACE]
+        return {item.name: value for item in of_the_space if (value := getattr(self, item.name)) != item.default}
+
     def described(self, spec: S) -> S:
         """Return the facts about a model as they are with these options.
+
+        The fields that decide it belong into `OF_THE_SPACE`, where the facts that change are of the vector space.
 
         Raises:
             ArgumentError: The options cannot be had of this model.

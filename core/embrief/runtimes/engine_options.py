@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from embrief.errors import ArgumentError
 from embrief.facts.specs import ModelSpec
@@ -16,6 +16,8 @@ _FORMS = ("behind", "none")
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions(RuntimeOptions):
     """How the engine reads a model, where the model's record leaves it open."""
+
+    OF_THE_SPACE: ClassVar[tuple[str, ...]] = ("picture_prompt",)
 
     picture_prompt: Literal["behind", "none"] | None = None
     """Where the prompt of an input with pictures stands, of a model of which nobody has written it down: `"behind"` the

@@ -162,7 +162,17 @@ class ResolvedModel(Generic[S]):
         """Return the record that stands for all models of an architecture, if there is one."""
         catalog: Any = self._catalog
         found: S | None = catalog.family(architecture, self.choice.kind)
-        return None if found is None else self._as_asked(found)
+        return None if found is None else self._tried(found)
+
+    def _tried(self, spec: S) -> S:
+        """Return the facts that stand for a model without a record, as asked if they can be had so.
+
+        What is asked decides what its files are held to. Whether it can be had is for the model's own facts to say,
+        by a name that the user knows.
+        """
+        with suppress(ArgumentError):
+            return self._as_asked(spec)
+        return spec
 
     def check(self) -> None:
         """Refuse what can be seen to be wrong without loading or downloading anything."""
@@ -201,7 +211,7 @@ class ResolvedModel(Generic[S]):
         family: Any = self._family
         like: Any = self._like()
         spec: Any = self._here.embedder if self.choice.kind is EmbeddingSpec else self._here.reranker
-        spec = spec(family, None if like is None else self._as_asked(like))
+        spec = spec(family, None if like is None else self._tried(like))
         if self.local is None:
             spec = replace(spec, id=self.choice.model, revision=self.cached.revision)
         # Also of a model without a family, of which the options may ask for what it has not.

@@ -23,7 +23,7 @@ from embrief import (
     WeightsUnavailableError,
     plugins,
 )
-from embrief.stores import require_same, stored_model
+from embrief.stores import kept_backend, refuse_server, require_same, stored_backend, stored_model
 from embrief.wrapping import is_configured_only
 
 VERSION: Final = 1
@@ -90,6 +90,7 @@ def to_config(embedder: Embedder) -> dict[str, Any]:
         "space": None,
         # Newer than the others, so left out where nothing is said: what an earlier release can do, it goes on opening.
         **{name: value for name in _NEWER if (value := getattr(settings, name)) is not None},
+        **({} if (backend := kept_backend(settings.backend)) is None else {"backend": backend}),
     }
     if isinstance(record, Path):
         return {**config, "model": LOCAL, "dim": embedder.dim, "space": _space_json(embedder.space)}
@@ -148,8 +149,13 @@ def attach(config: Mapping[str, Any], function: str) -> Embedder:
 def _attach(text: str, function: str) -> Embedder:
     config = json.loads(text)
     model, revision = config["model"], config["revision"]
+    backend = None
+    if (written := config.get("backend")) is not None:
+        refuse_server(written, where="the collection")
+        backend = stored_backend(written, where="the collection")
     if model == LOCAL:
         kept = [f"{name}={config[name]!r}" for name in _KEPT if config.get(name) is not None]
+        kept += [] if backend is None else [f"backend={backend!r}"]
         raise WeightsUnavailableError(
             f"the documents were embedded with a model from a folder (weights {config['space']['weights']}), "
             "and a collection never says where a folder is; when you get the collection, pass "
@@ -164,7 +170,7 @@ def _attach(text: str, function: str) -> Embedder:
             f"has {record.revision!r}; use the release that made them, or embed them into a new collection"
         )
     names = ("revision", "like", *_KEPT)
-    embedder = Embedder(model, **{name: config.get(name) for name in names})
+    embedder = Embedder(model, backend=backend, **{name: config.get(name) for name in names})
     if config["space"] is not None:
         require_same(VectorSpace.from_json(config["space"]), embedder.space, where="the collection")
     return embedder

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, InstanceOf, field_serializer
 
 from embrief import Embedder, Reranker, RuntimeOptions
-from embrief.wrapping import backend_name, changed
+from embrief.wrapping import changed, written_backend
 
 
 class Configured(BaseModel):
@@ -49,11 +49,11 @@ class Configured(BaseModel):
     """How the names of special tokens in a text are read: as those tokens, or as letters; by default as recorded."""
 
     @field_serializer("backend")
-    def _write_backend(self, backend: str | RuntimeOptions | None) -> str | None:
-        return backend_name(backend)
+    def _write_backend(self, backend: str | RuntimeOptions | None) -> str | dict[str, Any] | None:
+        return written_backend(backend)
 
     def _values(self) -> dict[str, Any]:
-        """Return the fields as they are; `model_dump` writes down a runtime's name in the place of its options."""
+        """Return the fields as they are; `model_dump` writes down less of a runtime's options."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

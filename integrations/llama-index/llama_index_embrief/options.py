@@ -11,7 +11,7 @@ from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, field
 
 from embrief import Embedder, Reranker
 from embrief.stores import refuse_cache, refuse_code, refuse_server, stored_model
-from embrief.wrapping import EmbedderOptions, RerankerOptions, backend_name, changed, choose_facade, recorded_id
+from embrief.wrapping import EmbedderOptions, RerankerOptions, changed, choose_facade, recorded_id, written_backend
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,8 +110,8 @@ class Configured(BaseModel):
         return facade, {field: recorded_id(values.pop("model")), **values, **own}
 
     @field_serializer("backend")
-    def _write_backend(self, backend: Any) -> str | None:
-        return backend_name(backend)
+    def _write_backend(self, backend: Any) -> str | dict[str, Any] | None:
+        return written_backend(backend)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:

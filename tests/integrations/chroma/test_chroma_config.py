@@ -111,7 +111,7 @@ def test_the_schema_is_closed_and_ships_with_the_package():
     Draft7Validator.check_schema(schema)
     assert schema["additionalProperties"] is False
     assert sorted(schema["required"]) == sorted(json.loads(GOLDEN["hash"][1]))
-    assert set(schema["properties"]) - set(schema["required"]) == {"max_pixels", "special_tokens"}
+    assert set(schema["properties"]) - set(schema["required"]) == {"backend", "max_pixels", "special_tokens"}
 
 
 def test_what_only_says_where_and_how_fast_is_not_persisted(tmp_path):

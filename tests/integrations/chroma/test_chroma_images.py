@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import chromadb
@@ -432,3 +433,17 @@ def test_a_space_of_pictures_survives_the_stamp(function):
     space = function.space
     assert replace(space, label="").to_json() == config["space"]
     assert {"min_pixels", "max_pixels", "document_tail"} <= set(config["space"])
+
+
+async def test_pictures_are_decoded_off_the_event_loop(fake, function, decoding_threads):
+    file, reranker = Image(picture(90)).to_png(), Reranker(fake.vision_reranker)
+    found = {"ids": [["1", "2"]], "documents": [["a", "b"]], "metadatas": None, "distances": None}
+    for call in (
+        lambda: arerank_results(found, [Image(file)], reranker),
+        lambda: function.aembed_documents([Image(file), (Image(file), "a")]),
+        lambda: function.aembed_query([Image(file)]),
+    ):
+        await call()
+        assert decoding_threads
+        assert threading.main_thread() not in decoding_threads
+        decoding_threads.clear()

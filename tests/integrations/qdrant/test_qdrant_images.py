@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ from qdrant_client import models
 from qdrant_client.models import Document, InferenceObject, PointStruct, PointVectors
 
 from embrief import ArgumentError, ArgumentTypeError, Embedder, Image, Reranker, SpaceMismatchError
-from qdrant_embrief import aquery_texts, attach, aupsert_texts, create_collection, query_texts, upsert_texts
+from qdrant_embrief import (
+    acreate_collection,
+    aquery_texts,
+    attach,
+    aupsert_texts,
+    create_collection,
+    query_texts,
+    upsert_texts,
+)
 
 
 def pixels(shade):
@@ -305,3 +314,24 @@ class TestHelpers:
             query_texts(client, "docs", embedder, "q", reranker=reranker)
         with pytest.raises(ArgumentError, match=r"rerank_content=.*there is none"):
             query_texts(client, "docs", embedder, "q", rerank_content=lambda hit: "x")
+
+
+async def test_pictures_are_decoded_off_the_event_loop(aclient, embedder, fake, png, decoding_threads):
+    """In whatever form they come, and of everything that an asynchronous client is asked."""
+    attach(aclient, embedder)
+    await acreate_collection(aclient, "docs", embedder)
+    image = models.Image(image=png.read_bytes(), model=fake.vision)
+    nested = InferenceObject(object={"text": "a", "image": base64.b64encode(png.read_bytes()).decode()},
+                             model=fake.vision)  # fmt: skip
+    for call in (
+        lambda: aclient.upsert("docs", [PointStruct(id=1, vector=image), PointStruct(id=2, vector=nested)]),
+        lambda: aclient.update_vectors("docs", [PointVectors(id=1, vector=image)]),
+        lambda: aclient.query_points("docs", query=image),
+        lambda: aclient.query_points("docs", query=models.Image(image=Pillow.open(png), model=fake.vision)),
+        lambda: aupsert_texts(aclient, "docs", embedder, [Image(png), (Image(png.read_bytes()), "a")]),
+        lambda: aquery_texts(aclient, "docs", embedder, Image(png)),
+    ):
+        await call()
+        assert decoding_threads
+        assert threading.main_thread() not in decoding_threads
+        decoding_threads.clear()

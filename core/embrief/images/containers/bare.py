@@ -25,6 +25,9 @@ class Bare:
     width: int
     orientation: int = 1
     """How the camera was held, as EXIF counts it: 1 to 8, and 1 where nobody says."""
+    whole: bool = True
+    """Whether all pixels are there, where the header alone tells that. To be asked once the size is known to be
+    allowed."""
 
 
 def some(data: bytes, start: int, length: int) -> bytes:

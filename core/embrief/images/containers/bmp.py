@@ -21,6 +21,16 @@ def bare(data: bytes) -> Bare:
     (length,) = struct.unpack("<I", some(data, 14, 4))
     # Of all headers only the first one, of OS/2, has sides of 16 bits. A negative height means top line first.
     width, height = struct.unpack("<HH", some(data, 18, 4)) if length == 12 else struct.unpack("<Ii", some(data, 18, 8))
-    if length > 12 and struct.unpack("<I", some(data, 30, 4))[0] in _RUNS and abs(height) * width > MAX_RUNS:
-        raise Damaged("it is coded in runs, in which only small pictures are taken")
-    return Bare(data=data, height=abs(height), width=width)
+    (coding,) = struct.unpack("<I", some(data, 30, 4)) if length > 12 else (0,)
+    if coding in _RUNS:
+        if abs(height) * width > MAX_RUNS:
+            raise Damaged("it is coded in runs, in which only small pictures are taken")
+        # Where runs end too early, Pillow says so.
+        return Bare(data=data, height=abs(height), width=width)
+    (bits,) = struct.unpack("<H", some(data, 24 if length == 12 else 28, 2))
+    (start,) = struct.unpack("<I", some(data, 10, 4))
+    # Lines are filled up to 4 bytes, but for the last one where a writer saved them.
+    last = -(-width * bits // 8)
+    pixels = (last + 3) // 4 * 4 * (abs(height) - 1) + last
+    # Pillow says nothing of missing ones where an application lets it open what is cut short.
+    return Bare(data=data, height=abs(height), width=width, whole=start + pixels <= len(data))
