@@ -171,7 +171,7 @@ def found(out: Path) -> None:
         y = 20 + 84 * len(QUESTIONS) + 66 * row
         picture = next(picture for picture in shown if picture.name == asked)
         draw(picture.image, 120, y, 56)
-        best = np.argsort(-(words @ embedder.embed_query(picture.image)))[:5]
+        best = np.argsort(-(words @ embedder.embed_query(picture.image)))[:4]
         write(", ".join(names[place] for place in best), 200, y + 34, "answer")
     height = 20 + 84 * len(QUESTIONS) + 66 * len(ASKED)
     style = (

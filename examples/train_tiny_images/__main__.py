@@ -26,7 +26,7 @@ from tower import TextModel, Tower
 from embrief import Embedder
 
 TEXT = "embrief/tiny-embedding"
-STEPS = 40_000
+STEPS = 10_000
 SEED = 7
 
 

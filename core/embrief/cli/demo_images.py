@@ -25,8 +25,8 @@ _FOLDER = Path(__file__).parent / "demo_pictures"
 _SIDE = 64
 _COLUMNS = 14
 """Of the terminal, per picture."""
-QUESTIONS = ("an animal of the sea", "something sweet to eat", "bad weather", "a tool")
-ASKED = ("strawberry", "frog", "police car")
+QUESTIONS = ("a smiling cat", "snow and clouds", "hammer and nails", "a fast train")
+ASKED = ("strawberry", "beating heart", "high-speed train")
 """Pictures that are asked for words."""
 
 
