@@ -22,7 +22,7 @@ Pillow = pytest.importorskip("PIL.Image")
 
 from embrief.engine import batch, media  # noqa: E402
 from embrief.engine.vision import VisionTower  # noqa: E402
-from embrief.facades import arguments  # noqa: E402
+from embrief.facades import forms  # noqa: E402
 from embrief.images import modes  # noqa: E402
 
 LEAST = 0.99999
@@ -51,24 +51,24 @@ def embedder(folder: Path) -> Iterator[Embedder]:
 
 
 def text_first(patch: Patch) -> None:
-    parts = arguments._parts
+    parts = forms.parts_of
 
     def turned(item: object) -> tuple[str | Image, ...] | None:
         found = parts(item)
         return None if found is None else tuple(sorted(found, key=lambda part: isinstance(part, Image)))
 
-    patch.setattr(arguments, "_parts", turned)
+    patch.setattr(forms, "parts_of", turned)
 
 
 def last_picture_first(patch: Patch) -> None:
-    parts = arguments._parts
+    parts = forms.parts_of
 
     def turned(item: object) -> tuple[str | Image, ...] | None:
         found = parts(item)
         shown = [part for part in found or () if isinstance(part, Image)]
         return None if found is None else (*shown[::-1], *found[len(shown) :])
 
-    patch.setattr(arguments, "_parts", turned)
+    patch.setattr(forms, "parts_of", turned)
 
 
 def positions(change: Callable[[int, Sequence[media.Picture]], np.ndarray]) -> Callable[[Patch], None]:
