@@ -67,8 +67,8 @@ def write_sheet(pictures: Pictures, split: Split, folder: Path) -> None:
     cells = np.round(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     rows = cells.reshape(-1, _SHEET_COLUMNS, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4)
     Image.fromarray(rows.reshape(-1, _SHEET_COLUMNS * SIDE, 3)).save(folder / "sheet.png", optimize=True)
-    names = [[pictures.emoji[place].label, learnt] for place, learnt in chosen]
-    (folder / "names.json").write_text(json.dumps(names, ensure_ascii=False, indent=0) + "\n", "utf-8")
+    names = [json.dumps([pictures.emoji[place].label, learnt], ensure_ascii=False) for place, learnt in chosen]
+    (folder / "names.json").write_text("[\n" + ",\n".join(names) + "\n]\n", "utf-8")
 
 
 def _single(pictures: Pictures, places: Sequence[int]) -> list[int]:

@@ -22,7 +22,7 @@ TRAINED = {"noto": "@iconify-json/noto@1.2.9", "noto-v1": "@iconify-json/noto-v1
 WATCHED = {"openmoji": "@iconify-json/openmoji@1.2.29"}
 """Looked at while settings were chosen, never trained on: CC-BY-SA-4.0."""
 HELD_OUT = {"twemoji": "@iconify-json/twemoji@1.2.5"}
-"""Looked at when all was chosen, never trained on: CC-BY-4.0."""
+"""Looked at to decide whether to go on, and when all was chosen; never trained on: CC-BY-4.0."""
 STYLES = {**TRAINED, **WATCHED, **HELD_OUT}
 _FLAGS = 9
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embrief.cli.naming import ConfigFile, given
-from embrief.cli.output import console, plain, print_table, table
+from embrief.cli.output import console, plain, print_line, print_table, table
 from embrief.cli.paths import expanded
 from embrief.config.offline import offline_models
 from embrief.errors import ArgumentError
@@ -64,16 +64,16 @@ def demo(
     Embeds the docstrings of this interpreter, stores them in Chroma and answers questions. With --images it does so
     with pictures that come with this package. With the default models nothing is downloaded.
     """
-    from embrief import Embedder, Reranker
-    from embrief.cli.demo_index import open_store
-    from embrief.evaluation.corpus import read_corpus
-
     if any(not question.strip() for question in ask or ()):
         raise ArgumentError("--ask is empty; ask for something, such as --ask 'copy a file'")
     if images:
         others = {"--reranker": reranker, "--limit": limit, "--folder": folder}
         _ask_pictures(ask or (), model, dim, instruction, device, top, others)
         return
+    from embrief import Embedder, Reranker
+    from embrief.cli.demo_index import open_store
+    from embrief.evaluation.corpus import read_corpus
+
     missing: tuple[str, ...] = ()
     if model is None:
         offline = offline_models()
@@ -93,13 +93,13 @@ def demo(
         with console(stderr=True).status("Reading the standard library"):
             entries = read_corpus(limit)
         taken = time.perf_counter() - start
-        _line(
+        print_line(
             out,
             f"Read      {len(entries):,} docstrings of Python {platform.python_version()} in {taken:.1f} s",
         )
         index = store.index(entries)
         _fill(out, index, embedder, len(entries))
-        _line(out, f"Stored    {'in ' + str(folder) if folder else 'in a temporary folder (--folder keeps it)'}")
+        print_line(out, f"Stored    {'in ' + str(folder) if folder else 'in a temporary folder (--folder keeps it)'}")
         for question in (*QUESTIONS, *(ask or ())):
             _answer(out, index, embedder, judge, question, top)
     if title := _hint(embedder.spec):
@@ -122,33 +122,28 @@ def _ask_pictures(
         raise ArgumentError(f"{given_too[0]} does nothing for pictures; leave it out, or --images")
     embedder = Embedder(model or TINY_VL_EMBEDDING, dim=dim, instruction=instruction, **given(device=device))
     out = console()
-    _line(out, "Pictures by words, words by pictures", "bold")
-    _line(out, f"Model     {embedder.spec.id}, {embedder.dim} values per vector")
+    print_line(out, "Pictures by words, words by pictures", "bold")
+    print_line(out, f"Model     {embedder.spec.id}, {embedder.dim} values per vector")
     show(out, embedder, ask, top)
     if embedder.spec.id == TINY_VL_EMBEDDING:
-        _line(out, "")
-        _line(
+        print_line(out, "")
+        print_line(
             out,
             "The tiny model knows drawings, and few of them. For photographs and pages (downloads 4.3 GB once):",
             "bold",
         )
-        _line(out, f"  embrief demo --images --model {_BETTER_VL}")
-
-
-def _line(out: Console, text: str, style: str | None = None) -> None:
-    # A long line is broken by the terminal, not by us: a command must survive being copied.
-    out.print(plain(text), style=style, soft_wrap=True)
+        print_line(out, f"  embrief demo --images --model {_BETTER_VL}")
 
 
 def _print_head(out: Console, embedder: Embedder, judge: Reranker | None, missing: tuple[str, ...]) -> None:
-    _line(out, "Ask the Python standard library", "bold")
-    _line(out, f"Model     {embedder.spec.id}, {embedder.dim} values per vector")
+    print_line(out, "Ask the Python standard library", "bold")
+    print_line(out, f"Model     {embedder.spec.id}, {embedder.dim} values per vector")
     if embedder.spec.lexical:
-        _line(out, "          lexical only: it compares spelling, not meaning", "yellow")
+        print_line(out, "          lexical only: it compares spelling, not meaning", "yellow")
     if missing:
-        _line(out, f"          for meaning: {install_command('demo')} (missing: {', '.join(missing)})", "yellow")
+        print_line(out, f"          for meaning: {install_command('demo')} (missing: {', '.join(missing)})", "yellow")
     if judge is not None:
-        _line(out, f"Reranker  {judge.spec.id}, on the best {CANDIDATES} of each question")
+        print_line(out, f"Reranker  {judge.spec.id}, on the best {CANDIDATES} of each question")
 
 
 def _fill(out: Console, index: DemoIndex, embedder: Embedder, total: int) -> None:
@@ -158,10 +153,10 @@ def _fill(out: Console, index: DemoIndex, embedder: Embedder, total: int) -> Non
 
     count = len(index.missing)
     if not count:
-        _line(out, f"Embedded  nothing: all {total:,} are stored from an earlier run")
+        print_line(out, f"Embedded  nothing: all {total:,} are stored from an earlier run")
         return
     if count > 600 and not is_quick(embedder.spec):
-        _line(out, "          this can take long without a GPU; --limit 600 takes fewer docstrings", "dim")
+        print_line(out, "          this can take long without a GPU; --limit 600 takes fewer docstrings", "dim")
     # Loading, and a download where there is one, is not embedding.
     embedder.load()
     start = time.perf_counter()
@@ -169,9 +164,9 @@ def _fill(out: Console, index: DemoIndex, embedder: Embedder, total: int) -> Non
         truncated = index.fill(embedder, bar.advance)
     taken = time.perf_counter() - start
     already = f", {total - count:,} were stored already" if count < total else ""
-    _line(out, f"Embedded  {count:,} in {taken:.1f} s ({count / taken:,.0f} texts/s with storing){already}")
+    print_line(out, f"Embedded  {count:,} in {taken:.1f} s ({count / taken:,.0f} texts/s with storing){already}")
     if truncated:
-        _line(
+        print_line(
             out,
             f"          {truncated:,} are longer than {embedder.max_tokens} tokens and lost their end",
             "yellow",
@@ -204,7 +199,7 @@ def _answer(
     out.print()
     print_table(out, shown)
     if embedder.spec.lexical and question == QUESTIONS[-1] and MISSED not in names:
-        _line(out, LEXICAL_MISS, "yellow")
+        print_line(out, LEXICAL_MISS, "yellow")
 
 
 def _hint(spec: EmbeddingSpec) -> str | None:
@@ -218,7 +213,7 @@ def _hint(spec: EmbeddingSpec) -> str | None:
 
 def _print_hint(out: Console, title: str) -> None:
     embedding, reranking = _BETTER
-    _line(out, "")
-    _line(out, title, "bold")
-    _line(out, f"  {install_command('demo,torch')}")
-    _line(out, f"  embrief demo --model {embedding} --reranker {reranking}")
+    print_line(out, "")
+    print_line(out, title, "bold")
+    print_line(out, f"  {install_command('demo,torch')}")
+    print_line(out, f"  embrief demo --model {embedding} --reranker {reranking}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embrief.cli.output import plain, print_table, table
+from embrief.cli.output import print_line, print_table, table
 from embrief.images.image import Image
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def show(out: Console, embedder: Embedder, ask: Sequence[str], top: int) -> None
     vectors = embedder.embed_documents([picture.image for picture in shown])
     taken = time.perf_counter() - start
     new = sum(not picture.learnt for picture in shown)
-    _line(out, f"Embedded  {len(shown)} pictures in {taken:.1f} s")
-    _line(out, f"          {new} of them, marked *, are of things that the tiny model never saw a picture of")
+    print_line(out, f"Embedded  {len(shown)} pictures in {taken:.1f} s")
+    print_line(out, f"          {new} of them, marked *, are of things that the tiny model never saw a picture of")
     for question in (*QUESTIONS, *ask):
         scores = vectors @ embedder.embed_query(question)
         best = np.argsort(-scores, kind="stable")[:top]
@@ -79,14 +79,10 @@ def show(out: Console, embedder: Embedder, ask: Sequence[str], top: int) -> None
         _named(out, picture, [(float(scores[place]), names[place]) for place in best])
 
 
-def _line(out: Console, text: str, style: str | None = None) -> None:
-    out.print(plain(text), style=style, soft_wrap=True)
-
-
 def _head(out: Console, text: str) -> None:
     # As a table's title it would be broken at the width of its columns.
     out.print()
-    _line(out, text, "bold")
+    print_line(out, text, "bold")
 
 
 def _found(out: Console, question: str, best: Sequence[tuple[float, Picture]]) -> None:

@@ -49,6 +49,11 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def print_line(out: Console, text: str, style: str | None = None) -> None:
+    """Print a line that the terminal breaks, and not this: a command must survive being copied."""
+    out.print(plain(text), style=style, soft_wrap=True)
+
+
 def size(count: float) -> str:
     """Return a number of bytes for people."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):

@@ -81,7 +81,17 @@ def _picture(path: str, folder: Path, where: str) -> Image:
     if not there:
         # A set comes from anywhere: it names no other file of this machine, not by a link either.
         raise ArgumentError(f"{where}: the image {path[:200]!r} is no file in the set's folder")
-    image = Image(file)
+    return decoded(file, where)
+
+
+def decoded(source: Path | bytes, where: str) -> Image:
+    """Return a picture that has been decoded once.
+
+    Raises:
+        ArgumentError: It cannot be; with its place.
+        MissingDependencyError: Pillow is not installed.
+    """
+    image = Image(source)
     try:
         _ = image.digest
     except MissingDependencyError:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from embrief.errors import ArgumentError, MissingDependencyError
+from embrief.evaluation import contents
 from embrief.evaluation.retrieval_set import RetrievalSet, make_set
-from embrief.images.image import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from embrief.facts.prompts import Content
+    from embrief.images.image import Image
 
 # As mteb's own loader calls them; the hub keeps a configuration called "default" in `data`.
 _QUERIES = ("queries", "query")
@@ -133,19 +134,11 @@ def _string(row: Mapping[str, Any], key: str, where: str) -> str | None:
 
 
 def _picture(cell: Any, where: str) -> Image:
-    """Return the picture of a cell, which has been decoded once."""
     data = cell.get("bytes") if isinstance(cell, Mapping) else cell
     if not isinstance(data, bytes):
         # A table comes from anywhere: it names no file of this machine.
         raise ArgumentError(f"{where} has an image without bytes; pictures are read from the table alone")
-    try:
-        image = Image(data)
-        _ = image.digest
-    except MissingDependencyError:
-        raise
-    except ArgumentError as error:
-        raise ArgumentError(f"{where}: {error}") from error
-    return image
+    return contents.decoded(data, where)
 
 
 def _judgements(

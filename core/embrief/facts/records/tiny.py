@@ -5,6 +5,7 @@ Trained by `examples/train_tiny`; the model cards beside the weights say on what
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from embrief.facts.records.qwen3 import EMBEDDING_PROMPTS, RERANK_TEMPLATE, RETRIEVAL
@@ -12,50 +13,43 @@ from embrief.facts.specs import EmbeddingPrompts, EmbeddingSpec, ImageSpec, Rera
 
 _FOLDER = Path(__file__).parent
 _SOURCE = "examples/train_tiny"
-# It knows English only.
-_PROMPTS = EmbeddingPrompts(
-    tasks=tuple(task for task in EMBEDDING_PROMPTS.tasks if task.name != "bitext_mining"),
-    instructed=EMBEDDING_PROMPTS.instructed,
-    default_instruction=EMBEDDING_PROMPTS.default_instruction,
+
+_EMBEDDING = EmbeddingSpec(
+    id="embrief/tiny-embedding",
+    # No files on the hub, hence a version of our own; a change of the weights needs a new one.
+    revision="v2",
+    license="apache-2.0",
+    architecture="qwen3",
+    parameters=7_144_960,
+    hidden_size=256,
+    dim=256,
+    mrl=range(32, 257),
+    max_tokens=512,
+    context=1024,
+    pooling="last",
+    padding_side="left",
+    # It knows English only.
+    prompts=EmbeddingPrompts(
+        tasks=tuple(task for task in EMBEDDING_PROMPTS.tasks if task.name != "bitext_mining"),
+        instructed=EMBEDDING_PROMPTS.instructed,
+        default_instruction=EMBEDDING_PROMPTS.default_instruction,
+    ),
+    final_token="<|endoftext|>",
+    verified=True,
+    aliases=("tiny-embedding",),
+    source=_SOURCE,
+    folder=_FOLDER / "tiny_embedding",
 )
 
 MODELS = (
-    EmbeddingSpec(
-        id="embrief/tiny-embedding",
-        # No files on the hub, hence a version of our own; a change of the weights needs a new one.
-        revision="v2",
-        license="apache-2.0",
-        architecture="qwen3",
-        parameters=7_144_960,
-        hidden_size=256,
-        dim=256,
-        mrl=range(32, 257),
-        max_tokens=512,
-        context=1024,
-        pooling="last",
-        padding_side="left",
-        prompts=_PROMPTS,
-        final_token="<|endoftext|>",
-        verified=True,
-        aliases=("tiny-embedding",),
-        source=_SOURCE,
-        folder=_FOLDER / "tiny_embedding",
-    ),
-    EmbeddingSpec(
+    _EMBEDDING,
+    # The same layers behind a tower for pictures.
+    replace(
+        _EMBEDDING,
         id="embrief/tiny-vl-embedding",
         revision="v1",
-        license="apache-2.0",
         architecture="qwen3_vl",
         parameters=8_999_776,
-        hidden_size=256,
-        dim=256,
-        mrl=range(32, 257),
-        max_tokens=512,
-        context=1024,
-        pooling="last",
-        padding_side="left",
-        prompts=_PROMPTS,
-        final_token="<|endoftext|>",
         modalities=("text", "image"),
         # Pictures were learnt alone and without a prompt, as squares of four tokens; longer ones get up to six.
         images=ImageSpec(
@@ -66,7 +60,6 @@ MODELS = (
             prompt="none",
         ),
         special_tokens="text",
-        verified=True,
         aliases=("tiny-vl-embedding",),
         source="examples/train_tiny_images",
         folder=_FOLDER / "tiny_vl_embedding",
