@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Never, Self
@@ -16,27 +15,21 @@ from embrief.cache.places import cache_file
 from embrief.config.names import default_name
 from embrief.errors import (
     ArgumentError,
-    BackendError,
-    IndexedError,
     TruncationWarning,
     placed,
     warn,
 )
 from embrief.facades import arguments, forms
 from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
-from embrief.facades.progress import Progress, progress_bar
+from embrief.facades.progress import Run, bar_of
+from embrief.facades.rendering import count_image_tokens, rendered_as
 from embrief.facades.streaming import Block, ablocks, blocks
 from embrief.facts.prompts import (
-    Around,
     PromptChoice,
     Rendered,
     RenderedTexts,
-    Source,
     active_task,
-    beside_pictures,
     check_choice,
-    document_template,
-    query_template,
 )
 from embrief.facts.space import UNKNOWN_POOLING, VectorSpace
 from embrief.facts.specs import EmbeddingSpec, Role, SpecialTokens, Truncate
@@ -46,13 +39,14 @@ from embrief.files.weights import COMMIT
 from embrief.serving.jobs import Request
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
     from embrief.cache.options import CacheOptions
     from embrief.cache.store import Store, Tally
+    from embrief.facades.progress import Progress
     from embrief.facts.prompts import Content, Input
     from embrief.facts.specs import ModelSpec
     from embrief.runtimes.base import Output, RuntimeOptions, Token
@@ -378,60 +372,7 @@ class Embedder(Facade[EmbeddingSpec]):
         call: PromptChoice,
         titles: Sequence[str | None] | None,
     ) -> Sequence[Rendered]:
-        found = self._with_prompts(spec, texts, role, call, titles)
-        form = "around" if spec.images is None else spec.images.prompt
-        if form == "around":
-            return found
-        choice = call if call.given else self._settings.prompt_choice
-        pictured = [index for index, item in enumerate(texts) if not isinstance(item, str)]
-        if form == "none" and role == "query" and choice.instruction and pictured:
-            raise ArgumentError(
-                f"the query at index {pictured[0]} has pictures, and the prompt of {spec.id}, which would hold "
-                f"instruction={choice.instruction!r}, is not put beside pictures; leave it out, or pass instruction=''",
-                index=pictured[0],
-            )
-        return beside_pictures(found, form)
-
-    def _with_prompts(
-        self,
-        spec: EmbeddingSpec,
-        texts: Sequence[Content],
-        role: Role,
-        call: PromptChoice,
-        titles: Sequence[str | None] | None,
-    ) -> Sequence[Rendered]:
-        default = self._settings.prompt_choice
-        if role not in ("query", "document"):
-            raise ArgumentError(f"role={role!r} is not known; use 'query' or 'document'")
-        arguments.optional_text(call.instruction, "instruction")
-        arguments.optional_text(call.task, "task")
-        check_choice(spec.prompts, call, model=spec.id)
-        mark = spec.images.mark if spec.images is not None else ""
-        if role == "query":
-            if call.instruction is not None and call.task is not None:
-                raise ArgumentError(
-                    f"instruction={call.instruction!r} and task={call.task!r} both say what this query is for; give one"
-                )
-            if titles is not None:
-                raise ArgumentError("titles belong to documents; a query has none")
-            around, source = query_template(spec.prompts, call, default, model=spec.id)
-            return RenderedTexts(texts, around, replace(source, image_mark=mark) if mark else source)
-        if call.instruction is not None:
-            raise ArgumentError(
-                f"instruction={call.instruction!r} is for queries; documents are embedded once for all instructions"
-            )
-        applies = active_task(spec.prompts, call, default, model=spec.id)
-        other = None if applies is spec.prompts.tasks[0] else applies.name
-        plain = Source("document", task=other, image_mark=mark)
-        if titles is None:
-            return RenderedTexts(texts, applies.document, plain)
-        found: list[Rendered] = []
-        for index, (text, title) in enumerate(zip(texts, arguments.titles(titles, len(texts)), strict=True)):
-            around = document_template(applies, title, model=spec.id, index=index)
-            source = replace(plain, title=title) if title else plain
-            written = around.written if isinstance(around, Around) else ()
-            found.append(Rendered(around.head, text, around.tail, source, written))
-        return found
+        return rendered_as(role, texts, spec, call, self._settings.prompt_choice, titles)
 
     def encode(
         self,
@@ -478,7 +419,7 @@ class Embedder(Facade[EmbeddingSpec]):
         spec, settings = self.spec, self._settings
         items = arguments.contents(texts, "texts", spec, start=start)
         self._check_images(items, "texts", start)
-        image_tokens = self._image_tokens(items, spec)
+        image_tokens = count_image_tokens(items, spec, settings.max_pixels)
         with placed(range(start, start + len(items))):
             rendered = self._render(spec, items, role, call, titles)
         if self._shared.renders == "server":
@@ -494,7 +435,7 @@ class Embedder(Facade[EmbeddingSpec]):
         space, dim = self._space(spec, call), self._dim(spec)
         distinct, order = _merged(rendered)
         del rendered, items
-        shown = _Shown(progress, order, start)
+        shown = Run(progress, order, start)
         options = replace(self._options(spec, dim), on_progress=shown.advance if progress else None)
 
         def finish(output: Output | None) -> EmbeddingResult:
@@ -516,16 +457,6 @@ class Embedder(Facade[EmbeddingSpec]):
             return EmbeddingResult(vectors, counts, truncated, space, output.answered_by, image_tokens)
 
         return Plan(Request(distinct, options, urgent=role == "query"), finish, shown)
-
-    def _image_tokens(self, items: Sequence[Content], spec: EmbeddingSpec) -> NDArray[np.int64] | None:
-        if (images := spec.images) is None:
-            return None
-        counts = np.zeros(len(items), np.int64)
-        for place, item in enumerate(items):
-            if not isinstance(item, str):
-                sizes = [part.size for part in item if not isinstance(part, str)]
-                counts[place] = sum(images.tokens(*size, self._settings.max_pixels) for size in sizes)
-        return counts
 
     def encode_dims(
         self,
@@ -665,7 +596,7 @@ class Embedder(Facade[EmbeddingSpec]):
         """
         found = blocks(texts, titles)
         self._check_stream(task, progress)
-        return self._iter_blocks(found, _bar(texts, progress), task)
+        return self._iter_blocks(found, bar_of(texts, progress), task)
 
     def _iter_blocks(
         self, found: Iterator[Block], bar: AbstractContextManager[Progress], task: str | None
@@ -686,7 +617,7 @@ class Embedder(Facade[EmbeddingSpec]):
         progress: bool = False,
     ) -> AsyncIterator[Vector]:
         """`iter_documents` without blocking the event loop, except while an ordinary iterable makes its next text."""
-        return self._aiter_blocks(ablocks(texts, titles), _bar(texts, progress), task, progress)
+        return self._aiter_blocks(ablocks(texts, titles), bar_of(texts, progress), task, progress)
 
     async def _aiter_blocks(
         self, found: AsyncIterator[Block], bar: AbstractContextManager[Progress], task: str | None, progress: bool
@@ -901,12 +832,6 @@ def _tally() -> Tally:
     return Tally()
 
 
-def _bar(texts: object, progress: bool) -> AbstractContextManager[Progress]:
-    if not progress:
-        return nullcontext(Progress())
-    return progress_bar(len(texts) if isinstance(texts, Sized) else None)
-
-
 def _merged(rendered: Sequence[Rendered]) -> tuple[Sequence[Rendered], NDArray[np.int64]]:
     """Return the distinct ones among texts, and the place of each text there."""
     rows: dict[Any, int] = {}
@@ -920,30 +845,3 @@ def _longest(inputs: Sequence[Rendered]) -> range:
     """Return the place of the longest input, as a range that is empty without inputs."""
     first = max(range(len(inputs)), key=lambda place: len(inputs[place].head) + len(inputs[place].body), default=0)
     return range(first, min(first + 1, len(inputs)))
-
-
-class _Shown:
-    """Around a run: the progress bar, and errors with the caller's index instead of the index among distinct texts."""
-
-    def __init__(self, progress: bool, order: NDArray[np.int64], start: int) -> None:
-        self._order, self._start = order, start
-        self._bar = progress_bar(int(order.max(initial=-1)) + 1) if progress else nullcontext(Progress())
-        self._shown = Progress()
-
-    def advance(self, count: int) -> None:
-        """Note that texts are done."""
-        self._shown.advance(count)
-
-    def __enter__(self) -> None:
-        self._shown = self._bar.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.__exit__(kind, error, trace)
-        first = np.unique(self._order, return_index=True)[1] + self._start
-        if isinstance(error, IndexedError):
-            error.place(first.tolist())
-        if isinstance(error, BackendError) and error.answered is not None:
-            end = self._start + len(self._order)
-            error.tell(int(first[error.answered]) if error.answered < len(first) else end, end)
