@@ -258,7 +258,6 @@ def test_in_small_blocks_the_features_are_the_same(folder: Path, monkeypatch: py
     due = features()
     monkeypatch.setattr(seeing, "_BLOCK", 50)
     monkeypatch.setattr(seeing, "_TOGETHER", 700)
-    monkeypatch.setattr(seeing, "_SCORES", 1)
     torch.testing.assert_close(features(), due, atol=1e-5, rtol=0)
 
 

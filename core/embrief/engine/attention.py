@@ -17,6 +17,8 @@ _COPIED = 2**23
 """Values of keys, and as many of values, that are laid out anew at a time; prefixes are repeated for each sequence."""
 _KEPT_MASK = 2**16
 """Entries of the largest mask that is kept for the next batch."""
+_LONG = 2048
+"""Keys from which on torch's fusion takes a fifth less time if each head's are next to each other."""
 _LANE = 32
 """Keys are filled up to a multiple of this: on CPUs the softmax of other widths takes two to eight times as long."""
 
@@ -48,6 +50,9 @@ def attend(
     n, queries, heads, _ = q.shape
     # On CPUs in float32: for bfloat16 oneDNN makes code for every shape and keeps it, up to a gigabyte.
     cpu = q.device.type == "cpu"
+    if cpu and not causal and before is None and (window is None or k.shape[1] <= window):
+        _unmasked(q, k, v, out)
+        return
     dtype = torch.float32 if cpu else q.dtype
     keys = k.shape[1] + (len(before[0]) if before is not None else 0)
     first = keys - queries
@@ -95,6 +100,18 @@ def _products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Ten
         scores.view(-1, rows, width).add_(mask)
     mixed = torch.bmm(scores.softmax(-1), v.flatten(0, 1))
     return mixed.view(n, kv_heads, fold, rows, dim).permute(0, 3, 1, 2, 4).reshape(n, rows, heads, dim)
+
+
+def _unmasked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor) -> None:
+    """Where nothing is hidden torch's fusion is the fastest on CPUs too, and needs no filling."""
+    together = max(1, _COPIED // max(q[0].numel(), k[0].numel()))
+    for start in range(0, len(q), together):
+        part = slice(start, start + together)
+        asked, keys, values = (one[part].transpose(1, 2).float() for one in (q, k, v))
+        if k.shape[1] >= _LONG:
+            asked, keys, values = (one.contiguous() for one in (asked, keys, values))
+        found = F.scaled_dot_product_attention(asked, keys, values, scale=1.0, enable_gqa=q.shape[2] != k.shape[2])
+        out[part] = found.transpose(1, 2)
 
 
 def _fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -191,14 +191,8 @@ class PooledVisionTower:
         mixed = torch.empty_like(q)
         for start, count, length in neighbours(grids):
             part = slice(start, start + count * length)
-            each = self._packing.heads_together(length, model.kv_heads)
-            group = model.heads // model.kv_heads
-            for first in range(0, model.kv_heads, each):
-                own = slice(first, first + each)
-                asking = slice(own.start * group, own.stop * group)
-                asked, out = (one[part].view(count, length, model.heads, dim)[:, :, asking] for one in (q, mixed))
-                held = (one[part].view(count, length, model.kv_heads, dim)[:, :, own] for one in (k, v))
-                attend(asked, *held, causal=False, window=None, out=out)
+            asked, keys, values, out = (one[part].view(count, length, *one.shape[1:]) for one in (q, k, v, mixed))
+            attend(asked, keys, values, causal=False, window=None, out=out)
         for rows in blocks(len(x), self._packing.block):
             x[rows] += self._normed(layer.products["o"](mixed[rows].flatten(1)), layer.norms[1])
 

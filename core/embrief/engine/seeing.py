@@ -18,9 +18,6 @@ _TOGETHER = 4096
 """Patches of pictures that are computed side by side; a larger picture runs alone."""
 _CUDA_BLOCK, _CUDA_TOGETHER = 16384, 32768
 """The same on an NVIDIA GPU."""
-_SCORES = 2**19
-"""Attention scores in memory at a time: of large pictures fewer heads side by side, each for so many patches that
-reading its keys pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +43,8 @@ class Packing:
 
     def __init__(self, device: str) -> None:
         """Choose for a device."""
-        self._cuda = device.startswith("cuda")
-        self.block, self._together = (_CUDA_BLOCK, _CUDA_TOGETHER) if self._cuda else (_BLOCK, _TOGETHER)
+        cuda = device.startswith("cuda")
+        self.block, self._together = (_CUDA_BLOCK, _CUDA_TOGETHER) if cuda else (_BLOCK, _TOGETHER)
 
     def run(
         self,
@@ -70,12 +67,6 @@ class Packing:
             for place, part in zip(places, features, strict=True):
                 found[place] = part
         return [part for part in found if part is not None]
-
-    def heads_together(self, length: int, heads: int) -> int:
-        """Return how many of all heads attend at a time in a picture of so many patches."""
-        if self._cuda:
-            return heads
-        return max(1, min(heads, _SCORES // (min(length, _BLOCK) * length)))
 
 
 def _bounded(grids: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:

@@ -206,12 +206,8 @@ class VisionTower:
         mixed = torch.empty_like(q)
         for start, count, length in neighbours(grids):
             part = slice(start, start + count * length)
-            same = (count, length, *shape[1:])
-            each = self._packing.heads_together(length, model.heads)
-            for first in range(0, model.heads, each):
-                heads = slice(first, first + each)
-                asked, keys, values, out = (one[part].view(same)[:, :, heads] for one in (q, k, v, mixed))
-                attend(asked, keys, values, causal=False, window=None, out=out)
+            asked, keys, values, out = (one[part].view(count, length, *shape[1:]) for one in (q, k, v, mixed))
+            attend(asked, keys, values, causal=False, window=None, out=out)
         for rows in blocks(len(x), self._packing.block):
             x[rows] = layer.output(mixed[rows].view(-1, model.hidden_size), x[rows])
 
