@@ -145,6 +145,46 @@ def test_workloads_with_pictures_hold_what_they_say(folder):
     assert mixed.part([1]).inputs == [(mixed.shown[1], mixed.texts[1])]
 
 
+def test_no_picture_is_timed_twice(folder, tmp_path, monkeypatch):
+    """The engine computes equal pictures once: in a second round the text model alone would be timed."""
+    pytest.importorskip("transformers.models.qwen3_vl")
+    pytest.importorskip("PIL")
+    from embrief.bench import measure
+    from embrief.engine.seen import SeenPictures
+
+    computed = []
+    begin = SeenPictures.__init__
+
+    def watched(self, compute):
+        def counted(pixels):
+            computed.append(len(pixels))
+            return compute(pixels)
+
+        begin(self, counted)
+
+    monkeypatch.setattr(SeenPictures, "__init__", watched)
+    monkeypatch.setattr(measure, "_native", lambda device: "float32")
+    out = str(tmp_path / "r.json")
+    done = bench(folder, "--only", "photos", "--dtype", "float32", "--repeats", "3", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert computed[-3:] == [2, 2, 2]
+
+
+def test_pictures_of_each_turn_differ_in_what_the_model_sees():
+    pytest.importorskip("PIL")
+    from embrief.bench.pictures import made, unseen
+    from embrief.bench.workloads import Workload
+    from embrief.facts.records.qwen3_vl import IMAGES
+    from embrief.images.patches import fit
+
+    page = made((1754, 1240), 0)
+    work = Workload("document", ("", "a text"), ("", ""), ((1,), (1,)), shown=(page, None))
+    turns = [unseen(work, turn) for turn in (0, 1, 2, 200, 201)]
+    assert turns[0] is work
+    assert all(turn.shown[1] is None for turn in turns)
+    assert len({fit(turn.shown[0].pixels, IMAGES.fitted(1754, 1240)).tobytes() for turn in turns}) == 5
+
+
 def test_without_pillow_the_rows_with_pictures_are_left_out_and_say_so(folder, tmp_path, monkeypatch):
     from embrief.bench import execute
 

@@ -85,6 +85,7 @@ def measure_beside(bench: Bench, model: Checkpoint, work: Workload, rounds: int)
     default = (PlainReranker if pairs else PlainEmbedder)(model.folder, None, bench.device)
     open_runners: list[Runner] = [default]
     missing: dict[str, str] = {}
+    turns = [work] * rounds
     calls: dict[str, Callable[[], Result]] = {}
     ours = f"embrief {_SHORT_NAMES.get(bench.native, bench.native)}"
     theirs = f"ST {_SHORT_NAMES.get(default.dtype, default.dtype)}, batch {DEFAULT_BATCH}"
@@ -94,13 +95,13 @@ def measure_beside(bench: Bench, model: Checkpoint, work: Workload, rounds: int)
             own = bench.own(model, dtype, missing)
             if own is not None:
                 open_runners.append(own)
-                bench.join(calls, f"embrief {_SHORT_NAMES.get(dtype, dtype)}", own.run, work, missing)
-        bench.join(calls, theirs, partial(default.run, batch_size=DEFAULT_BATCH), work, missing)
+                bench.join(calls, f"embrief {_SHORT_NAMES.get(dtype, dtype)}", own.run, turns, missing)
+        bench.join(calls, theirs, partial(default.run, batch_size=DEFAULT_BATCH), turns, missing)
         for variant in variants():
             runner = _open(variant, bench, model, missing)
             if runner is not None:
                 open_runners.append(runner)
-                bench.join(calls, variant.name, runner.run, work, missing)
+                bench.join(calls, variant.name, runner.run, turns, missing)
         timings = interleave(calls, rounds)
     finally:
         for open_runner in open_runners:

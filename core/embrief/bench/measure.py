@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from embrief.bench.accuracy import compare_to
 from embrief.bench.beside import measure_beside, measure_starts
 from embrief.bench.ceiling import measure_ceiling
 from embrief.bench.fresh import Started, measure_fresh
-from embrief.bench.pictures import TransformersModel, build_pictures
+from embrief.bench.pictures import TransformersModel, build_pictures, unseen
 from embrief.bench.runners import (
     DEFAULT_BATCH,
     EmbriefEmbedder,
@@ -46,6 +46,8 @@ BATCH_SIZES = {"cpu": (1, 8, DEFAULT_BATCH), "gpu": (8, DEFAULT_BATCH, 128, 512)
 """What is tried to find sentence-transformers' best."""
 LEAST_WRAPPER_ROUNDS = 5
 """A wrapper costs a few thousandths of a call; fewer rounds would show noise."""
+_WARM_UP = 200
+"""Turns before the clock starts, which have pictures of their own."""
 _HITS = 20
 """Calls with one text that is in the cache."""
 _SHORT_NAMES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
@@ -179,6 +181,7 @@ class Bench:
             plain_kind, them = TransformersModel, "transformers"
         default = plain_kind(model.folder, None, self.device)
         open_runners: list[Runner] = [default]
+        turns = [unseen(work, turn) for turn in range(rounds)]
         calls: dict[str, Callable[[], Result]] = {}
         try:
             check_ids(work, default)
@@ -193,17 +196,17 @@ class Bench:
                 own = self.own(model, dtype, missing)
                 if own is not None:
                     open_runners.append(own)
-                    self.join(calls, embrief_name(dtype), own.run, work, missing)
+                    self.join(calls, embrief_name(dtype), own.run, turns, missing)
             size = DEFAULT_BATCH if work.singly else _best_batch(fast, work, self.device)
             names = plain_name(default.dtype, DEFAULT_BATCH, them), plain_name(self.native, size, them)
             # Before and after what it is compared with.
             self.ceiling(row)
             fast.run(work.warm_up())
             if fast is default:
-                calls[names[0]] = partial(default.run, work, DEFAULT_BATCH)
+                calls[names[0]] = _in_turns(partial(default.run, batch_size=DEFAULT_BATCH), turns)
             else:
-                self.join(calls, names[0], partial(default.run, batch_size=DEFAULT_BATCH), work, missing)
-            calls[names[1]] = partial(fast.run, work, size)
+                self.join(calls, names[0], partial(default.run, batch_size=DEFAULT_BATCH), turns, missing)
+            calls[names[1]] = _in_turns(partial(fast.run, batch_size=size), turns)
             timings = interleave(calls, rounds)
         finally:
             for runner in open_runners:
@@ -245,10 +248,19 @@ class Bench:
         calls: dict[str, Callable[[], Result]],
         name: str,
         run: Callable[[Workload], Result],
-        work: Workload,
+        turns: Sequence[Workload],
         missing: dict[str, str],
     ) -> None:
-        """Warm a library up and let it take part, or note that it would take longer than the limit."""
+        """Warm a library up and let it take part, or note that it would take longer than the limit.
+
+        Args:
+            calls: Gets what runs the next turn.
+            name: What the library is called.
+            run: The library.
+            turns: What it runs in each round.
+            missing: Gets why it takes no part.
+        """
+        work = turns[0]
         seconds = expected_seconds(run, work)
         if seconds > self.settings.limit:
             missing[name] = (
@@ -256,8 +268,8 @@ class Bench:
                 f"{self.settings.limit:,.0f} s"
             )
             return
-        run(work.warm_up())
-        calls[name] = partial(run, work)
+        run(unseen(work.warm_up(), _WARM_UP))
+        calls[name] = _in_turns(run, turns)
 
     def own(self, model: Checkpoint, dtype: str, missing: dict[str, str]) -> EmbriefEmbedder | EmbriefReranker | None:
         """Load embrief, or note why it cannot run in this number format."""
@@ -272,7 +284,7 @@ class Bench:
         """Run a library once, after its warm-up, and free it."""
         timing = Timing()
         try:
-            runner.run(work.warm_up())
+            runner.run(unseen(work.warm_up(), _WARM_UP))
             timing.result = measure(partial(runner.run, work, batch_size), timing)
         finally:
             runner.close()
@@ -397,9 +409,14 @@ def expected_seconds(run: Callable[[Workload], Result], work: Workload) -> float
     order = sorted(range(len(work.ids)), key=lambda place: len(work.ids[place]))
     one = work.part([order[len(order) // 2]])
     timing = Timing()
-    run(one)
-    measure(partial(run, one), timing)
+    run(unseen(one, _WARM_UP))
+    measure(partial(run, unseen(one, _WARM_UP + 1)), timing)
     return timing.median * work.tokens / one.tokens
+
+
+def _in_turns(run: Callable[[Workload], Result], turns: Sequence[Workload]) -> Callable[[], Result]:
+    left = iter(turns)
+    return lambda: run(next(left))
 
 
 def _native(device: str) -> str:
@@ -423,7 +440,9 @@ def _best_batch(runner: Plain, work: Workload, device: str) -> int:
     """Return the batch size that is fastest: on a sample, or on a GPU on all texts, which fill it only together."""
     on_cpu = device == "cpu"
     sizes = BATCH_SIZES["cpu" if on_cpu else "gpu"]
-    sample = work.sample(max(16, len(work.texts) // 4)) if on_cpu else work
+    # Pictures take long each.
+    least = 4 if work.shown else 16
+    sample = work.sample(max(least, len(work.texts) // 4)) if on_cpu else work
     timings = interleave({str(size): partial(runner.run, sample, size) for size in sizes}, 2)
     return min(sizes, key=lambda size: min(timings[str(size)].seconds))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,23 @@ def made(size: tuple[int, int], seed: int) -> Image:
     coarse = numbers.integers(0, 200, (-(-height // _COARSE), -(-width // _COARSE), 3))
     whole = np.kron(coarse, np.ones((_COARSE, _COARSE, 1), np.int64))[:height, :width]
     return Image((whole + numbers.integers(0, 56, (height, width, 3))).astype(np.uint8))
+
+
+def unseen(work: Workload, turn: int) -> Workload:
+    """Return a workload with other pictures in each turn, as large as these: the engine computes equal ones once.
+
+    Args:
+        work: The workload; one without pictures stays as it is.
+        turn: 0 leaves the pictures as they are.
+    """
+    return work if turn == 0 else replace(work, shown=tuple(image and _marked(image, turn) for image in work.shown))
+
+
+def _marked(image: Image, turn: int) -> Image:
+    pixels = image.pixels.copy()
+    # Larger than a pixel, so that it is there when the picture has been made smaller.
+    pixels[:_COARSE, :_COARSE] = (turn % 256, 255, 0)
+    return Image(pixels)
 
 
 def spelled(prompts: Sequence[str], shown: Sequence[Image | None], spec: ImageSpec) -> str:
