@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from embrief.images.patches import patches
+
 from .conftest import randomize_norms, save_tokenizer, train_tokenizer, write_json, write_modules
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embrief.facts.specs import ImageSpec
 
 VISION_SPECIALS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 HIDDEN_SIZE = 48
-ORACLE = (5, 23)
-"""The release of transformers that vectors of pictures are compared with."""
 
 
-def need_oracle() -> None:
-    """Skip where transformers is an older one: the lowest gives other vectors of the same checkpoint."""
-    import transformers
+def model_inputs(model: Any, ids: Sequence[int], pad: int, shown: Sequence[NDArray[np.uint8]], spec: ImageSpec) -> Any:
+    """Arguments of transformers' model for one row of ids, with fitted pictures where `pad` stands."""
+    import torch
 
-    if tuple(map(int, transformers.__version__.split(".")[:2])) < ORACLE:
-        pytest.skip(f"transformers {transformers.__version__} is older than the one that pictures are compared with")
+    row = torch.tensor([ids])
+    # Without a mask some older releases take a picture's tokens, which share a place in time, for rows of their own.
+    found: dict[str, Any] = {"input_ids": row, "attention_mask": torch.ones_like(row), "use_cache": False}
+    if shown:
+        values = [patches(one, patch=spec.patch, merge=spec.merge, mean=spec.mean, std=spec.std) for one in shown]
+        found |= {
+            "pixel_values": torch.from_numpy(np.concatenate(values)),
+            "image_grid_thw": torch.tensor(
+                [(1, one.shape[0] // spec.patch, one.shape[1] // spec.patch) for one in shown]
+            ),
+        }
+        # Older releases find the pictures themselves.
+        if "mm_token_type_ids" in inspect.signature(model.forward).parameters:
+            found["mm_token_type_ids"] = (row == pad).int()
+    return found
 
 
 INSTRUCTION = "Represent the user's input."

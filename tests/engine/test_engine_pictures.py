@@ -13,9 +13,9 @@ import pytest
 from embrief import Embedder, Image, Reranker
 from embrief.errors import ArgumentError, InputTooLongError, TruncationWarning
 from embrief.facts.records.qwen3_vl import IMAGES, RERANK_INSTRUCTION, RERANK_TEMPLATE
-from embrief.images.patches import fit, patches
+from embrief.images.patches import fit
 
-from ..vision_models import CHAT_TEMPLATE, need_oracle
+from ..vision_models import CHAT_TEMPLATE, model_inputs
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -50,7 +50,6 @@ class Oracle:
     def __init__(self, folder: Path, kind: str) -> None:
         from tokenizers import Tokenizer
 
-        need_oracle()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.model = getattr(transformers, kind).from_pretrained(folder, dtype=torch.float32).eval()
 
@@ -63,17 +62,9 @@ class Oracle:
 
     def last(self, ids: list[int], shown: Sequence[np.ndarray]) -> np.ndarray:
         """What the model gives for the last token."""
-        row = torch.tensor([ids])
-        more = {}
-        if shown:
-            values = [patches(one, patch=16, merge=2, mean=IMAGES.mean, std=IMAGES.std) for one in shown]
-            more = {
-                "pixel_values": torch.from_numpy(np.concatenate(values)),
-                "image_grid_thw": torch.tensor([(1, one.shape[0] // 16, one.shape[1] // 16) for one in shown]),
-                "mm_token_type_ids": (row == self.tokenizer.token_to_id("<|image_pad|>")).int(),
-            }
+        pad = self.tokenizer.token_to_id("<|image_pad|>")
         with torch.inference_mode():
-            found = self.model(input_ids=row, use_cache=False, **more)
+            found = self.model(**model_inputs(self.model, ids, pad, shown, IMAGES))
         states = found.logits if hasattr(found, "logits") else found.last_hidden_state
         return states[0, -1].double().numpy()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ from embrief import Embedder, EmbriefError, Image, ModelMismatchError, Reranker
 from embrief.engine.description import UnsupportedError, describe
 from embrief.facts.records.qwen3_vl import IMAGES
 from embrief.files.json_files import JsonObject, read_object
-from embrief.images.patches import fit, patches
+from embrief.images.patches import fit
 
-from ..vision_models import INSTRUCTION, edited, need_oracle
+from ..vision_models import INSTRUCTION, edited, model_inputs
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers.models.qwen3_vl")
@@ -98,22 +97,11 @@ def oracle(folder: Path, prompt: str, shown: Sequence[Pixels], dtype: str, kind:
     """What transformers' model has at the last token of a prompt."""
     from tokenizers import Tokenizer
 
-    need_oracle()
     model = transformers_model(folder, dtype, kind)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    ids = torch.tensor([tokenizer.encode(prompt).ids])
-    more = {}
-    if shown:
-        rows = [patches(one, patch=16, merge=2, mean=IMAGES.mean, std=IMAGES.std) for one in shown]
-        more = {
-            "pixel_values": torch.from_numpy(np.concatenate(rows)),
-            "image_grid_thw": torch.tensor([(1, one.shape[0] // 16, one.shape[1] // 16) for one in shown]),
-        }
-        # Releases before it find the pictures themselves.
-        if "mm_token_type_ids" in inspect.signature(model.forward).parameters:
-            more["mm_token_type_ids"] = (ids == tokenizer.token_to_id("<|image_pad|>")).int()
+    ids, pad = tokenizer.encode(prompt).ids, tokenizer.token_to_id("<|image_pad|>")
     with torch.inference_mode():
-        found = model(input_ids=ids, use_cache=False, **more)
+        found = model(**model_inputs(model, ids, pad, shown, IMAGES))
     return (found.logits if kind != "AutoModel" else found.last_hidden_state)[0, -1].float()
 
 

@@ -14,9 +14,10 @@ from embrief.cli.demo_images import Picture, pictures
 from embrief.errors import ArgumentError, ModelMismatchError
 from embrief.facts.records import TINY_EMBEDDING, TINY_VL_EMBEDDING
 from embrief.facts.specs import EmbeddingSpec
-from embrief.images.patches import fit, patches
+from embrief.files import folders
+from embrief.images.patches import fit
 
-from ..vision_models import need_oracle
+from ..vision_models import model_inputs
 
 pytest.importorskip("PIL")
 pytest.importorskip("torch")
@@ -83,7 +84,6 @@ def whole(spec: EmbeddingSpec, folder: Path) -> Path:
 
 def test_pictures_have_the_vectors_of_transformers(spec, embedder, shown, tmp_path):
     torch = pytest.importorskip("torch")
-    need_oracle()
     from tokenizers import Tokenizer
     from transformers import AutoModel
 
@@ -95,18 +95,11 @@ def test_pictures_have_the_vectors_of_transformers(spec, embedder, shown, tmp_pa
     images.append(np.kron(images[0][:32], np.ones((3, 2, 1), np.uint8)))
     for pixels, ours in zip(images, embedder.embed_documents([Image(pixels) for pixels in images]), strict=True):
         seen = fit(pixels, spec.images.fitted(*pixels.shape[:2]))
-        grid = (1, seen.shape[0] // 16, seen.shape[1] // 16)
-        pads = "<|image_pad|>" * (grid[1] * grid[2] // 4)
-        row = torch.tensor([tokenizer.encode(f"<|vision_start|>{pads}<|vision_end|>").ids])
-        values = patches(seen, patch=16, merge=2, mean=spec.images.mean, std=spec.images.std)
+        pads = "<|image_pad|>" * (seen.shape[0] * seen.shape[1] // 1024)
+        ids = tokenizer.encode(f"<|vision_start|>{pads}<|vision_end|>").ids
         with torch.inference_mode():
-            states = model(
-                input_ids=row,
-                pixel_values=torch.from_numpy(values),
-                image_grid_thw=torch.tensor([grid]),
-                mm_token_type_ids=(row == tokenizer.token_to_id("<|image_pad|>")).int(),
-                use_cache=False,
-            ).last_hidden_state
+            inputs = model_inputs(model, ids, tokenizer.token_to_id("<|image_pad|>"), [seen], spec.images)
+            states = model(**inputs).last_hidden_state
         theirs = torch.nn.functional.normalize(states[0, -1].double(), dim=-1).numpy()
         assert theirs @ ours > 0.9999999
     other = Embedder(folder, like=spec.id, dtype="float32", device="cpu")
@@ -165,3 +158,15 @@ def test_another_folder_may_not_take_the_text_model(spec, tmp_path):
     index.write_text(json.dumps(found), "utf-8")
     with pytest.raises(ModelMismatchError, match="must lie in its folder"):
         Embedder(folder).load()
+
+
+def test_installed_files_may_be_links(spec, embedder, tmp_path, monkeypatch):
+    # As installers that keep one copy of each package put them.
+    for folder in (spec.folder, spec.folder.parent / "tiny_embedding"):
+        for file in (path for path in folder.rglob("*") if path.is_file()):
+            link = tmp_path / folder.name / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+    monkeypatch.setattr(folders, "_OWN", tmp_path.resolve())
+    with Embedder(tmp_path / spec.folder.name, like=spec.id, dtype="float32", device="cpu") as linked:
+        assert np.abs(linked.embed_query("cat") - embedder.embed_query("cat")).max() == 0
