@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="train_tiny_images", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="where downloads, steps and the model are kept")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--start", type=Path, help="the tower.safetensors of an earlier training, to begin with")
     parser.add_argument("--minutes", type=float, default=75.0, help="how long to train in this call at most")
     parser.add_argument(
         "--measure", choices=("watched", "held-out"), help="print how much is found, of what was kept apart for this"
@@ -48,7 +49,11 @@ def main() -> None:
     embedder = Embedder(TEXT, device="cpu", dtype="float32")
     folder = Path(str(embedder.info()["folder"]))
     training = learn.Training(
-        learn.lessons(drawn, split, embedder), _text_model(folder), steps=options.steps, seed=SEED
+        learn.lessons(drawn, split, embedder),
+        _text_model(folder),
+        steps=options.steps,
+        seed=SEED if options.start is None else SEED + 1,
+        start=None if options.start is None else publish.read(options.start),
     )
     print(f"{len(split.emoji):,} emoji and {len(split.icons):,} icons", flush=True)
     began = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,9 @@ def keywords(item: Named) -> str:
 class Training:
     """A tower on its way, with all that the next step needs."""
 
-    def __init__(self, found: Lessons, text: TextModel, *, steps: int, seed: int) -> None:
+    def __init__(
+        self, found: Lessons, text: TextModel, *, steps: int, seed: int, start: Mapping[str, Tensor] | None
+    ) -> None:
         """Begin.
 
         Args:
@@ -89,6 +91,7 @@ class Training:
             text: What reads the tower's tokens.
             steps: How many there will be in all.
             seed: For weights and choices.
+            start: Weights of the tower that an earlier training ended with; `None` for weights by chance.
         """
         torch.manual_seed(seed)
         # Numbers near zero would cost more than half of the time.
@@ -96,6 +99,8 @@ class Training:
         self._chance = random.Random(seed)
         self._lessons, self._text, self._steps = found, text, steps
         self.tower = Tower()
+        if start is not None:
+            self.tower.load_state_dict(start)
         self.smoothed = copy.deepcopy(self.tower).requires_grad_(requires_grad=False)
         self.step = 0
         parameters = list(self.tower.parameters())

@@ -16,11 +16,13 @@ import tower
 from pictures import SIDE, Pictures, Split
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 TEXT = "model.safetensors"
 SPECIALS = {"<|im_start|>": "<|vision_start|>", "<|im_end|>": "<|vision_end|>", "<think>": "<|image_pad|>"}
 """Tokens that mean nothing to the text model, and what they are called here."""
+_PREFIX = "visual."
 _SHEET_LEARNT, _SHEET_NEW, _SHEET_COLUMNS = 100, 50, 15
 _SIGNS = re.compile(r"button|o.clock|thirty|arrow|keycap|square|circle|person|man\b|woman|moon|symbol|sign|mark|\bno\b")
 
@@ -42,7 +44,7 @@ def write(found: tower.Tower, text: Path, folder: Path) -> None:
     shutil.copy(text / "modules.json", folder)
     shutil.copytree(text / "1_Pooling", folder / "1_Pooling")
     shutil.copy(Path(__file__).parent / "card.md", folder / "README.md")
-    states = {f"visual.{name}": value.to(torch.bfloat16).contiguous() for name, value in found.state_dict().items()}
+    states = {f"{_PREFIX}{name}": value.to(torch.bfloat16).contiguous() for name, value in found.state_dict().items()}
     save_file(states, folder / "tower.safetensors", metadata={"format": "pt"})
     with safe_open(text / TEXT, "pt") as file:
         place = dict.fromkeys(file.keys(), f"../{text.name}/{TEXT}")
@@ -51,6 +53,11 @@ def write(found: tower.Tower, text: Path, folder: Path) -> None:
     total = size + (folder / "tower.safetensors").stat().st_size
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(place.items()))}
     _json(folder / "model.safetensors.index.json", index)
+
+
+def read(file: Path) -> dict[str, Tensor]:
+    """Return the weights of a tower that was written."""
+    return {name.removeprefix(_PREFIX): value.float() for name, value in load_file(file).items()}
 
 
 def write_sheet(pictures: Pictures, split: Split, folder: Path) -> None:
