@@ -284,6 +284,10 @@ def without_merger(folder: Path, number: int) -> None:
 
 @pytest.mark.parametrize("case", CHANGES)
 def test_whatever_config_json_says_vectors_are_the_oracles(case: str, vision_folder: Path, other_folder: Path) -> None:
+    from transformers import Qwen3VLConfig
+
+    if "vision positions" in case and not hasattr(Qwen3VLConfig().vision_config, "rope_parameters"):
+        pytest.skip("this release of transformers has one base for all towers")
     shutil.copytree(vision_folder, other_folder)
     config = edited(json.loads((other_folder / "config.json").read_text("utf-8")), CHANGES[case])
     (other_folder / "config.json").write_text(json.dumps(config), "utf-8")
