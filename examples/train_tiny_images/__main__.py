@@ -21,7 +21,7 @@ import publish
 import sources
 import torch
 from safetensors.torch import load_file
-from tower import TextModel, Tower
+from tower import TextModel
 
 from embrief import Embedder
 
@@ -40,6 +40,8 @@ def main() -> None:
         "--measure", choices=("watched", "held-out"), help="print how much is found, of what was kept apart for this"
     )
     options = parser.parse_args()
+    if options.start is not None and not options.start.is_file():
+        parser.error(f"--start {options.start} is no file")
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     archives = work / "archives"
@@ -53,7 +55,7 @@ def main() -> None:
         _text_model(folder),
         steps=options.steps,
         seed=SEED if options.start is None else SEED + 1,
-        start=None if options.start is None else publish.read(options.start),
+        start=options.start,
     )
     print(f"{len(split.emoji):,} emoji and {len(split.icons):,} icons", flush=True)
     began = time.perf_counter()
@@ -67,7 +69,7 @@ def main() -> None:
         for line in measure.table(drawn, split, embedder, vectors, held_out):
             print(line, flush=True)
     if done:
-        _publish(training.smoothed, folder, work, archives, options.steps)
+        _publish(training, folder, work, archives, options.steps)
         publish.write_sheet(drawn, split, work / "demo_pictures")
 
 
@@ -85,15 +87,16 @@ def _text_model(folder: Path) -> TextModel:
     )
 
 
-def _publish(tower: Tower, text: Path, work: Path, archives: Path, steps: int) -> None:
+def _publish(training: learn.Training, text: Path, work: Path, archives: Path, steps: int) -> None:
     folder = work / "tiny_vl_embedding"
     shutil.rmtree(folder, ignore_errors=True)
-    publish.write(tower, text, folder)
+    publish.write(training.smoothed, text, folder)
     record = {
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "versions": {name: version(name) for name in ("torch", "numpy", "pillow", "resvg_py")},
         "steps": steps,
+        "start": training.start,
         "archives": sources.digests(archives),
     }
     (work / "tiny_vl_embedding.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paint
+import publish
 import torch
 from numpy.typing import NDArray
 from pictures import Pictures, Split
@@ -81,9 +83,7 @@ def keywords(item: Named) -> str:
 class Training:
     """A tower on its way, with all that the next step needs."""
 
-    def __init__(
-        self, found: Lessons, text: TextModel, *, steps: int, seed: int, start: Mapping[str, Tensor] | None
-    ) -> None:
+    def __init__(self, found: Lessons, text: TextModel, *, steps: int, seed: int, start: Path | None) -> None:
         """Begin.
 
         Args:
@@ -91,7 +91,7 @@ class Training:
             text: What reads the tower's tokens.
             steps: How many there will be in all.
             seed: For weights and choices.
-            start: Weights of the tower that an earlier training ended with; `None` for weights by chance.
+            start: The tower that an earlier training ended with; `None` for one by chance.
         """
         torch.manual_seed(seed)
         # Numbers near zero would cost more than half of the time.
@@ -99,8 +99,9 @@ class Training:
         self._chance = random.Random(seed)
         self._lessons, self._text, self._steps = found, text, steps
         self.tower = Tower()
+        self.start = "" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
         if start is not None:
-            self.tower.load_state_dict(start)
+            self.tower.load_state_dict(publish.read(start))
         self.smoothed = copy.deepcopy(self.tower).requires_grad_(requires_grad=False)
         self.step = 0
         parameters = list(self.tower.parameters())
@@ -182,6 +183,7 @@ class Training:
         state: dict[str, Any] = {
             "step": self.step,
             "steps": self._steps,
+            "start": self.start,
             "tower": self.tower.state_dict(),
             "smoothed": self.smoothed.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -195,6 +197,9 @@ class Training:
     def _load(self, state: dict[str, Any]) -> None:
         if state["steps"] != self._steps and state["step"] > (1 - FALL) * min(state["steps"], self._steps):
             raise SystemExit(f"at the end of this training of {state['steps']} steps it can get no other length")
+        if self.start not in ("", state["start"]):
+            raise SystemExit("the training in this folder began otherwise; take another folder, or leave out --start")
+        self.start = state["start"]
         self.tower.load_state_dict(state["tower"])
         self.smoothed.load_state_dict(state["smoothed"])
         self._optimizer.load_state_dict(state["optimizer"])

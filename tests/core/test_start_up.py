@@ -49,6 +49,8 @@ def command(*arguments: str) -> str:
         (command("--version"), {"typer", "json"}),
         # typer's types may bring pydantic where that is installed, and pydantic these.
         (command("demo", "--help"), {"typer", "json", "importlib.metadata", "email"}),
+        (command("embed", "--help"), {"typer", "json", "importlib.metadata", "email"}),
+        (command("rerank", "--help"), {"typer", "json", "importlib.metadata", "email"}),
         ("from embrief import plugins; plugins()", {"pluggy", "importlib.metadata", "email", "json"}),
         (command("models"), HEAVY - {"asyncio", "torch", "numpy"}),
         (command("models", "--json"), HEAVY - {"asyncio", "torch", "numpy", "rich"}),

@@ -58,6 +58,19 @@ def test_long_sequences_with_nothing_hidden(keys: int):
     torch.testing.assert_close(found.double(), formula(q, k, v, causal=False, window=None), atol=1e-5, rtol=0)
 
 
+def test_without_torchs_fusion_scores_are_not_all_in_memory(monkeypatch: pytest.MonkeyPatch):
+    """A program may switch it off for all its threads; what torch takes instead is not bounded."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    generator = torch.Generator().manual_seed(7)
+    q, k, v = (torch.randn(2, 40, 4, 16, generator=generator) for _ in range(3))
+    found = torch.empty_like(q)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", None)
+    with sdpa_kernel(SDPBackend.MATH):
+        attend(q, k, v, causal=False, window=None, out=found)
+    torch.testing.assert_close(found.double(), formula(q, k, v, causal=False, window=None), atol=1e-5, rtol=0)
+
+
 def test_alone_and_among_others_a_sequence_gets_the_same(monkeypatch: pytest.MonkeyPatch):
     q, k, v = (torch.randn(5, 50, 4, 16) for _ in range(3))
     together = torch.empty_like(q)

@@ -268,7 +268,7 @@ class Bench:
                 f"{self.settings.limit:,.0f} s"
             )
             return
-        run(unseen(work.warm_up(), _WARM_UP))
+        run(unseen(work.warm_up(), _WARM_UP + 2))
         calls[name] = _in_turns(run, turns)
 
     def own(self, model: Checkpoint, dtype: str, missing: dict[str, str]) -> EmbriefEmbedder | EmbriefReranker | None:
@@ -440,8 +440,8 @@ def _best_batch(runner: Plain, work: Workload, device: str) -> int:
     """Return the batch size that is fastest: on a sample, or on a GPU on all texts, which fill it only together."""
     on_cpu = device == "cpu"
     sizes = BATCH_SIZES["cpu" if on_cpu else "gpu"]
-    # Pictures take long each.
-    least = 4 if work.shown else 16
+    # Pictures take long each. Every second one of twelve is of every kind.
+    least = 5 if work.shown else 16
     sample = work.sample(max(least, len(work.texts) // 4)) if on_cpu else work
     timings = interleave({str(size): partial(runner.run, sample, size) for size in sizes}, 2)
     return min(sizes, key=lambda size: min(timings[str(size)].seconds))

@@ -14,7 +14,7 @@ _ROWS = 128
 _CUDA_SCORES, _CUDA_ROWS = 2**26, 2048
 """The same on an NVIDIA GPU, where small blocks leave most of it idle."""
 _COPIED = 2**23
-"""Values of keys, and as many of values, that are laid out anew at a time; prefixes are repeated for each sequence."""
+"""Values of queries, keys, or values that are laid out anew at a time; prefixes are repeated for each sequence."""
 _KEPT_MASK = 2**16
 """Entries of the largest mask that is kept for the next batch."""
 _LONG = 2048
@@ -50,7 +50,9 @@ def attend(
     n, queries, heads, _ = q.shape
     # On CPUs in float32: for bfloat16 oneDNN makes code for every shape and keeps it, up to a gigabyte.
     cpu = q.device.type == "cpu"
-    if cpu and not causal and before is None and (window is None or k.shape[1] <= window):
+    all_seen = not causal and before is None and (window is None or k.shape[1] <= window)
+    # What torch takes instead of its fusion would keep all scores at once.
+    if cpu and all_seen and torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call] # it has no types
         _unmasked(q, k, v, out)
         return
     dtype = torch.float32 if cpu else q.dtype
@@ -89,7 +91,7 @@ def _by_head(own: torch.Tensor, before: torch.Tensor | None, dtype: torch.dtype)
 
 
 def _products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Two matrix products per key head, whose query heads are folded into rows: faster on CPUs than torch's fusion."""
+    """Two matrix products per key head, its query heads folded into rows; with masks faster than torch's fusion."""
     n, rows, heads, dim = q.shape
     kv_heads, width = k.shape[1:3]
     fold = heads // kv_heads
@@ -103,15 +105,18 @@ def _products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Ten
 
 
 def _unmasked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor) -> None:
-    """Where nothing is hidden torch's fusion is the fastest on CPUs too, and needs no filling."""
+    """By torch's fusion, where nothing is hidden: faster on CPUs than two products, and without filling."""
     together = max(1, _COPIED // max(q[0].numel(), k[0].numel()))
     for start in range(0, len(q), together):
         part = slice(start, start + together)
-        asked, keys, values = (one[part].transpose(1, 2).float() for one in (q, k, v))
-        if k.shape[1] >= _LONG:
-            asked, keys, values = (one.contiguous() for one in (asked, keys, values))
+        asked, keys, values = (_floats(one[part].transpose(1, 2), apart=k.shape[1] >= _LONG) for one in (q, k, v))
         found = F.scaled_dot_product_attention(asked, keys, values, scale=1.0, enable_gqa=q.shape[2] != k.shape[2])
         out[part] = found.transpose(1, 2)
+
+
+def _floats(x: torch.Tensor, *, apart: bool) -> torch.Tensor:
+    """Return x in float32, where the heads are to lie apart in a copy."""
+    return torch.empty(x.shape, dtype=torch.float32).copy_(x) if apart else x.float()
 
 
 def _fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

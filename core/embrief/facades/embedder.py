@@ -21,8 +21,9 @@ from embrief.errors import (
 )
 from embrief.facades import arguments, forms
 from embrief.facades.facade import Facade, Plan, Settings, model_text, path_text
-from embrief.facades.progress import Run, bar_of
+from embrief.facades.progress import bar_of
 from embrief.facades.rendering import count_image_tokens, rendered_as
+from embrief.facades.running import Run
 from embrief.facades.streaming import Block, ablocks, blocks
 from embrief.facts.prompts import (
     PromptChoice,
