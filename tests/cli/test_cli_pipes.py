@@ -310,7 +310,8 @@ def test_pairs_are_scored_in_order(tmp_path):
     assert run("rerank", *model, "--format", "npy", "--out", out, given=given).exit_code == 0
     assert np.load(out).shape == (3,)
     assert np.allclose(np.load(out), expected, atol=1e-5)
-    assert np.array_equal(np.array([row["score"] for row in found], np.float32), np.load(out))
+    # Two calls: whether the second one finds the prompts of the first computed is a matter of a rounding.
+    np.testing.assert_allclose([row["score"] for row in found], np.load(out), atol=1e-6)
     # A query for all, and lines that are documents.
     alone = parsed(run("rerank", *model, "--query", "red planet", given=b"Mars\na recipe for soup\n"))
     assert np.allclose([row["score"] for row in alone], expected[[0, 2]], atol=1e-5)
