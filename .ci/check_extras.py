@@ -1,7 +1,8 @@
-"""Resolve every extra against constraints.txt, in an environment of its own, without installing anything.
+"""Resolve all extras against constraints.txt, in an environment of their own, without installing anything.
 
-Each package that would be installed must be pinned there. torch is a step of its own everywhere, so here it
-is only pretended to be present: resolving must never fetch it.
+Each package that would be installed must be pinned there, so every extra alone gets a part of what all get. One
+look at the indexes is enough; where it fails, each is resolved alone to say which it is. torch is a step of its own
+everywhere, so here it is only pretended to be present: resolving must never fetch it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import sys
 import tempfile
 import tomllib
 import venv
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,16 +57,16 @@ def make_environment(folder: Path, torch_version: str) -> Path:
 COMPILED = {"gguf": "llama-cpp-python is there as source only; `make llama` builds it"}
 
 
-def check(python: Path, target: str, pins: dict[str, str], report: Path) -> list[str]:
+def check(python: Path, target: str, pins: dict[str, str]) -> list[str]:
     """Return what is wrong with one target."""
     command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-    command += ["--dry-run", "--report", str(report), "-c", str(ROOT / "constraints.txt"), target]
+    command += ["--dry-run", "--report", "-", "-c", str(ROOT / "constraints.txt"), target]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if not line.startswith("WARNING")]
         return ["does not resolve:", *errors]
     problems = []
-    for item in json.loads(report.read_text(encoding="utf-8"))["install"]:
+    for item in json.loads(done.stdout)["install"]:
         name, version = canonical(item["metadata"]["name"]), item["metadata"]["version"]
         if name == "torch" or name.startswith("nvidia"):
             problems.append(f"would install {name} {version}")
@@ -79,24 +79,23 @@ def main() -> int:
     pins = read_pins(ROOT / "constraints.txt")
     with (ROOT / "pyproject.toml").open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
-    failed = 0
     with tempfile.TemporaryDirectory() as folder:
         python = make_environment(Path(folder) / "venv", pins["torch"])
         for extra in COMPILED:
             print(f"left .[{extra}]: {COMPILED[extra]}", flush=True)
-        targets = [".", *(f".[{extra}]" for extra in extras if extra not in COMPILED)]
+        names = [extra for extra in extras if extra not in COMPILED]
+        if good(python, f".[{','.join(names)}]", pins):
+            return 0
+        for target in (".", *(f".[{name}]" for name in names)):
+            good(python, target, pins)
+    return 1
 
-        def checked(target: str) -> list[str]:
-            return check(python, target, pins, Path(folder) / f"report-{targets.index(target)}.json")
 
-        # Two at a time: pip reads indexes most of it.
-        with ThreadPoolExecutor(2) as pool:
-            for target, problems in zip(targets, pool.map(checked, targets), strict=True):
-                print(f"{'FAIL' if problems else 'ok  '} {target}", flush=True)
-                for problem in problems:
-                    print(f"    {problem}")
-                failed += bool(problems)
-    return 1 if failed else 0
+def good(python: Path, target: str, pins: dict[str, str]) -> bool:
+    """Print what is wrong with one target, or that nothing is."""
+    problems = check(python, target, pins)
+    print(f"{'FAIL' if problems else 'ok  '} {target}", *problems, sep="\n    ", flush=True)
+    return not problems
 
 
 if __name__ == "__main__":

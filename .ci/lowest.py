@@ -25,20 +25,28 @@ ROOT = HERE.parent
 PINS = HERE / "lowest.txt"
 # Newer ones do not say in their metadata that they need more than the floors.
 BOUNDS = ("pyarrow<26",)  # 26 needs NumPy 2
-# What no version of a package changes, and what depends on torch alone, whose floor is the version of constraints.txt.
-# `-- FILES` runs any of them all the same.
+# What no version of a package changes, what depends only on those whose floor is the pin of constraints.txt, and what
+# is in no extra of `all`. `-- FILES` runs any of them all the same.
 LEFT_OUT = {
     "tests/browser": "the page in a browser",
+    "tests/cli/test_cli_bench.py::test_every_runtime_that_is_installed_stands_beside_the_engine": "exports",
     "tests/cache/test_kills.py": "processes that are killed while they write with the standard library",
     "tests/core/test_event_loop.py": "threads, loops, and the import of torch",
     "tests/core/test_exit.py": "threads, signals, and torch at the end of a process",
     "tests/engine/test_engine_memory.py": "kernels of torch, whose floor is the version of today",
     "tests/engine/test_engine_processors.py": "kernels of torch",
     "tests/engine/test_engine_threads.py": "threads of torch",
+    "tests/engine/test_picture_mutants.py": "how good the tests of pictures are",
     "tests/indexing/test_watch.py": "threads and waiting",
     "tests/local": "sockets and threads of the standard library",
+    "tests/parity": "the engine beside its own mistakes",
     "tests/plugins/test_import_rule.py": "the source",
     "tests/project": "scripts and the Makefile",
+    "tests/runtimes/test_export.py": "torch, and extras whose floors are not tried here",
+    "tests/runtimes/test_exported.py": "extras whose floors are not tried here",
+    "tests/runtimes/test_mistralrs.py": "an extra whose floor is not tried here",
+    "tests/runtimes/test_openvino.py": "an extra whose floor is not tried here",
+    "tests/servers/test_faults.py": "httpx, whose floor is the version of today",
     "tests/servers/test_llama_parity.py": "llama.cpp",
     "tests/servers/test_llama_payloads.py": "llama.cpp",
     "tests/servers/test_llama_server.py": "llama.cpp",
@@ -159,7 +167,7 @@ def run_tests(folder: Path, arguments: list[str]) -> int:
     ]
     env = os.environ | {"EMBRIEF_LOWEST": "1"}
     if not arguments:
-        arguments = [f"--ignore={path}" for path in LEFT_OUT]
+        arguments = [f"--{'deselect' if '::' in path else 'ignore'}={path}" for path in LEFT_OUT]
     done = subprocess.run(
         [*pytest, f"--junitxml={report}", *arguments],
         cwd=ROOT,

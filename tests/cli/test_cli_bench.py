@@ -512,9 +512,11 @@ def test_import_load_and_memory_come_from_processes_of_their_own(folder, tmp_pat
         assert row["memory_ratio"] == pytest.approx(peaks[0] / peaks[1])
 
 
-def test_every_runtime_that_is_installed_stands_beside_the_engine(folder, tmp_path):
+def test_every_runtime_that_is_installed_stands_beside_the_engine(folder, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    from embrief.bench import rows
+
     arguments = ["--only", "runtimes", "--out", str(tmp_path / "out.json"), "--json"]
     done = bench(folder, *arguments)
     assert done.exit_code == 0, done.output
@@ -539,6 +541,8 @@ def test_every_runtime_that_is_installed_stands_beside_the_engine(folder, tmp_pa
     exports = sorted(file.name for file in folder.iterdir() if "-onnx-" in file.name)
     assert [name.rpartition("-")[2] for name in exports] == ["float32", "int8"] * 2
     stamps = [(folder / name / "model.onnx").stat().st_mtime_ns for name in exports]
+    few = tuple(row for row in rows.ROWS if row.key in ("runtimes query", "runtimes rerank"))
+    monkeypatch.setattr(rows, "ROWS", few)
     again = bench(folder, "--only", "runtimes", "--out", str(tmp_path / "again.json"), "--json")
     assert again.exit_code == 0, again.output
     assert [(folder / name / "model.onnx").stat().st_mtime_ns for name in exports] == stamps
