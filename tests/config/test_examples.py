@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from embrief import ConfigError, Registry, load_config
+from embrief import ConfigError, Embedder, Registry, load_config
+from embrief.runtimes.engine_options import EngineOptions
 from embrief.servers import HttpSimple, Ollama, OpenAI
 
 
@@ -67,3 +68,38 @@ def test_how_pictures_and_special_tokens_are_read(write):
         load_config(write(text % "special_tokens: letters"))
     with pytest.raises(ConfigError, match=r"max_pixels is a whole number"):
         load_config(write(text % "max_pixels: many"))
+
+
+@pytest.mark.parametrize("said", ["", "provider: engine, ", "provider: local, "])
+def test_where_a_prompt_stands_beside_pictures(write, said):
+    text = f"models: {{mine: {{{said}model_id: google/embeddinggemma-2, picture_prompt: behind}}}}"
+    embedder = Registry(load_config(write(text))).get("mine")
+    asked = Embedder("google/embeddinggemma-2", backend=EngineOptions(picture_prompt="behind"))
+    assert embedder.space == asked.space
+    assert embedder.modalities == ("text", "image")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("model_id: google/embeddinggemma-2, picture_prompt: around", "picture_prompt is one of behind, none, not 'ar"),
+        (
+            "model_id: google/embeddinggemma-2, provider: sentence-transformers, picture_prompt: none",
+            "picture_prompt is for the provider engine, and does nothing for the provider sentence-transformers",
+        ),
+        (
+            "model_id: google/embeddinggemma-2, provider: tei, base_url: 'http://127.0.0.1:1', picture_prompt: none",
+            "picture_prompt is for the provider engine",
+        ),
+        (
+            "model_id: 'tei:http://127.0.0.1:1#BAAI/bge-m3', picture_prompt: none",
+            "is for embrief's own engine, and ",
+        ),
+        ("model_id: Qwen/Qwen3-VL-Embedding-2B, picture_prompt: none", "VL-Embedding-2B takes them as its authors do"),
+        ("model_id: Qwen/Qwen3-Embedding-0.6B, picture_prompt: none", "Qwen3-Embedding-0.6B takes texts only"),
+        ("provider: local, picture_prompt: none", "embrief/hash takes texts only"),
+    ],
+)
+def test_where_nothing_is_open_about_prompts_beside_pictures(write, said, message):
+    with pytest.raises(ConfigError, match=rf":1:.*{message}"):
+        Registry(load_config(write(f"models: {{mine: {{{said}}}}}"))).get("mine")

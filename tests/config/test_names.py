@@ -461,6 +461,21 @@ def test_options_of_the_runtime_that_an_entry_names_agree_with_it(use):
         Embedder("far", backend=options)
 
 
+def test_where_a_recorded_model_runs_does_not_say_where_its_prompts_stand(use):
+    gemma = "google/embeddinggemma-2"
+    plain = Embedder(gemma)
+    config = use(
+        f"models: {{mine: {{model_id: {gemma}, dtype: float32, picture_prompt: none}}}}\nruns: {{{gemma}: mine}}\n"
+    )
+    assert "mine: picture_prompt count where 'mine' is named" in config.notes[0]
+    found = Embedder(gemma)
+    assert (found.settings.dtype, found.modalities, found.space) == ("float32", ("text",), plain.space)
+    assert Embedder("mine").modalities == ("text", "image")
+    assert Embedder("mine", backend="engine").space == Embedder("mine").space
+    with pytest.raises(ArgumentError, match="contradicts 'mine'"):
+        Embedder("mine", backend=EngineOptions(picture_prompt="behind"))
+
+
 def test_unset_a_server_is_used_only_where_it_is_named(servers, monkeypatch, use):
     monkeypatch.setenv("EMBRIEF_SERVER_URL", f"tei+{URL}")
     assert Embedder(QWEN).settings.backend is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embrief import ArgumentError, ArgumentTypeError, Embedder, Image, InputTooLongError, ModelMismatchError
+from embrief import ArgumentError, ArgumentTypeError, Embedder, Image, InputTooLongError, ModelMismatchError, use_config
 from embrief.runtimes.engine_options import EngineOptions
 
 from ..gemma2_pictures import IMAGES, marks, oracle, write_seeing_gemma2
@@ -357,3 +358,32 @@ def test_ids_of_marks_that_are_not_the_tokenizers_are_refused(changed: Callable[
     edit(folder / "config.json", boi_token_id=5)
     with pytest.raises(ModelMismatchError, match=r"'boi_token_id' in .* is 5, and in tokenizer.json '<\|image>' is"):
         asked(folder).load()
+
+
+def test_a_configured_model_has_its_form_on_the_command_line_and_in_a_server(folder, embedder, tmp_path, request):
+    pytest.importorskip("yaml")
+    testclient = pytest.importorskip("fastapi.testclient")
+    from typer.testing import CliRunner
+
+    from embrief.cli import app
+    from embrief.server.app import create_app
+    from embrief.server.models import ServedModels
+
+    config = tmp_path / "embrief.yaml"
+    said = f"model_id: '{folder.as_posix()}', picture_prompt: none, max_pixels: {SMALL}, dtype: float32, device: cpu"
+    config.write_text(f"models: {{seeing: {{{said}}}}}", "utf-8")
+    request.addfinalizer(lambda: use_config(None))
+    use_config(config)
+    url = f"data:image/png;base64,{base64.b64encode(Image(SQUARE).to_png()).decode()}"
+    wanted = embedder.embed_documents([(Image(SQUARE), "x"), "x"])
+    lines = "".join(json.dumps(line) + "\n" for line in ({"text": "x", "image": url}, {"text": "x"}))
+    done = CliRunner().invoke(app, ["embed", "--model", "seeing"], input=lines)
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line)["embedding"] for line in done.stdout.splitlines()]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    service = create_app(ServedModels({"seeing": Embedder("seeing")}))
+    with testclient.TestClient(service, base_url="http://127.0.0.1:8642") as client:
+        body = {"model": "seeing", "input": [{"text": "x", "image": url}, "x"], "input_type": "document"}
+        answer = client.post("/v1/embeddings", json=body).json()
+    assert answer["space"] == embedder.space.id
+    np.testing.assert_allclose([row["embedding"] for row in answer["data"]], wanted, atol=1e-6)

@@ -16,6 +16,7 @@ from embrief.discovery.plugins import plugins
 from embrief.errors import ArgumentError, ConfigError, EmbriefError, WrongKindError
 from embrief.facts.specs import NO_PROMPT, EmbeddingPrompts, EmbeddingSpec, ModelSpec, RerankerSpec, Task
 from embrief.files import foreign
+from embrief.runtimes.engine_options import EngineOptions
 from embrief.servers import asking
 from embrief.servers.options import HfInference, HttpSimple, Ollama, OpenAI, RerankHttp, ServerOptions, Tei
 from embrief.serving import references
@@ -150,13 +151,29 @@ def _in_process(entry: ModelEntry, provider: Provider | None, word: str, kind: K
         raise _error(entry, f"revision: {settings['revision']} is not the one in model_id: {settings['model_id']}")
     return Meant(
         model,
-        target.backend or backend,
+        _with_options(entry, target.backend or backend, model),
         target.revision or settings.get("revision"),
         _keywords(entry),
         said_by=_said_by(entry),
         # Where a plugin's runtime runs is for it to say.
         in_process=target.backend is None and provider is not None,
     )
+
+
+def _with_options(entry: ModelEntry, backend: str | RuntimeOptions | None, model: str) -> str | RuntimeOptions | None:
+    """Return a runtime in this process with what the entry says of it."""
+    form = entry.settings.get("picture_prompt")
+    if form is None:
+        return backend
+    if backend not in (None, "engine"):
+        raise _error(entry, f"picture_prompt: is for embrief's own engine, and {model} runs elsewhere; remove it")
+    options, spec = EngineOptions(picture_prompt=form), plugins().catalog.find_model(model)
+    if spec is not None:
+        try:
+            options.described(spec)
+        except ArgumentError as error:
+            raise _error(entry, str(error)) from error
+    return options
 
 
 def _local_model(model: str, entry: ModelEntry) -> str:

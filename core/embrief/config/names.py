@@ -125,7 +125,9 @@ def _where_it_runs(spec: ModelSpec, kind: KindOf, config: Config | None) -> Mean
     entry = config.models.get(config.runs.get(spec.id, ""))
     if entry is None or not isinstance(spec, kind):
         return None
-    found = meaning_of(entry, kind)
+    # Unlike what else is said of a runtime, this is a part of the vector space.
+    settings = {name: value for name, value in entry.settings.items() if name != "picture_prompt"}
+    found = meaning_of(replace(entry, settings=settings), kind)
     if found.model != spec.id:
         raise ConfigError(
             f"{config.file}: runs: says that {spec.id} runs as {entry.name!r}, and that is {found.model} "

@@ -14,6 +14,7 @@ from embrief.config.providers import PROVIDERS, provider_name
 from embrief.config.tree import Listing, Node, Place, Problems, Scalar, Table, where
 from embrief.discovery.plugins import plugins
 from embrief.facts.specs import SpecialTokens, Truncate
+from embrief.runtimes.engine_options import PICTURE_PROMPTS
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.serving import references
 
@@ -75,6 +76,13 @@ MODEL_SETTINGS: Mapping[str, Setting] = {
         Setting("cache_dir", "text", "Where downloads are kept", _PROCESS),
         Setting("local_files_only", "flag", "Never ask the network", _PROCESS),
         Setting("like", "text", "For a model without a record: the record to take prompts and limits from", _PROCESS),
+        Setting(
+            "picture_prompt",
+            "text",
+            "Where the prompt of an input with pictures stands, of a model whose authors leave that open",
+            ("engine",),
+            PICTURE_PROMPTS,
+        ),
         Setting("base_url", "text", "Address of the server", _SERVER),
         Setting(
             "served_as", "text", "What the server calls the model, where `model_id` says which model it is", _SERVER
@@ -126,7 +134,7 @@ FILE_SETTINGS: Mapping[str, str] = {
 
 _OF_THE_CALL = (
     "revision", "dim", "max_tokens", "instruction", "task", "normalize", "truncate", "like", "max_pixels",
-    "special_tokens",
+    "special_tokens", "picture_prompt",
 )  # fmt: skip
 """Settings that say what vectors are made, and of what: `runs` leaves them to the record and the call."""
 _HABITS = ("timeout",)
@@ -580,7 +588,7 @@ def groups_of(settings: Mapping[str, Any]) -> set[str] | None:
     if settings.get("provider") == "local" and "base_url" in settings:
         provider = PROVIDERS["http-simple"]
     if provider.in_process:
-        return {"process"}
+        return {"process", "engine"} if provider.backend in (None, "engine") else {"process"}
     kinds = {kind.__name__ for kind in (provider.embeds, provider.reranks) if kind is not None}
     return {"server", *(RUNTIME_OF[kind] for kind in kinds)}
 

@@ -237,7 +237,8 @@ def model_for_images(spec: ModelSpec) -> str:
         return remedy
     return (
         f"{remedy}. The authors of {spec.id} do not say where its prompt stands beside one; in Python you can tell an "
-        "Embedder: backend=EngineOptions(picture_prompt='none') of embrief.runtimes.engine_options"
+        "Embedder: backend=EngineOptions(picture_prompt='none') of embrief.runtimes.engine_options; in a configuration "
+        "the line picture_prompt: none does"
     )
 
 

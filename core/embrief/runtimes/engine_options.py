@@ -10,7 +10,7 @@ from embrief.facts.specs import ModelSpec
 from embrief.runtimes.base import RuntimeOptions
 
 S = TypeVar("S", bound=ModelSpec)
-_FORMS = ("behind", "none")
+PICTURE_PROMPTS = ("behind", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class EngineOptions(RuntimeOptions):
             ArgumentError: It is another one.
         """
         super().__post_init__()
-        if self.picture_prompt not in (None, *_FORMS):
+        if self.picture_prompt not in (None, *PICTURE_PROMPTS):
             raise ArgumentError(
-                f"picture_prompt={self.picture_prompt!r} is not known; use {' or '.join(map(repr, _FORMS))}"
+                f"picture_prompt={self.picture_prompt!r} is not known; use {' or '.join(map(repr, PICTURE_PROMPTS))}"
             )
 
     def described(self, spec: S) -> S:
