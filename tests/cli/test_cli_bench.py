@@ -622,6 +622,24 @@ def test_random_weights_hold_what_the_published_shape_says():
     assert linear_flops({"model_type": "bert"}) is None
 
 
+def test_what_a_tower_computes_is_planned_with_a_row_of_pictures(folder):
+    from embrief.bench.measure import Bench
+    from embrief.bench.rows import choose
+    from embrief.bench.settings import TINY, Settings
+    from embrief.bench.shapes import SHAPES
+
+    bench = Bench(Settings(shape="tiny", sizes=TINY, device="cpu"), folder)
+    (row,) = choose(["pages"])
+    work, model = bench.workload(row), bench.checkpoint(row)
+    text = 24 * model.config["hidden_size"] ** 2 * model.layers * work.tokens
+    tower = SHAPES["tiny"]["vision"].tower
+    # Four patches a token; a product of two matrices has two operations per weight, or per pair of patches and value.
+    patches = (224 // 16) * (160 // 16)
+    matrices = sum(math.prod(size) for name, size in tower.tensors("", 0) if "blocks." in name and len(size) == 2)
+    pairs = 2 * tower.depth * tower.hidden * patches
+    assert bench.work(row) - text == 2 * patches * (matrices + pairs)
+
+
 def test_a_ranking_template_gives_the_prompt_byte_for_byte():
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from embrief.bench.shapes import Kind, Shape, linear_flops, record_of
 from embrief.bench.tokenizer import write_tokenizer
-from embrief.bench.tower import preprocessor, whole_config
+from embrief.bench.tower import preprocessor, tower_flops, whole_config
 from embrief.errors import ArgumentError
 from embrief.facts.specs import EmbeddingSpec, RerankerSpec
 from embrief.files.config_keys import architecture, text_part
@@ -59,6 +59,12 @@ class Checkpoint:
     def flops(self) -> int | None:
         """Return floating-point operations per token in the linear layers."""
         return linear_flops(self.config)
+
+    def picture_flops(self, rows: Iterable[Sequence[int]]) -> int:
+        """Return floating-point operations in the tower for rows of token ids, with one picture at most in each."""
+        whole = read_object(transformer_folder(self.folder) / "config.json")
+        pad = int(whole["image_token_id"])
+        return tower_flops(whole["vision_config"], (row.count(pad) for row in rows))
 
 
 def default_folder() -> Path:

@@ -126,13 +126,14 @@ class Bench:
         return whole.sample(counts[row.how]) if row.how in counts else whole
 
     def work(self, row: Row) -> float:
-        """Return the operations in the linear layers for all texts of a row; 0 where nothing is computed."""
+        """Return the operations for all texts of a row, as far as they count; 0 where nothing is computed."""
         if row.how == "server":
             return 0.0
-        model = self.checkpoint(row)
+        model, work = self.checkpoint(row), self.workload(row)
         # For another architecture an estimate is enough: this only plans.
         flops = model.flops or 24 * int(model.config["hidden_size"]) ** 2 * model.layers
-        return float(flops * self.workload(row).tokens)
+        seen = model.picture_flops(work.ids) if row.sees else 0
+        return float(flops * work.tokens + seen)
 
     def ceiling(self, row: Row) -> float:
         """Return the machine's limit for products of the model's sizes in its own format, in operations per second.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,19 @@ class Tower:
             yield from _with_bias(f"{merger}norm", (normed,))
             yield from _with_bias(f"{merger}linear_fc1", (block, block))
             yield from _with_bias(f"{merger}linear_fc2", (width, block))
+
+
+def tower_flops(config: Mapping[str, Any], tokens: Iterable[int]) -> int:
+    """Return the floating-point operations in the blocks of a tower: linear layers, and each patch with all others.
+
+    Args:
+        config: `vision_config` of config.json.
+        tokens: How many tokens of the text model each picture becomes.
+    """
+    depth, hidden = int(config["depth"]), int(config["hidden_size"])
+    weights = depth * (4 * hidden**2 + 2 * hidden * int(config["intermediate_size"]))
+    patches = [count * int(config["spatial_merge_size"]) ** 2 for count in tokens]
+    return sum(2 * count * (weights + 2 * depth * hidden * count) for count in patches)
 
 
 def _with_bias(name: str, size: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
