@@ -47,7 +47,7 @@ MODELS = (
     replace(
         _EMBEDDING,
         id="embrief/tiny-vl-embedding",
-        revision="v1",
+        revision="v2",
         architecture="qwen3_vl",
         parameters=8_999_776,
         modalities=("text", "image"),
