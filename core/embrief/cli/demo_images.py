@@ -25,7 +25,7 @@ _FOLDER = Path(__file__).parent / "demo_pictures"
 _SIDE = 64
 _COLUMNS = 14
 """Of the terminal, per picture."""
-QUESTIONS = ("a smiling cat", "snow and clouds", "hammer and nails", "a fast train")
+QUESTIONS = ("a smiling cat", "snow and clouds", "hammer and nails", "a flower")
 ASKED = ("strawberry", "beating heart", "high-speed train")
 """Pictures that are asked for words."""
 
