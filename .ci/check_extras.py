@@ -1,7 +1,7 @@
 """Resolve all extras against constraints.txt, in an environment of their own, without installing anything.
 
-Each package that would be installed must be pinned there, so every extra alone gets a part of what all get. One
-look at the indexes is enough; where it fails, each is resolved alone to say which it is. torch is a step of its own
+Each package that would be installed must be pinned there, so every extra alone gets a part of what all get: one look
+at the indexes is enough, and where it fails, each is resolved alone to say which it is. torch is a step of its own
 everywhere, so here it is only pretended to be present: resolving must never fetch it.
 """
 

@@ -26,7 +26,7 @@ _SIDE = 64
 _COLUMNS = 14
 """Of the terminal, per picture."""
 QUESTIONS = ("a smiling cat", "snow and clouds", "hammer and nails", "a flower")
-ASKED = ("strawberry", "beating heart", "high-speed train")
+ASKED = ("strawberry", "beating heart", "guide dog")
 """Pictures that are asked for words."""
 
 

@@ -18,6 +18,7 @@ from embrief.facts.specs import ModelSpec, RerankerSpec
 from embrief.files import foreign
 from embrief.runtimes.base import RuntimeOptions
 from embrief.runtimes.built_in import RUNTIMES
+from embrief.runtimes.engine_options import EngineOptions
 from embrief.servers import asking
 from embrief.servers.options import Ollama, OpenAI, RerankHttp, ServerOptions
 from embrief.serving import references
@@ -125,8 +126,8 @@ def _where_it_runs(spec: ModelSpec, kind: KindOf, config: Config | None) -> Mean
     entry = config.models.get(config.runs.get(spec.id, ""))
     if entry is None or not isinstance(spec, kind):
         return None
-    # Unlike what else is said of a runtime, this is a part of the vector space.
-    settings = {name: value for name, value in entry.settings.items() if name != "picture_prompt"}
+    # Of what an entry says of its runtime, this is a part of the vector space.
+    settings = {name: value for name, value in entry.settings.items() if name not in EngineOptions.OF_THE_SPACE}
     found = meaning_of(replace(entry, settings=settings), kind)
     if found.model != spec.id:
         raise ConfigError(

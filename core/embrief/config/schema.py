@@ -14,7 +14,7 @@ from embrief.config.providers import PROVIDERS, provider_name
 from embrief.config.tree import Listing, Node, Place, Problems, Scalar, Table, where
 from embrief.discovery.plugins import plugins
 from embrief.facts.specs import SpecialTokens, Truncate
-from embrief.runtimes.engine_options import PICTURE_PROMPTS
+from embrief.runtimes.engine_options import PicturePrompt
 from embrief.servers.keys import PROVIDER_KEYS
 from embrief.serving import references
 
@@ -81,7 +81,7 @@ MODEL_SETTINGS: Mapping[str, Setting] = {
             "text",
             "Where the prompt of an input with pictures stands, of a model whose authors leave that open",
             ("engine",),
-            PICTURE_PROMPTS,
+            get_args(PicturePrompt),
         ),
         Setting("base_url", "text", "Address of the server", _SERVER),
         Setting(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar, get_args
 
 from embrief.errors import ArgumentError
 from embrief.facts.specs import ModelSpec
 from embrief.runtimes.base import RuntimeOptions
 
 S = TypeVar("S", bound=ModelSpec)
-PICTURE_PROMPTS = ("behind", "none")
+PicturePrompt = Literal["behind", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class EngineOptions(RuntimeOptions):
 
     OF_THE_SPACE: ClassVar[tuple[str, ...]] = ("picture_prompt",)
 
-    picture_prompt: Literal["behind", "none"] | None = None
+    picture_prompt: PicturePrompt | None = None
     """Where the prompt of an input with pictures stands, of a model of which nobody has written it down: `"behind"` the
     pictures and before the text, or nowhere (`"none"`). Such a model takes no pictures otherwise. It is a part of the
     vector space."""
@@ -31,9 +31,10 @@ class EngineOptions(RuntimeOptions):
             ArgumentError: It is another one.
         """
         super().__post_init__()
-        if self.picture_prompt not in (None, *PICTURE_PROMPTS):
+        known = get_args(PicturePrompt)
+        if self.picture_prompt not in (None, *known):
             raise ArgumentError(
-                f"picture_prompt={self.picture_prompt!r} is not known; use {' or '.join(map(repr, PICTURE_PROMPTS))}"
+                f"picture_prompt={self.picture_prompt!r} is not known; use {' or '.join(map(repr, known))}"
             )
 
     def described(self, spec: S) -> S:
